@@ -1,0 +1,159 @@
+//! The shared-memory contract: every offset that generated code writes and the tracer reads.
+//!
+//! One object is shared by a target and its tracer. It starts with `blocks` blocks of equal size.
+//! Block 0 is the *shared block*: any thread may write it, with `lock` prefixes. Every other block
+//! has one owner, a thread, and is written by it alone, without locks. Detours address the current
+//! block as `gs:[D + offset]`, where `D` is the low address at which block 0 is mapped: a thread
+//! whose gs base is 0 reaches block 0, a thread that owns block `i` has gs base `block(i) - D`.
+//!
+//! ```text
+//! block:  header (owner, head | tail) | hits[probes] | lost[probes] | ring | slop
+//! ```
+//!
+//! A ring position is a free-running 64-bit byte count that starts at a random multiple of 64. The
+//! record at position `p` lies at ring offset `p % ring_size`; one that starts before the ring's
+//! end runs on into the slop, so no record wraps. Its first word is `p` itself, written last: a
+//! word left over from the lap before cannot be taken for it.
+//!
+//! What the tracer reads here is untrusted: the target may have written anything.
+
+use crate::base::ProbeId;
+
+/// Version of this layout; written into the object for those who look at it from outside.
+pub const VERSION: u32 = 1;
+
+/// Owner word of a block: the fs base of the thread that may write it without locks.
+pub const OWNER: u32 = 0x00;
+/// Ring position where the next record starts (written by detours).
+pub const HEAD: u32 = 0x08;
+/// Ring position up to which the tracer has read (written by the tracer). On a cache line of its
+/// own.
+pub const TAIL: u32 = 0x40;
+/// Where the counters start.
+pub const COUNTERS: u32 = 0x80;
+/// Owner of a block that nobody owns. Not canonical, so never an fs base.
+pub const NO_OWNER: u64 = u64::MAX;
+
+/// Ring space kept free for records of signal handlers that interrupt a reservation.
+pub const RING_SLACK: u32 = 4096;
+/// No record is larger; the slop behind a ring has this size.
+pub const MAX_RECORD: u32 = 16384;
+/// Records start at multiples of this.
+pub const RECORD_ALIGN: u32 = 8;
+
+/// Record header: the record's own position, written last.
+pub const REC_POSITION: u32 = 0;
+/// Record header: probe number (`u32`).
+pub const REC_PROBE: u32 = 8;
+/// Record header: bit `i` set when reading field `i` faulted (`u32`); its first word then holds
+/// the address.
+pub const REC_FAULTS: u32 = 12;
+/// Record header: fs base of the thread, in the shared block; own blocks know their thread (0).
+pub const REC_THREAD: u32 = 16;
+/// Record header: time stamp counter; 0 when the program takes no time.
+pub const REC_TIME: u32 = 24;
+/// Where the fields start.
+pub const REC_FIELDS: u32 = 32;
+
+/// A string field starts with its length (`u32`) and [`STR_TRUNCATED`] or 0 (`u32`); bytes follow.
+pub const STR_BYTES: u32 = 8;
+/// Flag of a string field whose end was not reached.
+pub const STR_TRUNCATED: u32 = 1;
+
+const PAGE: u64 = 4096;
+
+// Generated code relies on these relations.
+const _: () = assert!(OWNER.is_multiple_of(8) && HEAD.is_multiple_of(8) && TAIL.is_multiple_of(64));
+const _: () = assert!(
+    TAIL / 64 != HEAD / 64,
+    "reader and writer must not share a cache line"
+);
+const _: () = assert!(COUNTERS.is_multiple_of(64) && COUNTERS > TAIL);
+const _: () = assert!(MAX_RECORD.is_multiple_of(RECORD_ALIGN) && REC_FIELDS.is_multiple_of(8));
+
+/// Sizes of one session's object. Offsets within a block are the same in all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Number of probes; each has a hit counter and a lost counter in every block.
+    pub probes: u32,
+    /// Ring bytes per block, a power of two; 0 when no program records.
+    pub ring_size: u32,
+    /// Number of blocks, the shared one included.
+    pub blocks: u32,
+}
+
+impl Layout {
+    /// A layout for `probes` probes within `budget` bytes: as many blocks as fit, at most
+    /// `max_blocks`, at least two.
+    pub fn fit(probes: u32, ring_size: u32, max_blocks: u32, budget: u64) -> Layout {
+        debug_assert!(ring_size == 0 || ring_size.is_power_of_two());
+        let one = Layout {
+            probes,
+            ring_size,
+            blocks: 1,
+        };
+        let blocks = (budget / one.block_size()).clamp(2, u64::from(max_blocks.max(2)));
+        Layout {
+            blocks: u32::try_from(blocks).unwrap_or(2),
+            ..one
+        }
+    }
+
+    /// Offset in a block of a probe's hit counter.
+    pub fn hits(&self, probe: ProbeId) -> u32 {
+        COUNTERS + 8 * probe.0
+    }
+
+    /// Offset in a block of a probe's count of hits whose record found the ring full.
+    pub fn lost(&self, probe: ProbeId) -> u32 {
+        COUNTERS + 8 * (self.probes + probe.0)
+    }
+
+    /// Offset in a block of the ring.
+    pub fn ring(&self) -> u32 {
+        (COUNTERS + 16 * self.probes).next_multiple_of(64)
+    }
+
+    /// Size of a block: whole pages.
+    pub fn block_size(&self) -> u64 {
+        let ring = if self.ring_size == 0 {
+            0
+        } else {
+            self.ring_size + MAX_RECORD
+        };
+        (u64::from(self.ring()) + u64::from(ring)).next_multiple_of(PAGE)
+    }
+
+    /// Offset in the object of a block.
+    pub fn block(&self, index: u32) -> u64 {
+        u64::from(index) * self.block_size()
+    }
+
+    /// Size of all blocks.
+    pub fn size(&self) -> u64 {
+        self.block(self.blocks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_and_ring_do_not_overlap() {
+        let layout = Layout {
+            probes: 3,
+            ring_size: 1 << 16,
+            blocks: 2,
+        };
+        assert!(layout.hits(ProbeId(2)) < layout.lost(ProbeId(0)));
+        assert!(layout.lost(ProbeId(2)) + 8 <= layout.ring());
+        assert!(u64::from(layout.ring() + layout.ring_size + MAX_RECORD) <= layout.block_size());
+    }
+
+    #[test]
+    fn a_layout_has_a_block_for_a_thread_however_small_the_budget() {
+        assert_eq!(Layout::fit(100_000, 0, 64, 4096).blocks, 2);
+        assert_eq!(Layout::fit(1, 0, 64, 1 << 26).blocks, 64);
+    }
+}

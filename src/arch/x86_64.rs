@@ -1,0 +1,1 @@
+//! x86-64: registers, scan, relocation, code. The only place that knows iced-x86.

@@ -1,0 +1,9 @@
+//! Vocabulary without behaviour: addresses, identifiers, spans, time. Imports nothing of ours.
+
+mod addr;
+mod id;
+mod ranges;
+
+pub use addr::{Addr, LinkAddr, Span};
+pub use id::{Pid, ProbeId, Tid};
+pub use ranges::Ranges;

@@ -1,0 +1,151 @@
+//! What the session tells a [`Sink`]: hits as they happen, and a summary at the end. Plain data;
+//! knows neither text nor JSON.
+
+use std::io;
+
+use crate::base::{Addr, Pid, ProbeId, Tid};
+use crate::program::IntFormat;
+
+/// The value of one argument at a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgValue<'a> {
+    /// An integer and how to show it.
+    Int(u64, IntFormat),
+    /// A string's bytes, and whether its end was cut off. Anything may be in them.
+    Str(&'a [u8], bool),
+    /// Reading it faulted at this address.
+    Fault(u64),
+}
+
+/// What is known of a probe before it is hit. `name` and `module` come from untrusted files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeInfo {
+    /// Its number.
+    pub id: ProbeId,
+    /// The bare demangled symbol, with `+0x..` when the probe is not at its entry.
+    pub name: String,
+    /// File name of the module, such as `libc.so.6`.
+    pub module: String,
+    /// Run-time address; `None` while it is not resolved.
+    pub address: Option<Addr>,
+    /// Names of its arguments, in the order of a hit's values.
+    pub args: Vec<String>,
+}
+
+/// One recorded hit.
+#[derive(Clone, Copy, Debug)]
+pub struct Hit<'a> {
+    /// The probe.
+    pub probe: &'a ProbeInfo,
+    /// Wall-clock time in nanoseconds since 1970, when the record took one.
+    pub time: Option<u64>,
+    /// The process.
+    pub pid: Pid,
+    /// The thread; `None` where it could not be told.
+    pub tid: Option<Tid>,
+    /// The process's command name (`/proc/PID/comm`), untrusted.
+    pub comm: &'a str,
+    /// One value for each of the probe's arguments.
+    pub values: &'a [ArgValue<'a>],
+}
+
+/// State of a site as users see it (design, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SiteState {
+    /// Named, not mapped yet.
+    Pending,
+    /// A breakpoint.
+    Trap,
+    /// A breakpoint that waits to become a jump.
+    Queued,
+    /// A jump.
+    Jump,
+    /// Switched off.
+    Disabled,
+    /// Its mapping went away.
+    Gone,
+    /// Its bytes are somebody else's.
+    Foreign,
+    /// Never armed: it was refused, for the reason beside it.
+    Refused,
+}
+
+impl SiteState {
+    /// The word in every output.
+    pub fn name(self) -> &'static str {
+        match self {
+            SiteState::Pending => "pending",
+            SiteState::Trap => "trap",
+            SiteState::Queued => "queued",
+            SiteState::Jump => "jump",
+            SiteState::Disabled => "disabled",
+            SiteState::Gone => "gone",
+            SiteState::Foreign => "foreign",
+            SiteState::Refused => "refused",
+        }
+    }
+}
+
+/// Hits that were not delivered, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// The ring had no room.
+    pub ring_full: u64,
+    /// The record was begun and never finished: its thread died or jumped out of a signal handler.
+    pub abandoned: u64,
+    /// A breakpoint was hit whose detour could not be entered.
+    pub trap: u64,
+}
+
+impl Missed {
+    /// All causes together.
+    pub fn total(self) -> u64 {
+        self.ring_full
+            .saturating_add(self.abandoned)
+            .saturating_add(self.trap)
+    }
+}
+
+/// How one probe fared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeSummary {
+    /// The probe.
+    pub info: ProbeInfo,
+    /// The state its site had when tracing ended, before disarming.
+    pub state: SiteState,
+    /// Why it is not a jump.
+    pub reason: Option<String>,
+    /// How often it was hit, the missed ones included.
+    pub hits: u64,
+    /// How many of these were not delivered.
+    pub missed: Missed,
+}
+
+/// The end of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Every probe, in the order of their numbers.
+    pub probes: Vec<ProbeSummary>,
+    /// Sites that were armed.
+    pub armed: usize,
+    /// Of these, how many were jumps when tracing ended.
+    pub jump: usize,
+    /// And how many were breakpoints.
+    pub trap: usize,
+    /// Notes that a user must know: foreign bytes, memory left behind, sites switched off.
+    pub notes: Vec<String>,
+}
+
+/// Where a session's results go. Implementations print; they may be slow, but see every hit.
+pub trait Sink: Send {
+    /// Says how many probes there are, before the first hit.
+    fn armed(&mut self, probes: usize) -> io::Result<()>;
+    /// One recorded hit.
+    fn hit(&mut self, hit: &Hit<'_>) -> io::Result<()>;
+    /// Hits lost since the last call, as soon as it is known.
+    fn lost(&mut self, events: u64) -> io::Result<()>;
+    /// The end.
+    fn summary(&mut self, summary: &Summary) -> io::Result<()>;
+    /// Everything written so far reaches its reader.
+    fn flush(&mut self) -> io::Result<()>;
+}

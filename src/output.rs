@@ -1,0 +1,1 @@
+//! One file a format, each a [`crate::data::Sink`].

@@ -1,0 +1,1 @@
+//! Text to a checked probe: the grammar of `-p`. Never sees an address.

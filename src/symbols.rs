@@ -1,0 +1,1 @@
+//! ELF, DWARF and names: what is in a file. Does no tracing.

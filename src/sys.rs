@@ -1,0 +1,1 @@
+//! The operating system: the only unsafe, the only raw libc.
