@@ -1,0 +1,444 @@
+//! The frame around the programs: red zone, saved registers, alive and owner checks; and the
+//! finished template, which is put in place for each site.
+
+use std::fmt;
+
+use iced_x86::IcedError;
+use iced_x86::code_asm::registers::gpr8::al;
+use iced_x86::code_asm::registers::gpr64::*;
+use iced_x86::code_asm::{AsmRegister64, byte_ptr, ptr, qword_ptr};
+
+use super::assembler::{Assembled, Assembler, Mark, Patch};
+use super::body::{self, Space};
+use super::value;
+use crate::abi::{self, Layout};
+use crate::base::ProbeId;
+use crate::program::{Effect, Program};
+
+/// Bytes below the stack pointer that belong to the function (System V ABI AMD64, section 3.2.2).
+pub(super) const RED_ZONE: i32 = 128;
+
+/// What all detours of a target have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// The low address `D` at which the shared block is mapped.
+    pub shared_block: u32,
+    /// Address of the alive word: detours pass straight through while it is 0.
+    pub alive: u32,
+    /// Sizes of the shared object.
+    pub layout: Layout,
+    /// Whether threads may have blocks of their own: the processor and the kernel allow
+    /// `rdfsbase`, and the program leaves `gs` alone.
+    pub own_blocks: bool,
+}
+
+/// One of the two parts of a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Runs at every hit.
+    Hot,
+    /// Runs seldom.
+    Cold,
+}
+
+/// A place in a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which part.
+    pub section: Section,
+    /// Offset in it.
+    pub offset: usize,
+}
+
+/// A program that this back end cannot emit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported(pub String);
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unsupported {}
+
+impl From<IcedError> for Unsupported {
+    fn from(error: IcedError) -> Self {
+        Unsupported(error.to_string())
+    }
+}
+
+/// Code for one combination of programs, to be put in place for each site that has it.
+#[derive(Debug)]
+pub struct Template {
+    code: Assembled,
+    probes: usize,
+}
+
+/// The code being made, and what is on the stack above it.
+pub(super) struct Frame {
+    pub(super) out: Assembler,
+    /// Registers pushed below the red zone, in order; `None` is the flags word.
+    pub(super) pushed: Vec<Option<AsmRegister64>>,
+    /// Parts to be assembled behind the hot part.
+    cold: Vec<Cold>,
+}
+
+type Cold = Box<dyn FnOnce(&mut Frame) -> Result<(), Unsupported>>;
+
+impl Frame {
+    pub(super) fn push(&mut self, register: AsmRegister64) -> Result<(), Unsupported> {
+        self.out.asm.push(register)?;
+        self.pushed.push(Some(register));
+        Ok(())
+    }
+
+    /// Assembles a part after the hot one.
+    pub(super) fn later(
+        &mut self,
+        part: impl FnOnce(&mut Frame) -> Result<(), Unsupported> + 'static,
+    ) {
+        // Faults and full rings see the stack as it is here.
+        let pushed = self.pushed.clone();
+        self.cold.push(Box::new(move |frame| {
+            let outer = std::mem::replace(&mut frame.pushed, pushed);
+            part(frame)?;
+            frame.pushed = outer;
+            Ok(())
+        }));
+    }
+}
+
+impl Template {
+    /// Assembles code for the programs of a site, in order. `flags_live`: the status flags may be
+    /// read before they are written. `free`: a register (DWARF number) whose value is dead at the
+    /// site, if one is known.
+    pub fn new(
+        programs: &[Program],
+        environment: &Environment,
+        flags_live: bool,
+        free: Option<u8>,
+    ) -> Result<Template, Unsupported> {
+        for program in programs {
+            program.check().map_err(Unsupported)?;
+        }
+        let mut frame = Frame {
+            out: Assembler::new()?,
+            pushed: Vec::new(),
+            cold: Vec::new(),
+        };
+        frame.assemble(programs, environment, flags_live, free)?;
+        let code = frame.out.finish()?;
+        Ok(Template {
+            code,
+            probes: programs.len(),
+        })
+    }
+
+    /// Size of the hot part.
+    pub fn hot_len(&self) -> usize {
+        self.code.hot.len()
+    }
+
+    /// Size of the cold part.
+    pub fn cold_len(&self) -> usize {
+        self.code.cold.len()
+    }
+
+    /// The bytes of both parts for the given probes and addresses. `None` when the parts are out
+    /// of each other's reach or the number of probes is not the template's.
+    pub fn place(
+        &self,
+        probes: &[ProbeId],
+        hot_at: u64,
+        cold_at: u64,
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        if probes.len() != self.probes {
+            return None;
+        }
+        let mut hot = self.code.hot.clone();
+        let mut cold = self.code.cold.clone();
+        for &(place, patch) in &self.code.patches {
+            let (index, scale) = match patch {
+                Patch::Counter(index) => (index, 8),
+                Patch::Number(index) => (index, 1),
+            };
+            let field = field(&mut hot, &mut cold, place)?;
+            let value =
+                u32::from_le_bytes(*field).checked_add(probes.get(index)?.0.checked_mul(scale)?)?;
+            *field = value.to_le_bytes();
+        }
+        let address = |place: Place| match place.section {
+            Section::Hot => hot_at.wrapping_add(place.offset as u64),
+            Section::Cold => cold_at.wrapping_add(place.offset as u64),
+        };
+        for &(at, target) in &self.code.crossings {
+            let distance = address(target)
+                .wrapping_sub(address(at).wrapping_add(4))
+                .cast_signed();
+            *field(&mut hot, &mut cold, at)? = i32::try_from(distance).ok()?.to_le_bytes();
+        }
+        Some((hot, cold))
+    }
+
+    /// Where a thread goes on whose instruction at `at` faulted.
+    pub fn fixup(&self, at: Place) -> Option<Place> {
+        self.code
+            .faults
+            .iter()
+            .find(|(place, _)| *place == at)
+            .map(|&(_, resume)| resume)
+    }
+}
+
+fn field<'a>(hot: &'a mut [u8], cold: &'a mut [u8], at: Place) -> Option<&'a mut [u8; 4]> {
+    let bytes = match at.section {
+        Section::Hot => hot,
+        Section::Cold => cold,
+    };
+    bytes
+        .get_mut(at.offset..at.offset.checked_add(4)?)?
+        .try_into()
+        .ok()
+}
+
+impl Frame {
+    fn assemble(
+        &mut self,
+        programs: &[Program],
+        environment: &Environment,
+        flags_live: bool,
+        free: Option<u8>,
+    ) -> Result<(), Unsupported> {
+        let counts_only = programs
+            .iter()
+            .all(|p| p.effects.iter().all(|e| *e == Effect::Count));
+        let free = free
+            .and_then(body::register)
+            .filter(|_| counts_only && !flags_live);
+        let scratch = free.unwrap_or(rax);
+        if free.is_none() {
+            self.out.asm.lea(rsp, qword_ptr(rsp - RED_ZONE))?;
+            self.push(rax)?;
+            if flags_live {
+                self.out.asm.lahf()?;
+                self.out.asm.seto(al)?;
+                self.out.asm.push(rax)?;
+                self.pushed.push(None);
+            }
+            if !counts_only {
+                for register in registers(programs) {
+                    self.push(register)?;
+                }
+            }
+        }
+        let done = self.out.mark();
+        self.out
+            .asm
+            .cmp(byte_ptr(u64::from(environment.alive)), 0)?;
+        let to_done = self.out.to(done);
+        self.out.asm.je(to_done)?;
+        if environment.own_blocks {
+            self.owner_check(programs, environment, scratch, done)?;
+            for (index, program) in programs.iter().enumerate() {
+                body::emit(self, program, index, environment, Space::Own)?;
+            }
+        } else {
+            for (index, program) in programs.iter().enumerate() {
+                body::emit(self, program, index, environment, Space::Shared)?;
+            }
+        }
+        self.out.here(done)?;
+        while let Some(last) = self.pushed.pop() {
+            match last {
+                Some(register) => self.out.asm.pop(register)?,
+                None => {
+                    self.out.asm.pop(rax)?;
+                    self.out.asm.add(al, 0x7f)?;
+                    self.out.asm.sahf()?;
+                }
+            }
+        }
+        if free.is_none() && flags_live {
+            self.out.asm.lea(rsp, qword_ptr(rsp + RED_ZONE))?;
+        } else if free.is_none() {
+            // Half the size; the flags are dead.
+            self.out.asm.sub(rsp, -RED_ZONE)?;
+        }
+        self.out.begin_cold()?;
+        // Cold parts may ask for further ones.
+        while !self.cold.is_empty() {
+            for part in std::mem::take(&mut self.cold) {
+                part(self)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the thread's fs base with the owner of the block that gs names. Any doubt, a
+    /// stale gs base that faults included, leads to the copy that uses the shared block.
+    fn owner_check(
+        &mut self,
+        programs: &[Program],
+        environment: &Environment,
+        scratch: AsmRegister64,
+        done: Mark,
+    ) -> Result<(), Unsupported> {
+        let shared = self.out.mark();
+        self.out.asm.rdfsbase(scratch)?;
+        self.out.next_may_fault(shared);
+        self.out.asm.cmp(
+            scratch,
+            ptr(u64::from(environment.shared_block + abi::OWNER)).gs(),
+        )?;
+        let to_shared = self.out.to(shared);
+        self.out.asm.jne(to_shared)?;
+        let programs = programs.to_vec();
+        let environment = *environment;
+        self.later(move |frame| {
+            frame.out.here(shared)?;
+            for (index, program) in programs.iter().enumerate() {
+                body::emit(frame, program, index, &environment, Space::Shared)?;
+            }
+            let to_done = frame.out.to(done);
+            frame.out.asm.jmp(to_done)?;
+            Ok(())
+        });
+        Ok(())
+    }
+}
+
+/// Registers that recording programs need beside `rax`: time and place, then as many temporaries
+/// as the deepest value takes.
+fn registers(programs: &[Program]) -> impl Iterator<Item = AsmRegister64> {
+    let temporaries = programs.iter().map(value::temporaries).max().unwrap_or(0);
+    [rdx, rcx]
+        .into_iter()
+        .chain(value::TEMPORARIES.into_iter().take(temporaries))
+}
+
+#[cfg(test)]
+mod tests {
+    use iced_x86::{Decoder, DecoderOptions, FastFormatter};
+
+    use super::*;
+    use crate::program::{Field, FieldKind, Inst, IntFormat, Record, Width};
+
+    const ENVIRONMENT: Environment = Environment {
+        shared_block: 0x10_0000,
+        alive: 0xf_f000,
+        layout: Layout {
+            probes: 10,
+            ring_size: 1 << 16,
+            blocks: 4,
+        },
+        own_blocks: true,
+    };
+
+    fn listing(bytes: &[u8], ip: u64) -> String {
+        let mut text = String::new();
+        let mut formatter = FastFormatter::new();
+        for instruction in Decoder::with_ip(64, bytes, ip, DecoderOptions::NONE) {
+            formatter.format(&instruction, &mut text);
+            text.push('\n');
+        }
+        text
+    }
+
+    #[test]
+    fn a_count_is_one_increment_in_the_own_block() {
+        let template = Template::new(&[Program::count()], &ENVIRONMENT, false, None).unwrap();
+        let (hot, cold) = template
+            .place(&[ProbeId(3)], 0x1000_0000, 0x1100_0000)
+            .unwrap();
+        let hot = listing(&hot, 0x1000_0000);
+        assert_eq!(
+            hot,
+            "lea rsp,[rsp-80h]\npush rax\ncmp byte ptr [0FF000h],0h\nje 1000002Dh\n\
+             rdfsbase rax\ncmp rax,gs:[100000h]\njne 11000000h\n\
+             inc qword ptr gs:[100098h]\npop rax\nsub rsp,0FFFFFFFFFFFFFF80h\n"
+        );
+        let cold = listing(&cold, 0x1100_0000);
+        assert!(
+            cold.starts_with("lock inc qword ptr [100098h]\njmp 1000002Dh"),
+            "{cold}"
+        );
+    }
+
+    #[test]
+    fn a_dead_register_and_dead_flags_leave_the_stack_alone() {
+        let template = Template::new(&[Program::count()], &ENVIRONMENT, false, Some(11)).unwrap();
+        let (hot, _) = template.place(&[ProbeId(0)], 0x1000, 0x2000).unwrap();
+        let hot = listing(&hot, 0x1000);
+        assert!(
+            !hot.contains("rsp") && hot.contains("rdfsbase r11"),
+            "{hot}"
+        );
+    }
+
+    #[test]
+    fn live_flags_are_saved_around_everything() {
+        let template = Template::new(&[Program::count()], &ENVIRONMENT, true, Some(11)).unwrap();
+        let (hot, _) = template.place(&[ProbeId(0)], 0x1000, 0x2000).unwrap();
+        let hot = listing(&hot, 0x1000);
+        assert!(
+            hot.starts_with("lea rsp,[rsp-80h]\npush rax\nlahf\nseto al\npush rax\n"),
+            "{hot}"
+        );
+        assert!(
+            hot.ends_with("pop rax\nadd al,7Fh\nsahf\npop rax\nlea rsp,[rsp+80h]\n"),
+            "{hot}"
+        );
+    }
+
+    #[test]
+    fn a_load_goes_on_at_its_stub_when_it_faults() {
+        let mut program = Program::count();
+        let base = program.push(Inst::Arg(0));
+        let value = program.push(Inst::Load {
+            base,
+            offset: 8,
+            width: Width::W32,
+            signed: false,
+        });
+        let format = IntFormat::Hex(Width::W32);
+        let fields = vec![Field {
+            name: "n".into(),
+            kind: FieldKind::Int { value, format },
+        }];
+        program
+            .effects
+            .push(Effect::Record(Record { time: true, fields }));
+        let template = Template::new(&[program], &ENVIRONMENT, false, None).unwrap();
+        let (hot, cold) = template
+            .place(&[ProbeId(1)], 0x1000_0000, 0x1000_4000)
+            .unwrap();
+        let text = listing(&hot, 0x1000_0000);
+        assert!(text.contains("mov r11d,[rdi+8h]"), "{text}");
+        let mut found = 0;
+        for instruction in Decoder::with_ip(64, &hot, 0, DecoderOptions::NONE) {
+            let at = Place {
+                section: Section::Hot,
+                offset: instruction.ip() as usize,
+            };
+            if let Some(resume) = template.fixup(at) {
+                assert_eq!(resume.section, Section::Cold);
+                assert!(resume.offset < cold.len());
+                found += 1;
+            }
+        }
+        // The owner check and the load.
+        assert_eq!(found, 2);
+    }
+
+    #[test]
+    fn parts_out_of_reach_are_not_placed() {
+        let template = Template::new(&[Program::count()], &ENVIRONMENT, false, None).unwrap();
+        assert!(
+            template
+                .place(&[ProbeId(0)], 0x1000, 0x2_0000_0000)
+                .is_none()
+        );
+        assert!(template.place(&[], 0x1000, 0x2000).is_none());
+    }
+}

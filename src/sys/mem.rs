@@ -1,0 +1,71 @@
+//! Memory of the target: reads by `process_vm_readv`, text writes by `/proc/PID/mem` (which writes
+//! through read-only mappings, in a private copy).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use nix::libc;
+
+use crate::base::{Addr, Pid, Tid};
+
+/// The memory of one address space.
+#[derive(Debug)]
+pub struct Memory {
+    tid: Tid,
+    file: File,
+}
+
+impl Memory {
+    /// Opens the memory that thread `tid` of process `pid` lives in. Any living thread will do: a
+    /// leader that has ended no longer has memory.
+    pub fn open(pid: Pid, tid: Tid) -> io::Result<Memory> {
+        let path = format!("/proc/{pid}/task/{tid}/mem");
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Memory { tid, file })
+    }
+
+    /// Fills `out` from `at`; fails if a byte of it cannot be read.
+    pub fn read(&self, at: Addr, out: &mut [u8]) -> io::Result<()> {
+        let got = self.read_some(at, out)?;
+        if got == out.len() {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EFAULT))
+        }
+    }
+
+    /// Reads as much of `out` from `at` as is mapped; returns how much.
+    pub fn read_some(&self, at: Addr, out: &mut [u8]) -> io::Result<usize> {
+        let local = libc::iovec {
+            iov_base: out.as_mut_ptr().cast(),
+            iov_len: out.len(),
+        };
+        let remote = libc::iovec {
+            iov_base: at.0 as *mut libc::c_void,
+            iov_len: out.len(),
+        };
+        // SAFETY: `local` names exactly `out`, which is writable; the remote range is checked by
+        // the kernel in the other process.
+        let got = unsafe {
+            libc::process_vm_readv(self.tid.0, &raw const local, 1, &raw const remote, 1, 0)
+        };
+        match usize::try_from(got) {
+            Ok(got) if got > 0 || out.is_empty() => Ok(got),
+            // Pages without read permission, or a kernel that refuses the call: the file reads on.
+            _ => self.file.read_at(out, at.0),
+        }
+    }
+
+    /// The word at `at`.
+    pub fn word(&self, at: Addr) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.read(at, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Writes `bytes` at `at`, read-only text included.
+    pub fn write(&self, at: Addr, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, at.0)
+    }
+}

@@ -1,0 +1,133 @@
+//! Waiting for signals, descriptors and time in one place.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// A signal that reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Its number.
+    pub signal: i32,
+    /// Whether the kernel sent it, as a terminal does for Ctrl-C, rather than a process by `kill`.
+    pub by_kernel: bool,
+}
+
+/// Signals delivered as data. While it lives they are blocked in the thread that made it and in
+/// threads made after.
+#[derive(Debug)]
+pub struct Signals {
+    fd: SignalFd,
+    before: SigSet,
+}
+
+impl Signals {
+    /// Blocks and collects SIGCHLD and the signals that end or stop a command.
+    pub fn collect() -> io::Result<Signals> {
+        let mut set = SigSet::empty();
+        for signal in [
+            Signal::SIGCHLD,
+            Signal::SIGINT,
+            Signal::SIGQUIT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGTSTP,
+        ] {
+            set.add(signal);
+        }
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before))?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Signals { fd, before })
+    }
+
+    /// The mask as it was: what a launched program must start with.
+    pub fn mask_before(&self) -> SignalMask {
+        SignalMask(self.before)
+    }
+
+    /// Waits until a signal is there or the time (milliseconds; `None` for ever) is over, then
+    /// takes every signal that is there. SIGCHLD coalesces: look at every child.
+    pub fn wait(&self, timeout_ms: Option<u32>) -> io::Result<Vec<Arrived>> {
+        let timeout = match timeout_ms {
+            None => PollTimeout::NONE,
+            Some(ms) => PollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX)),
+        };
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut arrived = Vec::new();
+        while let Ok(Some(info)) = self.fd.read_signal() {
+            arrived.push(Arrived {
+                signal: info.ssi_signo.cast_signed(),
+                by_kernel: info.ssi_code == libc::SI_KERNEL,
+            });
+        }
+        Ok(arrived)
+    }
+}
+
+/// A signal mask to start a program with.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalMask(pub(super) SigSet);
+
+/// Stops this process as a terminal's Ctrl-Z does; returns when it is continued.
+pub fn stop_self() {
+    // SAFETY: sends a signal to ourselves; no memory is involved.
+    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+}
+
+/// Ends this process by `signal`, as its default action does; returns only if that is impossible.
+pub fn die_by(signal: i32) {
+    // A core dump of the tracer would only hide the target's own.
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: plain system calls on our own process; `set` and `none` live across them.
+    unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        libc::signal(signal, libc::SIG_DFL);
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        libc::raise(signal);
+    }
+}
+
+/// Sends a signal to a process.
+pub fn kill(pid: crate::base::Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: an integer system call.
+    super::errno::check(unsafe { libc::kill(pid.0, signal) }.into()).map(drop)
+}
+
+/// Runs the calling thread on one processor only; errors are ignored, as the processor may be
+/// forbidden. Returns whether it worked.
+pub fn run_on(processor: usize) -> bool {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(processor).is_ok()
+        && nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).is_ok()
+}
+
+/// The processors a thread may run on.
+pub fn processors(tid: crate::base::Tid) -> Vec<usize> {
+    let Ok(set) = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(tid.0)) else {
+        return Vec::new();
+    };
+    (0..nix::sched::CpuSet::count())
+        .filter(|&n| set.is_set(n).unwrap_or(false))
+        .collect()
+}
+
+/// Whether a descriptor is a terminal.
+pub fn is_terminal(fd: &impl AsRawFd) -> bool {
+    // SAFETY: an integer library call.
+    unsafe { libc::isatty(fd.as_raw_fd()) == 1 }
+}

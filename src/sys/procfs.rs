@@ -1,0 +1,332 @@
+//! `/proc/PID`: files whose form changes between kernels. Nothing here panics; what cannot be
+//! parsed is left out (`proc(5)`).
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use crate::base::{Addr, Pid, Span, Tid};
+
+/// One line of `/proc/PID/maps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Where it lies.
+    pub span: Span,
+    /// Readable.
+    pub read: bool,
+    /// Writable.
+    pub write: bool,
+    /// Executable.
+    pub exec: bool,
+    /// Shared with the file or with others.
+    pub shared: bool,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Device of the file, `major << 32 | minor`.
+    pub device: u64,
+    /// Inode of the file; 0 when there is none.
+    pub inode: u64,
+    /// Path as the target's mount namespace had it, without ` (deleted)`; or `[heap]` and the like.
+    pub path: String,
+    /// The file has no name any more.
+    pub deleted: bool,
+}
+
+fn parse_mapping(line: &str) -> Option<Mapping> {
+    let mut rest = line;
+    let mut word = || {
+        rest = rest.trim_start_matches(' ');
+        let (word, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+        rest = tail;
+        (!word.is_empty()).then_some(word)
+    };
+    let (start, end) = word()?.split_once('-')?;
+    let access = word()?.as_bytes();
+    let offset = word()?;
+    let (major, minor) = word()?.split_once(':')?;
+    let inode = word()?;
+    let path = rest.trim_start_matches(' ');
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    let plain = path.strip_suffix(" (deleted)");
+    Some(Mapping {
+        span: Span {
+            start: Addr(hex(start)?),
+            end: Addr(hex(end)?),
+        },
+        read: access.first() == Some(&b'r'),
+        write: access.get(1) == Some(&b'w'),
+        exec: access.get(2) == Some(&b'x'),
+        shared: access.get(3) == Some(&b's'),
+        offset: hex(offset)?,
+        device: hex(major)? << 32 | hex(minor)?,
+        inode: inode.parse().ok()?,
+        path: plain.unwrap_or(path).to_owned(),
+        deleted: plain.is_some(),
+    })
+}
+
+/// The mappings of a process, seen through a living thread of it.
+pub fn maps(pid: Pid, tid: Tid) -> io::Result<Vec<Mapping>> {
+    // Names may hold any byte.
+    let bytes = fs::read(format!("/proc/{pid}/task/{tid}/maps"))?;
+    Ok(String::from_utf8_lossy(&bytes)
+        .lines()
+        .filter_map(parse_mapping)
+        .collect())
+}
+
+/// The threads of a process.
+pub fn tasks(pid: Pid) -> io::Result<Vec<Tid>> {
+    let mut tids = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        if let Some(tid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
+            tids.push(Tid(tid));
+        }
+    }
+    Ok(tids)
+}
+
+/// What `/proc/PID/task/TID/status` says of a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Process the thread belongs to.
+    pub process: i32,
+    /// State letter: `R`, `S`, `D`, `T`, `t`, `Z`, `X`.
+    pub state: u8,
+    /// Who traces it; 0 for nobody.
+    pub tracer: i32,
+    /// Real and effective user.
+    pub uid: [u32; 2],
+    /// Signals it blocks.
+    pub blocked: u64,
+    /// Signals the process ignores.
+    pub ignored: u64,
+    /// Signals the process has handlers for.
+    pub caught: u64,
+    /// Seccomp mode: 0 none, 1 strict, 2 filters.
+    pub seccomp: u32,
+    /// Number of seccomp filters, where the kernel tells.
+    pub seccomp_filters: Option<u32>,
+    /// Times it was switched off a core, of its own will and not.
+    pub switches: u64,
+}
+
+fn parse_status(text: &str) -> Status {
+    let mut status = Status::default();
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once(':') else {
+            continue;
+        };
+        let value = value.trim();
+        let hex = || u64::from_str_radix(value, 16).unwrap_or(0);
+        match key {
+            "Tgid" => status.process = value.parse().unwrap_or(0),
+            "State" => status.state = value.bytes().next().unwrap_or(0),
+            "TracerPid" => status.tracer = value.parse().unwrap_or(0),
+            "Uid" => {
+                let mut ids = value.split_whitespace().map(|id| id.parse().unwrap_or(0));
+                status.uid = [ids.next().unwrap_or(0), ids.next().unwrap_or(0)];
+            }
+            "SigBlk" => status.blocked = hex(),
+            "SigIgn" => status.ignored = hex(),
+            "SigCgt" => status.caught = hex(),
+            "Seccomp" => status.seccomp = value.parse().unwrap_or(0),
+            "Seccomp_filters" => status.seccomp_filters = value.parse().ok(),
+            "voluntary_ctxt_switches" | "nonvoluntary_ctxt_switches" => {
+                status.switches = status.switches.wrapping_add(value.parse().unwrap_or(0));
+            }
+            _ => {}
+        }
+    }
+    status
+}
+
+/// The status of a thread.
+pub fn status(pid: Pid, tid: Tid) -> io::Result<Status> {
+    fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).map(|text| parse_status(&text))
+}
+
+/// The status of this process.
+pub fn own_status() -> io::Result<Status> {
+    fs::read_to_string("/proc/self/status").map(|text| parse_status(&text))
+}
+
+/// Where a thread is, as `/proc/PID/task/TID/syscall` tells without stopping it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// On a core, or waiting for one.
+    Running,
+    /// Blocked in the kernel; `number` is negative outside system calls.
+    Blocked {
+        /// System call number.
+        number: i64,
+        /// Stack pointer.
+        sp: Addr,
+        /// Program counter, after the `syscall` instruction.
+        pc: Addr,
+    },
+}
+
+fn parse_where(text: &str) -> Option<Where> {
+    if text.starts_with("running") {
+        return Some(Where::Running);
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let hex = |word: &&str| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
+    let [.., sp, pc] = words.as_slice() else {
+        return None;
+    };
+    let number = words.first()?.parse().ok()?;
+    Some(Where::Blocked {
+        number,
+        sp: Addr(hex(sp)?),
+        pc: Addr(hex(pc)?),
+    })
+}
+
+/// Where a thread is now; [`Where::Running`] when the kernel does not tell.
+pub fn whereabouts(pid: Pid, tid: Tid) -> io::Result<Where> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall"))?;
+    Ok(parse_where(&text).unwrap_or(Where::Running))
+}
+
+/// Fields of `/proc/PID/stat` that identify a process: its state letter and its start time in
+/// clock ticks after boot.
+pub fn stat(pid: Pid) -> io::Result<(u8, u64)> {
+    let text = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat"))?).into_owned();
+    // The command name may hold anything, closing parentheses included: fields follow the last.
+    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let mut fields = fields.split_whitespace();
+    let state = fields.next().and_then(|s| s.bytes().next()).unwrap_or(0);
+    let start = fields.nth(18).and_then(|s| s.parse().ok()).unwrap_or(0);
+    Ok((state, start))
+}
+
+/// The command name of a process or thread, without the final newline; untrusted.
+pub fn comm(pid: Pid) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes)
+        .trim_end_matches('\n')
+        .to_owned()
+}
+
+/// Values of the auxiliary vector (`getauxval(3)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Auxv {
+    /// Entry point of the program.
+    pub entry: u64,
+    /// Base of the program interpreter, 0 without one.
+    pub base: u64,
+    /// Program headers of the program.
+    pub phdr: u64,
+    /// The vdso's ELF header.
+    pub vdso: u64,
+    /// Second word of hardware capabilities.
+    pub hwcap2: u64,
+    /// Set-user-id and the like.
+    pub secure: bool,
+}
+
+/// Bit of [`Auxv::hwcap2`]: user code may read and write the fs and gs bases.
+pub const HWCAP2_FSGSBASE: u64 = 1 << 1;
+
+/// The auxiliary vector of a process.
+pub fn auxv(pid: Pid) -> io::Result<Auxv> {
+    let bytes = fs::read(format!("/proc/{pid}/auxv"))?;
+    let mut auxv = Auxv::default();
+    for pair in bytes.chunks_exact(16) {
+        let (key, value) = pair.split_at(8);
+        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+        let value = word(value);
+        match word(key) {
+            3 => auxv.phdr = value,
+            7 => auxv.base = value,
+            9 => auxv.entry = value,
+            23 => auxv.secure = value != 0,
+            26 => auxv.hwcap2 = value,
+            33 => auxv.vdso = value,
+            _ => {}
+        }
+    }
+    Ok(auxv)
+}
+
+/// Paths under which a mapped file may be read, best first: exactly the mapped file where the
+/// kernel lets us, else by name in the target's own root.
+pub fn file_paths(pid: Pid, mapping: &Mapping) -> Vec<PathBuf> {
+    let Span { start, end } = mapping.span;
+    let mut paths = vec![PathBuf::from(format!(
+        "/proc/{pid}/map_files/{:x}-{:x}",
+        start.0, end.0
+    ))];
+    if mapping.path.starts_with('/') && !mapping.deleted {
+        paths.push(PathBuf::from(format!("/proc/{pid}/root{}", mapping.path)));
+    }
+    paths
+}
+
+/// Yama's `ptrace_scope`, where that module is active.
+pub fn yama_scope() -> Option<u32> {
+    fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_spaces_is_one_path() {
+        let line = "7f00-7f10 r-xp 00001000 08:01 42                 /a b/c (deleted)";
+        let mapping = parse_mapping(line).unwrap();
+        assert_eq!(
+            (mapping.path.as_str(), mapping.deleted, mapping.inode),
+            ("/a b/c", true, 42)
+        );
+        assert!(mapping.exec && !mapping.write && !mapping.shared);
+    }
+
+    #[test]
+    fn broken_lines_are_left_out() {
+        for line in [
+            "",
+            "x",
+            "1-",
+            "1-2",
+            "1-2 r-xp",
+            "1-2 r-xp zz 0:0 1",
+            "1-2 r-xp 0 0 1",
+        ] {
+            assert_eq!(parse_mapping(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_blocked_thread_tells_where_it_is() {
+        let text = "232 0x5 0x7ffc 0x1 0xffff 0x0 0x0 0x7ffe10 0x7f12\n";
+        let expected = Where::Blocked {
+            number: 232,
+            sp: Addr(0x7ffe10),
+            pc: Addr(0x7f12),
+        };
+        assert_eq!(parse_where(text), Some(expected));
+        assert_eq!(parse_where("running\n"), Some(Where::Running));
+        assert_eq!(parse_where(""), None);
+    }
+
+    #[test]
+    fn own_files_parse() {
+        let pid = Pid(std::process::id().cast_signed());
+        assert!(auxv(pid).unwrap().entry != 0);
+        assert!(maps(pid, Tid(pid.0)).unwrap().iter().any(|m| m.exec));
+        assert_eq!(own_status().unwrap().process, pid.0);
+        assert!(stat(pid).unwrap().1 > 0);
+    }
+}
