@@ -1,1 +1,20 @@
-//! One traced process.
+//! One traced process: its threads, its memory, calls made inside it, and what we put there. Knows
+//! neither probes nor symbols; `session` says what is to be done.
+
+mod attach;
+mod inject;
+mod launch;
+mod process;
+mod quiesce;
+mod remote;
+mod room;
+mod thread;
+
+pub use attach::attach;
+pub use inject::{Injected, Request as InjectRequest, Slab};
+pub use launch::{LaunchError, Starting, launch};
+pub use process::{Kinship, Process};
+pub use quiesce::Occupied;
+pub use remote::Remote;
+pub use room::{Room, low_room, near};
+pub use thread::{State, Thread};

@@ -150,6 +150,17 @@ pub fn status(pid: Pid, tid: Tid) -> io::Result<Status> {
     fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).map(|text| parse_status(&text))
 }
 
+/// Whether two tasks share their memory (`kcmp(2)`); `None` where the kernel does not tell.
+pub fn same_memory(a: Tid, b: Tid) -> Option<bool> {
+    const KCMP_VM: i32 = 1;
+    // SAFETY: five integers; no memory is touched.
+    match unsafe { nix::libc::syscall(nix::libc::SYS_kcmp, a.0, b.0, KCMP_VM, 0, 0) } {
+        0 => Some(true),
+        1..=3 => Some(false),
+        _ => None,
+    }
+}
+
 /// The status of this process.
 pub fn own_status() -> io::Result<Status> {
     fs::read_to_string("/proc/self/status").map(|text| parse_status(&text))

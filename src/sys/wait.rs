@@ -77,6 +77,23 @@ pub fn any() -> io::Result<Option<(Tid, Status)>> {
     wait(-1, libc::WNOHANG)
 }
 
+/// The next status of any thread; waits for it. `ECHILD` when there is nobody to wait for.
+pub fn any_blocking() -> io::Result<(Tid, Status)> {
+    Ok(wait(-1, 0)?.unwrap_or((Tid(0), Status::Other(0))))
+}
+
+/// Waits until a thread has something to report, and leaves the report where it is: what is done
+/// to the thread before it is consumed outlives the tracer.
+pub fn peek() -> io::Result<Option<Tid>> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: `info` is writable for the call, which fills it or leaves it zero.
+    super::errno::check(unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) }.into())?;
+    // SAFETY: zeroed above; the fields read are plain integers.
+    let tid = unsafe { info.assume_init().si_pid() };
+    Ok((tid != 0).then_some(Tid(tid)))
+}
+
 /// The next status of this thread; waits for it.
 pub fn thread(tid: Tid) -> io::Result<Status> {
     Ok(wait(tid.0, 0)?.map_or(Status::Other(0), |(_, status)| status))

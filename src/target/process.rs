@@ -1,0 +1,180 @@
+//! The threads that share one memory, and that memory. Keeps the books of who is stopped: a thread
+//! is asked for its registers only while it is.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::thread::{State, Thread};
+use crate::base::{Addr, Pid, Tid};
+use crate::sys::errno::is_gone;
+use crate::sys::mem::Memory;
+use crate::sys::procfs::{self, Auxv, Mapping};
+use crate::sys::ptrace;
+use crate::sys::wait::{self, Status};
+
+/// How a task that we have not seen before is related to the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinship {
+    /// A thread of the target.
+    Thread,
+    /// A process that shares the target's memory: a vfork child, `CLONE_VM`.
+    Borrower(Pid),
+    /// A process with a memory of its own.
+    Child(Pid),
+}
+
+/// One traced process.
+#[derive(Debug)]
+pub struct Process {
+    /// Its id.
+    pub pid: Pid,
+    /// Its memory.
+    pub memory: Memory,
+    /// Its threads, and those of processes that borrow its memory.
+    pub threads: BTreeMap<Tid, Thread>,
+    /// What the kernel told it at its start.
+    pub auxv: Auxv,
+    /// A `syscall` instruction in it that nobody changes.
+    pub syscall_at: Addr,
+}
+
+impl Process {
+    /// Takes the books of a process of which `tid` is a living thread.
+    pub fn new(pid: Pid, tid: Tid) -> io::Result<Process> {
+        let memory = Memory::open(pid, tid)?;
+        let auxv = procfs::auxv(pid)?;
+        let maps = procfs::maps(pid, tid)?;
+        let syscall_at = find_syscall(&memory, &maps, auxv.vdso)
+            .ok_or_else(|| io::Error::other("no system call instruction found in it"))?;
+        Ok(Process {
+            pid,
+            memory,
+            threads: BTreeMap::new(),
+            auxv,
+            syscall_at,
+        })
+    }
+
+    /// Its mappings now.
+    pub fn maps(&self) -> io::Result<Vec<Mapping>> {
+        let mut result = procfs::maps(self.pid, Tid(self.pid.0));
+        // A leader that has ended has no mappings to show; any other thread will do.
+        for &tid in self.threads.keys() {
+            if matches!(&result, Ok(maps) if !maps.is_empty()) {
+                break;
+            }
+            result = procfs::maps(self.pid, tid);
+        }
+        result
+    }
+
+    /// What a task that has just appeared is to us.
+    pub fn kinship(&self, tid: Tid) -> io::Result<Kinship> {
+        let process = Pid(procfs::status(Pid(tid.0), tid)?.process);
+        if process == self.pid {
+            return Ok(Kinship::Thread);
+        }
+        let ours = self.threads.keys().find(|&&other| other != tid);
+        let shares = ours.and_then(|&other| procfs::same_memory(other, tid));
+        Ok(if shares.unwrap_or(false) {
+            Kinship::Borrower(process)
+        } else {
+            Kinship::Child(process)
+        })
+    }
+
+    /// Writes down what happened to a thread we know; true if it is one.
+    pub fn note(&mut self, tid: Tid, status: Status) -> bool {
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return false;
+        };
+        match status {
+            Status::Exited(_) | Status::Killed(_) => {}
+            status => thread.state = State::Stopped(status),
+        }
+        thread.interrupted = false;
+        true
+    }
+
+    /// Threads that are stopped, and for what.
+    pub fn stopped(&self) -> Vec<(Tid, Status)> {
+        let stopped = self
+            .threads
+            .iter()
+            .filter_map(|(&tid, thread)| match thread.state {
+                State::Stopped(status) => Some((tid, status)),
+                _ => None,
+            });
+        stopped.collect()
+    }
+
+    /// Resumes a stopped thread, delivering `signal` unless it is 0. A thread that is gone is no
+    /// error: its end is reported on its own.
+    pub fn resume(&mut self, tid: Tid, signal: i32) -> io::Result<()> {
+        self.release(tid, State::Running, |tid| ptrace::cont(tid, signal))
+    }
+
+    /// Leaves a thread in its group stop.
+    pub fn listen(&mut self, tid: Tid) -> io::Result<()> {
+        self.release(tid, State::Listening, ptrace::listen)
+    }
+
+    fn release(
+        &mut self,
+        tid: Tid,
+        state: State,
+        how: impl FnOnce(Tid) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.state = state;
+        }
+        match how(tid) {
+            Err(error) if is_gone(&error) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Waits until this thread has stopped; other threads' reports are written down meanwhile, or
+    /// handed to `other` when they are ends or strangers. False if it ended.
+    pub fn await_stop(&mut self, tid: Tid, other: &mut Vec<(Tid, Status)>) -> io::Result<bool> {
+        loop {
+            match self.threads.get(&tid).map(|thread| thread.state) {
+                Some(State::Stopped(_)) => return Ok(true),
+                None => return Ok(false),
+                Some(_) => {}
+            }
+            let (from, status) = wait::any_blocking()?;
+            let ended = matches!(status, Status::Exited(_) | Status::Killed(_));
+            if ended || !self.note(from, status) {
+                other.push((from, status));
+            }
+            if ended && from == tid {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// Looks for a `syscall` instruction (`0f 05`): in the vdso, else in any executable mapping.
+fn find_syscall(memory: &Memory, maps: &[Mapping], vdso: u64) -> Option<Addr> {
+    let (first, rest): (Vec<_>, Vec<_>) = maps
+        .iter()
+        .filter(|m| m.exec && m.path != "[vsyscall]")
+        .partition(|m| m.span.start.0 == vdso);
+    for mapping in first.into_iter().chain(rest) {
+        let mut at = mapping.span.start;
+        let mut page = [0; 4096];
+        while at < mapping.span.end {
+            let got = memory.read_some(at, &mut page).unwrap_or(0);
+            let found = page
+                .get(..got)?
+                .windows(2)
+                .position(|pair| pair == [0x0f, 0x05]);
+            if let Some(offset) = found {
+                return Some(at + offset as u64);
+            }
+            at = at + 4096;
+        }
+    }
+    None
+}

@@ -1,0 +1,169 @@
+//! System calls made inside a stopped thread, with everything put back: registers, signal mask,
+//! and the system call the thread was in.
+
+use std::io;
+
+use super::process::Process;
+use super::thread::State;
+use crate::base::{Addr, Tid};
+use crate::sys::regs::Regs;
+use crate::sys::wait::{self, Status};
+use crate::sys::{errno, ptrace};
+
+/// `sigprocmask` bits of all signals; the kernel keeps SIGKILL and SIGSTOP out itself.
+const ALL_SIGNALS: u64 = u64::MAX;
+
+/// A thread that makes calls for us until [`Remote::finish`].
+#[derive(Debug)]
+pub struct Remote<'a> {
+    process: &'a mut Process,
+    tid: Tid,
+    before: Regs,
+    mask: u64,
+}
+
+impl<'a> Remote<'a> {
+    /// Borrows a stopped thread. Its signals are blocked meanwhile, so that no handler runs with
+    /// our registers.
+    pub fn begin(process: &'a mut Process, tid: Tid) -> io::Result<Remote<'a>> {
+        let before = ptrace::regs(tid)?;
+        let mask = ptrace::sigmask(tid)?;
+        ptrace::set_sigmask(tid, ALL_SIGNALS)?;
+        Ok(Remote {
+            process,
+            tid,
+            before,
+            mask,
+        })
+    }
+
+    /// The process the thread belongs to.
+    pub fn process(&self) -> &Process {
+        self.process
+    }
+
+    /// Makes a system call; a kernel's refusal is an error with its number.
+    pub fn call(&mut self, number: u64, args: &[u64]) -> io::Result<u64> {
+        let mut words = [0; 6];
+        for (word, arg) in words.iter_mut().zip(args) {
+            *word = *arg;
+        }
+        let mut regs = self.before;
+        regs.prepare_syscall(self.process.syscall_at, number, words);
+        ptrace::set_regs(self.tid, &regs)?;
+        // Entry, then exit. Stops of other kinds in between are not for us to keep: signals are
+        // blocked, an interruption is repeated at the end.
+        for _ in 0..2 {
+            self.to_syscall_stop()?;
+        }
+        let result = ptrace::regs(self.tid)?.result();
+        if (-4095..0).contains(&result) {
+            let number = i32::try_from(-result).unwrap_or(errno::EINVAL);
+            return Err(io::Error::from_raw_os_error(number));
+        }
+        Ok(result.cast_unsigned())
+    }
+
+    fn to_syscall_stop(&self) -> io::Result<()> {
+        loop {
+            ptrace::cont_to_syscall(self.tid, 0)?;
+            match wait::thread(self.tid)? {
+                Status::Syscall => return Ok(()),
+                Status::Exited(_) | Status::Killed(_) => {
+                    return Err(io::Error::from_raw_os_error(errno::ESRCH));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Puts everything back and leaves the thread stopped as if nothing had happened.
+    ///
+    /// A thread interrupted in a system call must pass through the kernel's signal path with the
+    /// registers it had, or `-ERESTARTSYS` would reach the program. So it is interrupted again and
+    /// let run into that stop, which is before user code, in a group stop as well.
+    pub fn finish(self) -> io::Result<()> {
+        ptrace::set_regs(self.tid, &self.before)?;
+        ptrace::set_sigmask(self.tid, self.mask)?;
+        ptrace::interrupt(self.tid)?;
+        ptrace::cont(self.tid, 0)?;
+        let status = wait::thread(self.tid)?;
+        if matches!(status, Status::Exited(_) | Status::Killed(_)) {
+            return Err(io::Error::from_raw_os_error(errno::ESRCH));
+        }
+        if let Some(thread) = self.process.threads.get_mut(&self.tid) {
+            thread.state = State::Stopped(status);
+        }
+        Ok(())
+    }
+
+    /// `mmap(2)`.
+    pub fn map(&mut self, request: MapRequest) -> io::Result<Addr> {
+        let MapRequest {
+            at,
+            len,
+            protection,
+            flags,
+            fd,
+            offset,
+        } = request;
+        self.call(
+            9,
+            &[at.0, len, protection, flags, fd.cast_unsigned(), offset],
+        )
+        .map(Addr)
+    }
+
+    /// `munmap(2)`.
+    pub fn unmap(&mut self, at: Addr, len: u64) -> io::Result<()> {
+        self.call(11, &[at.0, len]).map(drop)
+    }
+
+    /// `madvise(2)`.
+    pub fn advise(&mut self, at: Addr, len: u64, advice: u64) -> io::Result<()> {
+        self.call(28, &[at.0, len, advice]).map(drop)
+    }
+
+    /// `close(2)`.
+    pub fn close(&mut self, fd: i64) -> io::Result<()> {
+        self.call(3, &[fd.cast_unsigned()]).map(drop)
+    }
+
+    /// `memfd_create(2)`; `name` is the address of its name.
+    pub fn memfd(&mut self, name: Addr, flags: u64) -> io::Result<i64> {
+        self.call(319, &[name.0, flags]).map(u64::cast_signed)
+    }
+
+    /// `membarrier(2)`.
+    pub fn membarrier(&mut self, command: u64) -> io::Result<u64> {
+        self.call(324, &[command, 0, 0])
+    }
+
+    /// `rt_sigaction(2)` as the kernel knows it: 32 bytes written to `out`, or set from `new`.
+    pub fn sigaction(&mut self, signal: i32, new: Addr, out: Addr) -> io::Result<()> {
+        self.call(13, &[i64::from(signal).cast_unsigned(), new.0, out.0, 8])
+            .map(drop)
+    }
+
+    /// The thread that makes the calls.
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+}
+
+/// Arguments of [`Remote::map`]; flags and protection as `mmap(2)` numbers them.
+#[derive(Clone, Copy, Debug)]
+pub struct MapRequest {
+    /// Where, or 0 for the kernel's choice.
+    pub at: Addr,
+    /// Bytes, whole pages.
+    pub len: u64,
+    /// `PROT_*`.
+    pub protection: u64,
+    /// `MAP_*`.
+    pub flags: u64,
+    /// Descriptor in the target, -1 for none.
+    pub fd: i64,
+    /// Offset in it.
+    pub offset: u64,
+}
