@@ -102,6 +102,12 @@ pub fn die_by(signal: i32) {
     }
 }
 
+/// Makes a thread of ours that waits in [`Signals::wait`] look around.
+pub fn wake() {
+    // SAFETY: sends a signal to ourselves that is blocked and collected.
+    unsafe { libc::kill(libc::getpid(), libc::SIGCHLD) };
+}
+
 /// Sends a signal to a process.
 pub fn kill(pid: crate::base::Pid, signal: i32) -> io::Result<()> {
     // SAFETY: an integer system call.

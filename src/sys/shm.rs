@@ -54,6 +54,16 @@ impl Shared {
         Ok(Shared { start, len })
     }
 
+    /// An object of our own: for tests of what is built on one.
+    #[cfg(test)]
+    pub fn anonymous(len: u64) -> io::Result<Shared> {
+        let flags = nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING;
+        Shared::map(
+            &File::from(nix::sys::memfd::memfd_create(c"test", flags)?),
+            len,
+        )
+    }
+
     /// Size in bytes.
     pub fn len(&self) -> u64 {
         self.len as u64
@@ -129,15 +139,9 @@ impl Drop for Shared {
 mod tests {
     use super::*;
 
-    fn object(len: u64) -> Shared {
-        let flags = nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING;
-        let fd = nix::sys::memfd::memfd_create(c"test", flags).expect("memfd");
-        Shared::map(&File::from(fd), len).expect("map")
-    }
-
     #[test]
     fn nothing_outside_the_object_is_touched() {
-        let shared = object(4096);
+        let shared = Shared::anonymous(4096).unwrap();
         shared.store(4096, 1);
         shared.store(4089, 1);
         assert_eq!(shared.load(4096), 0);

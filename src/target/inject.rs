@@ -2,6 +2,7 @@
 //! with the alive word. Code is executable there and writable only in our own mapping of it.
 
 use std::io;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -53,7 +54,7 @@ pub struct Slab {
 #[derive(Debug)]
 pub struct Injected {
     /// Our mapping of the object.
-    pub shared: Shared,
+    pub shared: Arc<Shared>,
     /// Sizes of the blocks.
     pub layout: Layout,
     /// The alive word.
@@ -226,7 +227,7 @@ fn build(
         };
         (0..layout.blocks).for_each(init);
         Ok(Injected {
-            shared,
+            shared: Arc::new(shared),
             layout,
             alive,
             shared_block,

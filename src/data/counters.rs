@@ -1,0 +1,21 @@
+//! Sums of the counters that detours keep in every block. Only blocks that were ever used are
+//! read: touching the others would give them memory.
+
+use crate::abi::Layout;
+use crate::base::ProbeId;
+use crate::sys::shm::Shared;
+
+fn sum(shared: &Shared, layout: &Layout, blocks: &[u32], offset: u32) -> u64 {
+    let at = |&block: &u32| shared.load(layout.block(block) + u64::from(offset));
+    blocks.iter().map(at).fold(0, u64::wrapping_add)
+}
+
+/// How often a probe was hit.
+pub fn count(shared: &Shared, layout: &Layout, blocks: &[u32], probe: ProbeId) -> u64 {
+    sum(shared, layout, blocks, layout.hits(probe))
+}
+
+/// How many of a probe's hits found the ring full.
+pub fn ring_losses(shared: &Shared, layout: &Layout, blocks: &[u32], probe: ProbeId) -> u64 {
+    sum(shared, layout, blocks, layout.lost(probe))
+}

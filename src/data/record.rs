@@ -1,0 +1,124 @@
+//! A record's bytes to argument values, by its program's layout. The bytes are untrusted.
+
+use super::event::ArgValue;
+use crate::abi;
+use crate::program::{FieldKind, Record};
+
+/// How to read one probe's records.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    fields: Vec<(usize, FieldKind)>,
+    size: u32,
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(
+        bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
+    ))
+}
+
+impl Decoder {
+    /// For records of this form.
+    pub fn new(record: &Record) -> Decoder {
+        let (offsets, size) = record.layout();
+        let fields = record
+            .fields
+            .iter()
+            .zip(offsets)
+            .map(|(f, at)| (at as usize, f.kind))
+            .collect();
+        Decoder { fields, size }
+    }
+
+    /// Size of the records.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Time stamp counter, 0 when none was taken.
+    pub fn ticks(bytes: &[u8]) -> u64 {
+        word(bytes, abi::REC_TIME as usize).unwrap_or(0)
+    }
+
+    /// Thread pointer of the thread, 0 when its block tells.
+    pub fn thread(bytes: &[u8]) -> u64 {
+        word(bytes, abi::REC_THREAD as usize).unwrap_or(0)
+    }
+
+    /// The values, in the order of the probe's arguments.
+    pub fn values<'a>(&self, bytes: &'a [u8], out: &mut Vec<ArgValue<'a>>) {
+        let faults = word(bytes, abi::REC_PROBE as usize).map_or(0, |word| (word >> 32) as u32);
+        out.clear();
+        for (number, &(at, kind)) in self.fields.iter().enumerate() {
+            let first = word(bytes, at).unwrap_or(0);
+            let value = if faults >> (number & 31) & 1 != 0 {
+                ArgValue::Fault(first)
+            } else {
+                match kind {
+                    FieldKind::Int { format, .. } => ArgValue::Int(first, format),
+                    FieldKind::Str { max, .. } => {
+                        let length = (first as u32 as usize).min(usize::from(max));
+                        let truncated = first >> 32 & u64::from(abi::STR_TRUNCATED) != 0;
+                        let from = at + abi::STR_BYTES as usize;
+                        ArgValue::Str(
+                            bytes.get(from..from + length).unwrap_or_default(),
+                            truncated,
+                        )
+                    }
+                }
+            };
+            out.push(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::{Field, IntFormat, Value, Width};
+
+    #[test]
+    fn a_length_beyond_the_field_is_cut() {
+        let kind = FieldKind::Str {
+            pointer: Value(0),
+            max: 8,
+        };
+        let record = Record {
+            time: true,
+            fields: vec![Field {
+                name: "s".into(),
+                kind,
+            }],
+        };
+        let decoder = Decoder::new(&record);
+        let mut bytes = vec![0xff; decoder.size() as usize];
+        bytes[abi::REC_FAULTS as usize..][..4].fill(0);
+        let mut values = Vec::new();
+        decoder.values(&bytes, &mut values);
+        assert_eq!(values, [ArgValue::Str(&[0xff; 8], true)]);
+        decoder.values(&[], &mut values);
+        assert_eq!(values, [ArgValue::Str(&[], false)]);
+    }
+
+    #[test]
+    fn a_faulted_field_tells_its_address() {
+        let kind = FieldKind::Int {
+            value: Value(0),
+            format: IntFormat::Hex(Width::W64),
+        };
+        let record = Record {
+            time: false,
+            fields: vec![Field {
+                name: "n".into(),
+                kind,
+            }],
+        };
+        let decoder = Decoder::new(&record);
+        let mut bytes = vec![0; decoder.size() as usize];
+        bytes[abi::REC_FAULTS as usize] = 1;
+        bytes[abi::REC_FIELDS as usize] = 0x2a;
+        let mut values = Vec::new();
+        decoder.values(&bytes, &mut values);
+        assert_eq!(values, [ArgValue::Fault(0x2a)]);
+    }
+}
