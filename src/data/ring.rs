@@ -137,7 +137,7 @@ mod tests {
                 .store(at + u64::from(abi::REC_PROBE), u64::from(probe));
             self.shared.store(at + u64::from(abi::REC_FIELDS), value);
             self.shared.store(at, if finish { self.head } else { 0 });
-            self.head += u64::from(SIZE);
+            self.head = self.head.wrapping_add(u64::from(SIZE));
             self.shared.store(block + u64::from(abi::HEAD), self.head);
         }
     }
