@@ -159,7 +159,9 @@ impl Target {
         self.armed.remove(&addr);
         self.bytes
             .retain(|_, byte| !matches!(byte, Byte::Int3(a) | Byte::Jump(a) if *a == addr));
-        self.bytes.remove(&addr);
+        if self.bytes.get(&addr) == Some(&Byte::Foreign) {
+            self.bytes.remove(&addr);
+        }
     }
 
     /// The registry's view of memory is the truth, for sites that are not under way.

@@ -59,9 +59,11 @@ pub fn jump_clear(sites: &Sites, site: &Site) -> bool {
     neighbours(sites, site).all(|other| !other.owned().is_some_and(|owned| owned.overlaps(claim)))
 }
 
-/// Whether the detour of a site may hold all displaced instructions: no other site that should be
-/// armed stands at one of them.
+/// Whether the detour of a site may hold all displaced instructions: no other site stands at one
+/// of them, or should.
 pub fn may_be_whole(sites: &Sites, site: &Site) -> bool {
     site.facts().window.is_ok()
-        && !neighbours(sites, site).any(|other| other.live() && site.claim().interior(other.addr()))
+        && neighbours(sites, site)
+            .filter(|other| site.claim().interior(other.addr()))
+            .all(|other| !other.live() && other.owned().is_none())
 }
