@@ -21,6 +21,7 @@ pub mod registry;
 pub mod site;
 pub mod state;
 pub mod throttle;
+pub mod view;
 
 #[cfg(test)]
 mod model;
@@ -31,7 +32,8 @@ mod sequences;
 
 pub use queue::Batch;
 pub use refusal::Refusal;
-pub use registry::{Counts, Policy, Registry, TrapPolicy};
+pub use registry::{Policy, Registry, TrapPolicy};
 pub use site::{Detour, Facts, Site, Status};
 pub use state::{Outcome, Step, Text};
 pub use throttle::{Limit, Throttle};
+pub use view::Counts;

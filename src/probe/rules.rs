@@ -2,9 +2,9 @@
 
 use super::model::Target;
 use super::queue::MAX_TRIES;
-use super::registry::{Counts, Policy, Registry, TrapPolicy};
+use super::registry::{Policy, Registry, TrapPolicy};
 use super::state::{Outcome, Step, Text};
-use super::{Facts, Refusal, Status};
+use super::{Counts, Facts, Refusal, Status};
 use crate::base::{Addr, ProbeId, Span};
 
 const A: Addr = Addr(0x1000);
