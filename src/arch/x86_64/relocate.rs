@@ -13,6 +13,7 @@
 mod encode;
 mod refusal;
 mod verify;
+mod writer;
 
 pub use encode::{Copy, MAX_COPY, MAX_DISPLACED, instruction_len, jump, relocate};
 pub use refusal::Unrelocatable;

@@ -80,10 +80,20 @@ impl Check<'_> {
         let start = self.decoder.position();
         let copy = self.decoder.decode();
         let Some(target) = near_target(insn) else {
-            // Equal instructions have equal prefixes, registers, immediates and, when they are
-            // relative to the instruction pointer, equal absolute addresses.
+            // Equal instructions have equal operands and, when they are relative to the instruction
+            // pointer, equal absolute addresses. No byte but the displacement may differ.
             let bytes = self.bytes.get(start..self.decoder.position());
-            return copy == *insn && (insn.is_ip_rel_memory_operand() || bytes == source);
+            let field = self.decoder.get_constant_offsets(&copy);
+            let first = field.displacement_offset();
+            let moves = first..first + field.displacement_size();
+            let fixed = |bytes: Option<&[u8]>| -> Option<Vec<u8>> {
+                let mut bytes = bytes?.to_vec();
+                if insn.is_ip_rel_memory_operand() {
+                    bytes.get_mut(moves.clone())?.fill(0);
+                }
+                Some(bytes)
+            };
+            return copy == *insn && fixed(bytes).is_some() && fixed(bytes) == fixed(source);
         };
         let here = near_target(&copy);
         if insn.is_jcx_short() || insn.is_loop() || insn.is_loopcc() {
@@ -149,5 +159,65 @@ impl Check<'_> {
                         && jump.memory_segment() == call.memory_segment()
                 }
             }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::relocate;
+    use super::*;
+
+    const AT: u64 = 0x40_0000_0000;
+    const DEST: u64 = AT + 0x1000_0000;
+
+    #[test]
+    fn a_copy_with_any_bit_changed_is_refused() {
+        let originals: [&[u8]; 7] = [
+            &[0x48, 0x8d, 0x05, 0x10, 0, 0, 0],       // lea rax, [rip+0x10]
+            &[0x75, 0x40, 0x53, 0x54, 0x55],          // jne; push; push; push
+            &[0xe3, 0x40, 0x53, 0x54, 0x55],          // jrcxz
+            &[0xe8, 0x10, 0, 0, 0],                   // call
+            &[0xff, 0x15, 0x10, 0, 0, 0],             // call [rip+0x10]
+            &[0x81, 0x3d, 0x10, 0, 0, 0, 1, 2, 3, 4], // cmp [rip+0x10], imm32
+            &[0x41, 0x57, 0xe9, 0x10, 0, 0, 0],       // push r15; jmp
+        ];
+        for bytes in originals {
+            let good = relocate(AT, bytes, DEST).unwrap();
+            let literal = good
+                .call_jump
+                .map_or(good.bytes.len(), |_| good.bytes.len() - 8);
+            for bit in 0..8 * good.bytes.len() {
+                let mut copy = good.clone();
+                copy.bytes[bit / 8] ^= 1 << (bit % 8);
+                let filler = copy.bytes[bit / 8] ^ (1 << (bit % 8)) == 0xcc && bit / 8 < literal;
+                if !filler {
+                    assert!(
+                        verify(AT, bytes, DEST, &copy).is_err(),
+                        "{bytes:x?} bit {bit}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_map_or_end_is_refused() {
+        let bytes = [0x55, 0x75, 0x40, 0x53, 0x54];
+        let good = relocate(AT, &bytes, DEST).unwrap();
+        assert_eq!(verify(AT, &bytes, DEST, &good), Ok(()));
+        let wrong = |change: fn(&mut Copy)| {
+            let mut copy = good.clone();
+            change(&mut copy);
+            verify(AT, &bytes, DEST, &copy).is_err()
+        };
+        assert!(wrong(|copy| copy.map[1].1 = 2));
+        assert!(wrong(|copy| copy.falls_through = false));
+        assert!(wrong(|copy| copy.call_jump = Some(3)));
+        assert!(wrong(|copy| copy.bytes.truncate(8)));
+        assert!(wrong(|copy| copy.bytes.push(0x90)));
+        assert!(wrong(|copy| {
+            copy.map.pop();
+        }));
+        assert!(verify(AT, &bytes, DEST + 1, &good).is_err());
     }
 }
