@@ -1,1 +1,21 @@
-//! One file a format, each a [`crate::data::Sink`].
+//! One file a format, each a [`crate::data::Sink`], and the report at the end. Everything that
+//! comes from the target (names, strings, command names) is untrusted: no control character,
+//! escape sequence or direction mark of it reaches a terminal.
+
+mod escape;
+mod json;
+mod number;
+mod report;
+mod style;
+mod summary;
+mod text;
+
+pub use escape::escaped;
+pub use json::Json;
+pub use report::{Verbosity, report};
+pub use style::{ColorChoice, Style};
+pub use summary::SummaryTable;
+pub use text::Text;
+
+/// Bytes gathered before they are written; a sink writes earlier when it is flushed.
+const BUFFER: usize = 64 << 10;

@@ -1,0 +1,236 @@
+//! The `summary` format: a table of hits at the end, most first. Probes that were never hit are
+//! counted in the last line, and listed only when asked for. Hits themselves are not shown.
+
+use std::cmp::Reverse;
+use std::io::{self, Write};
+
+use super::escape::escaped;
+use super::style::Style;
+use crate::data::{Hit, ProbeSummary, Sink, SiteState, Summary};
+
+/// The `summary` format.
+pub struct SummaryTable<W: Write + Send> {
+    out: io::BufWriter<W>,
+    style: Style,
+    all: bool,
+}
+
+impl<W: Write + Send> SummaryTable<W> {
+    /// Writes to `out`; `all`: lists probes that were never hit, too.
+    pub fn new(out: W, style: Style, all: bool) -> SummaryTable<W> {
+        SummaryTable {
+            out: io::BufWriter::new(out),
+            style,
+            all,
+        }
+    }
+}
+
+impl<W: Write + Send> Sink for SummaryTable<W> {
+    fn armed(&mut self, _probes: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn hit(&mut self, _hit: &Hit<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lost(&mut self, _events: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        let shown = |probe: &&ProbeSummary| self.all || probe.hits > 0 || probe.missed.total() > 0;
+        let mut rows: Vec<Row> = summary.probes.iter().filter(shown).map(row).collect();
+        let unhit = summary.probes.len() - rows.len();
+        rows.sort_by(|a, b| {
+            (Reverse(a.hits), &a.probe, a.id).cmp(&(Reverse(b.hits), &b.probe, b.id))
+        });
+        table(&mut self.out, self.style, &rows)?;
+        let (strong, end) = (self.style.dim(), self.style.end());
+        match (unhit, rows.is_empty()) {
+            (0, true) => writeln!(self.out, "{strong}no probes{end}")?,
+            (0, false) => {}
+            (1, _) => writeln!(self.out, "{strong}1 probe was not hit (-v lists it){end}")?,
+            (n, _) => writeln!(
+                self.out,
+                "{strong}{n} probes were not hit (-v lists them){end}"
+            )?,
+        }
+        self.out.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+struct Row {
+    id: u32,
+    hits: u64,
+    missed: u64,
+    state: SiteState,
+    probe: String,
+    reason: String,
+}
+
+fn row(probe: &ProbeSummary) -> Row {
+    let name = escaped(&probe.info.name);
+    let label = match probe.info.module.as_str() {
+        "" => name,
+        module => format!("{}:{name}", escaped(module)),
+    };
+    let reason = match (&probe.reason, probe.state) {
+        (_, SiteState::Jump) | (None, _) => String::new(),
+        (Some(reason), _) => escaped(reason),
+    };
+    Row {
+        id: probe.info.id.0,
+        hits: probe.hits,
+        missed: probe.missed.total(),
+        state: probe.state,
+        probe: label,
+        reason,
+    }
+}
+
+/// Widest probe that others are aligned to; longer ones push their own reason aside only.
+const MAX_PROBE_WIDTH: usize = 60;
+
+fn table(out: &mut impl Write, style: Style, rows: &[Row]) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let digits = |n: u64| n.to_string().len();
+    let hits = rows.iter().map(|r| digits(r.hits)).fold(4, usize::max);
+    let missed = rows.iter().map(|r| digits(r.missed)).fold(6, usize::max);
+    let state = rows
+        .iter()
+        .map(|r| r.state.name().len())
+        .fold(5, usize::max);
+    let with_reason = rows.iter().filter(|r| !r.reason.is_empty());
+    let width = |r: &Row| r.probe.chars().count().min(MAX_PROBE_WIDTH);
+    let probe = with_reason.map(width).fold(5, usize::max);
+    let (strong, warn, end) = (style.strong(), style.warn(), style.end());
+    let reasons = rows.iter().any(|r| !r.reason.is_empty());
+    let head = if reasons {
+        format!("{:<probe$}  REASON", "PROBE")
+    } else {
+        "PROBE".to_owned()
+    };
+    writeln!(
+        out,
+        "{strong}{:>hits$}  {:>missed$}  {:<state$}  {head}{end}",
+        "HITS", "MISSED", "STATE"
+    )?;
+    for r in rows {
+        let (colour, reset) = if r.state == SiteState::Jump {
+            ("", "")
+        } else {
+            (warn, end)
+        };
+        write!(
+            out,
+            "{:>hits$}  {:>missed$}  {colour}{:<state$}{reset}  ",
+            r.hits,
+            r.missed,
+            r.state.name()
+        )?;
+        if r.reason.is_empty() {
+            writeln!(out, "{}", r.probe)?;
+        } else {
+            writeln!(out, "{:<probe$}  {}", r.probe, r.reason)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ProbeId;
+    use crate::data::{Missed, ProbeInfo};
+
+    fn probe(id: u32, name: &str, state: SiteState, reason: &str, hits: u64) -> ProbeSummary {
+        ProbeSummary {
+            info: ProbeInfo {
+                id: ProbeId(id),
+                name: name.into(),
+                module: "libc.so.6".into(),
+                address: None,
+                args: Vec::new(),
+            },
+            state,
+            reason: Some(reason.to_owned()).filter(|r| !r.is_empty()),
+            hits,
+            missed: Missed::default(),
+        }
+    }
+
+    fn printed(probes: Vec<ProbeSummary>, all: bool) -> String {
+        let summary = Summary {
+            probes,
+            ..Summary::default()
+        };
+        let mut bytes = Vec::new();
+        let mut table = SummaryTable::new(&mut bytes, Style::PLAIN, all);
+        table.summary(&summary).unwrap();
+        drop(table);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn three() -> Vec<ProbeSummary> {
+        vec![
+            probe(0, "free", SiteState::Jump, "", 12),
+            probe(
+                1,
+                "evil\x1b[2J",
+                SiteState::Trap,
+                "too short, no padding",
+                12_345,
+            ),
+            probe(2, "abort", SiteState::Jump, "", 0),
+        ]
+    }
+
+    #[test]
+    fn the_most_hit_comes_first_and_the_unhit_are_counted() {
+        assert_eq!(
+            printed(three(), false),
+            " HITS  MISSED  STATE  PROBE                   REASON\n\
+             12345       0  trap   libc.so.6:evil\\x1b[2J  too short, no padding\n\
+             \x20  12       0  jump   libc.so.6:free\n\
+             1 probe was not hit (-v lists it)\n"
+        );
+    }
+
+    #[test]
+    fn the_unhit_are_listed_when_asked_for() {
+        let text = printed(three(), true);
+        assert!(
+            text.ends_with("    0       0  jump   libc.so.6:abort\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn equal_counts_are_in_the_order_of_names() {
+        let probes = vec![
+            probe(0, "b", SiteState::Jump, "", 1),
+            probe(1, "a", SiteState::Jump, "", 1),
+        ];
+        assert_eq!(
+            printed(probes, false),
+            "HITS  MISSED  STATE  PROBE\n   1       0  jump   libc.so.6:a\n   1       0  jump   libc.so.6:b\n"
+        );
+    }
+
+    #[test]
+    fn without_a_hit_the_table_is_a_sentence() {
+        let probes = vec![probe(0, "a", SiteState::Jump, "", 0); 2];
+        assert_eq!(
+            printed(probes, false),
+            "2 probes were not hit (-v lists them)\n"
+        );
+    }
+}
