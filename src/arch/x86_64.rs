@@ -3,3 +3,4 @@
 pub mod emit;
 pub mod regs;
 pub mod relocate;
+pub mod scan;

@@ -1,0 +1,24 @@
+//! Where a 5-byte jump fits: one sweep over a file's code finds every address where control may
+//! arrive other than by fall-through; a window is the whole instructions that a jump displaces.
+//!
+//! Works on plain bytes and numbers; knows neither files nor processes. Keeps invariant 4: no known
+//! branch target, function start or return address lies strictly inside a displaced range.
+
+mod bits;
+mod input;
+mod live;
+mod movable;
+mod refusal;
+mod sweep;
+mod tables;
+mod targets;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use input::{Code, Input, boundary};
+pub use refusal::{Refusal, Unmovable};
+pub use sweep::sweep;
+pub use targets::{Arrival, Reached, Targets};
+pub use window::{JUMP, Window, WindowKind, first, window};
