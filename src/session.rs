@@ -1,1 +1,19 @@
-//! The event loop and what it carries out.
+//! One traced target from start to end: plan, arm, handle what happens, disarm, report. The event
+//! loop owns all state and is kept short; each kind of thing that happens has a file of its own.
+
+mod arm;
+mod detach;
+mod detours;
+mod dispositions;
+mod end;
+mod hit;
+mod patch;
+mod plan;
+mod report;
+mod run;
+mod tasks;
+mod text;
+
+pub use end::{Ended, Outcome};
+pub use plan::{Ground, Plan, PlanError, Planned, Wanted, plan};
+pub use run::{Options, Session};

@@ -272,6 +272,16 @@ impl Registry {
         true
     }
 
+    /// A jump cannot stay here after all, for this reason, and none will be tried again.
+    pub fn confine(&mut self, addr: Addr, why: Refusal) {
+        if let Some(site) = self.sites.get_mut(&addr) {
+            site.facts.window = Err(why);
+            // A site that may not claim more than a breakpoint frees what its jump displaced.
+            self.touch(addr);
+            self.touch_all();
+        }
+    }
+
     /// What must be done next, at time `now` (ns, monotonic). Empty when nothing can be done until
     /// steps under way are reported, or until [`Registry::next_due`].
     pub fn next_batch(&mut self, now: u64) -> Batch {

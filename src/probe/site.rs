@@ -192,7 +192,8 @@ impl Site {
         }
     }
 
-    pub(super) fn foreign(&self) -> bool {
+    /// Whether its bytes are somebody else's.
+    pub fn foreign(&self) -> bool {
         matches!(self.state, State::Foreign(_))
     }
 

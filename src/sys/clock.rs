@@ -37,3 +37,12 @@ pub fn ticks_are_invariant() -> bool {
     let max = std::arch::x86_64::__cpuid(0x8000_0000).eax;
     max >= 0x8000_0007 && std::arch::x86_64::__cpuid(0x8000_0007).edx & (1 << 8) != 0
 }
+
+/// Gives other threads a chance: at once the first times, later by sleeping a little.
+pub fn pause(times: u32) {
+    if times < 256 {
+        std::thread::yield_now();
+    } else {
+        std::thread::sleep(std::time::Duration::from_micros(50));
+    }
+}

@@ -114,15 +114,23 @@ pub fn kill(pid: crate::base::Pid, signal: i32) -> io::Result<()> {
     super::errno::check(unsafe { libc::kill(pid.0, signal) }.into()).map(drop)
 }
 
-/// Runs the calling thread on one processor only; errors are ignored, as the processor may be
-/// forbidden. Returns whether it worked.
-pub fn run_on(processor: usize) -> bool {
-    let mut set = nix::sched::CpuSet::new();
-    set.set(processor).is_ok()
-        && nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).is_ok()
+/// Sends a signal to one thread.
+pub fn kill_thread(pid: crate::base::Pid, tid: crate::base::Tid, signal: i32) -> io::Result<()> {
+    // SAFETY: an integer system call.
+    super::errno::check(unsafe { libc::syscall(libc::SYS_tgkill, pid.0, tid.0, signal) }).map(drop)
 }
 
-/// The processors a thread may run on.
+/// Runs the calling thread on these processors only; errors are ignored, as a processor may be
+/// forbidden.
+pub fn run_on(processors: &[usize]) {
+    let mut set = nix::sched::CpuSet::new();
+    for &processor in processors {
+        let _ = set.set(processor);
+    }
+    let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set);
+}
+
+/// The processors a thread may run on; those of the calling thread for 0.
 pub fn processors(tid: crate::base::Tid) -> Vec<usize> {
     let Ok(set) = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(tid.0)) else {
         return Vec::new();

@@ -101,6 +101,8 @@ pub struct Status {
     pub tracer: i32,
     /// Real and effective user.
     pub uid: [u32; 2],
+    /// Signals sent to it alone that wait for it.
+    pub pending: u64,
     /// Signals it blocks.
     pub blocked: u64,
     /// Signals the process ignores.
@@ -131,6 +133,7 @@ fn parse_status(text: &str) -> Status {
                 let mut ids = value.split_whitespace().map(|id| id.parse().unwrap_or(0));
                 status.uid = [ids.next().unwrap_or(0), ids.next().unwrap_or(0)];
             }
+            "SigPnd" => status.pending = hex(),
             "SigBlk" => status.blocked = hex(),
             "SigIgn" => status.ignored = hex(),
             "SigCgt" => status.caught = hex(),

@@ -25,6 +25,10 @@ impl Regs {
     pub fn sp(&self) -> Addr {
         Addr(self.0.rsp)
     }
+    /// Takes back `bytes` that an emulated call pushed.
+    pub fn drop_pushed(&mut self, bytes: u64) {
+        self.0.rsp = self.0.rsp.wrapping_add(bytes);
+    }
     /// Base of `fs`: the thread pointer.
     pub fn fs_base(&self) -> u64 {
         self.0.fs_base

@@ -9,7 +9,7 @@ use crate::base::{Addr, Pid, Tid};
 use crate::sys::errno::is_gone;
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Auxv, Mapping};
-use crate::sys::ptrace;
+use crate::sys::{clock, ptrace};
 use crate::sys::wait::{self, Status};
 
 /// How a task that we have not seen before is related to the target.
@@ -134,16 +134,27 @@ impl Process {
         }
     }
 
-    /// Waits until this thread has stopped; other threads' reports are written down meanwhile, or
-    /// handed to `other` when they are ends or strangers. False if it ended.
+    /// Waits until this interrupted thread has stopped; other threads' reports are written down
+    /// meanwhile, or handed to `other` when they are ends or strangers. False if it ended, or is
+    /// deep in the kernel (a vfork parent) and will stop before it runs code of its own.
     pub fn await_stop(&mut self, tid: Tid, other: &mut Vec<(Tid, Status)>) -> io::Result<bool> {
+        let mut looks = 0_u32;
         loop {
             match self.threads.get(&tid).map(|thread| thread.state) {
                 Some(State::Stopped(_)) => return Ok(true),
                 None => return Ok(false),
                 Some(_) => {}
             }
-            let (from, status) = wait::any_blocking()?;
+            let Some((from, status)) = wait::any()? else {
+                looks += 1;
+                let deep = looks.is_multiple_of(64)
+                    && procfs::status(self.pid, tid).map_or(true, |status| status.state == b'D');
+                if deep {
+                    return Ok(false);
+                }
+                clock::pause(looks);
+                continue;
+            };
             let ended = matches!(status, Status::Exited(_) | Status::Killed(_));
             if ended || !self.note(from, status) {
                 other.push((from, status));

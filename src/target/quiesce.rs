@@ -74,29 +74,6 @@ impl Process {
         }
     }
 
-    /// Stops every thread, also those blocked in the kernel.
-    pub fn stop_all(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<()> {
-        loop {
-            let running: Vec<Tid> = self
-                .threads
-                .iter()
-                .filter(|(_, thread)| thread.state == State::Running)
-                .map(|(&tid, _)| tid)
-                .collect();
-            if running.is_empty() {
-                return Ok(());
-            }
-            for &tid in &running {
-                self.interrupt(tid)?;
-            }
-            for tid in running {
-                if !self.await_stop(tid, other)? {
-                    self.threads.remove(&tid);
-                }
-            }
-        }
-    }
-
     /// Stops one thread whose stop does the least harm and says which; for calls made inside it.
     pub fn stop_one(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<Tid> {
         let usable = |thread: &super::Thread| {
@@ -105,6 +82,7 @@ impl Process {
                 State::Stopped(Status::Interrupted | Status::GroupStop(_))
             )
         };
+        let mut avoid = BTreeSet::new();
         loop {
             let ours = |thread: &super::Thread, pid| thread.process == pid;
             let pid = self.pid;
@@ -126,22 +104,23 @@ impl Process {
             };
             self.interrupt(tid)?;
             if !self.await_stop(tid, other)? {
-                self.threads.remove(&tid);
+                avoid.insert(tid);
             }
         }
     }
 
     fn interrupt(&mut self, tid: Tid) -> io::Result<()> {
         match ptrace::interrupt(tid) {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(thread) = self.threads.get_mut(&tid) {
+                    thread.interrupted = true;
+                }
+                Ok(())
+            }
             // It ends: its last report comes by itself.
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(error),
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(error),
         }
-        if let Some(thread) = self.threads.get_mut(&tid) {
-            thread.interrupted = true;
-        }
-        Ok(())
     }
 
     /// Looks where every thread is and what its stack and registers hold that lies in one of

@@ -1,0 +1,138 @@
+//! From a plan to probes that are live: memory in the target, detours, sites, the drain.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::detours::{Detours, most};
+use super::dispositions::Dispositions;
+use super::run::Session;
+use crate::abi::{self, Layout};
+use crate::arch::native::emit::{Environment, Template};
+use crate::base::{Addr, Tid};
+use crate::data::{Directory, Drain, Feed, Sink};
+use crate::program::Program;
+use crate::sys::procfs;
+use crate::sys::ptrace;
+use crate::sys::wait::Status;
+use crate::target::{InjectRequest, Injected, State};
+
+/// Most blocks in one object; threads beyond share one.
+const MOST_BLOCKS: u32 = 4096;
+/// Sizes of a ring.
+const SMALLEST_RING: u64 = 1 << 16;
+const LARGEST_RING: u64 = 1 << 23;
+/// Offset in a block's header that nothing else uses: for results of calls made in the target.
+const SCRATCH: u64 = 0x50;
+const _: () = assert!(SCRATCH > abi::TAIL as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
+
+/// What stands in the target while probes are armed.
+pub(super) struct Live {
+    pub(super) injected: Injected,
+    pub(super) detours: Detours,
+    /// Whether threads get blocks of their own.
+    pub(super) own_blocks: bool,
+}
+
+impl Session {
+    /// The entry breakpoint was hit: everything the loader maps is there, nobody is inside it.
+    pub(super) fn begin_at_entry(&mut self, tid: Tid) -> anyhow::Result<()> {
+        if let Some(thread) = self.process.threads.get_mut(&tid) {
+            thread.state = State::Stopped(Status::Interrupted);
+        }
+        self.begin()
+    }
+
+    /// Arms the whole plan.
+    pub(super) fn arm(&mut self, sink: Option<Box<dyn Sink>>) -> anyhow::Result<()> {
+        let tid = self.process.stop_one(&mut self.backlog).context("stopping a thread")?;
+        let fsgsbase = self.process.auxv.hwcap2 & procfs::HWCAP2_FSGSBASE != 0;
+        // A program that uses gs keeps it; a base left by a session that died leads nowhere.
+        let gs = ptrace::regs(tid)?.gs_base();
+        let used = gs != 0 && self.process.memory.word(Addr(gs)).is_ok();
+        let own_blocks = fsgsbase && !used;
+        let layout = self.layout();
+        let environment = |shared_block, alive| Environment { shared_block, alive, layout, own_blocks };
+        let request = InjectRequest { layout, slabs: self.slabs(&environment(1 << 20, 1 << 19))? };
+        let injected = Injected::new(&mut self.process, tid, &request)?;
+        let low = |at: Addr| u32::try_from(at.0).context("the shared block is not low");
+        let environment = environment(low(injected.shared_block)?, low(injected.alive)?);
+        self.dispositions =
+            Dispositions::read(&mut self.process, tid, injected.shared_block + SCRATCH)
+                .context("reading its signal actions")?;
+        let detours = Detours::new(environment, self.plan.classes.clone(), &injected);
+        injected.set_alive(&self.process, true).context("writing the alive word")?;
+        self.directory = Arc::new(Directory::new(layout.blocks));
+        let sink = sink.context("no place for results")?;
+        self.start_drain(&injected, sink)?;
+        self.counters = Some((Arc::clone(&injected.shared), layout));
+        self.live = Some(Live { injected, detours, own_blocks });
+        for (tid, _) in self.process.stopped() {
+            self.own_block(tid)?;
+        }
+        for wanted in &self.plan.wanted {
+            let Some(ground) = self.plan.ground.get(&wanted.at) else { continue };
+            if let Err(why) = self.registry.add(wanted.at, ground.facts.clone(), wanted.id, wanted.stop) {
+                self.plan.refused.insert(wanted.id, why);
+            }
+        }
+        self.settle()
+    }
+
+    fn start_drain(&mut self, injected: &Injected, mut sink: Box<dyn Sink>) -> anyhow::Result<()> {
+        sink.armed(self.plan.wanted.len()).context("writing output")?;
+        let programs = self.plan.class.iter().map(|&class| {
+            self.plan.classes.get(class as usize).cloned().unwrap_or_default()
+        });
+        let feed = Feed {
+            shared: Arc::clone(&injected.shared),
+            layout: injected.layout,
+            directory: Arc::clone(&self.directory),
+            probes: Arc::new(self.plan.probes.clone()),
+            programs: Arc::new(programs.collect()),
+            pid: self.process.pid,
+            comm: procfs::comm(self.process.pid),
+        };
+        self.drain = Some(Drain::start(feed, sink).context("starting a thread")?);
+        Ok(())
+    }
+
+    /// Rings as large as the memory allows for twice the threads there are.
+    fn layout(&self) -> Layout {
+        let probes = u32::try_from(self.plan.probes.len()).unwrap_or(u32::MAX);
+        let records = self.plan.classes.iter().any(|program| program.record().is_some());
+        let memory = self.options.memory;
+        let ring = if records {
+            let threads = 2 * self.process.threads.len() as u64 + 2;
+            let share = (memory / threads).clamp(SMALLEST_RING, LARGEST_RING);
+            // The largest power of two within the share.
+            1 << share.ilog2()
+        } else {
+            0
+        };
+        Layout::fit(probes, ring, MOST_BLOCKS, memory)
+    }
+
+    /// Code memory for each slab of the plan: what its detours can take at most.
+    fn slabs(&self, environment: &Environment) -> anyhow::Result<Vec<(crate::base::Span, u64)>> {
+        let mut most_of: HashMap<u32, u64> = HashMap::new();
+        for (class, program) in self.plan.classes.iter().enumerate() {
+            let size = |programs: &[Program]| Template::new(programs, environment, true, None);
+            let template = size(std::slice::from_ref(program)).map_err(|error| {
+                anyhow::anyhow!("the arguments cannot be read: {error}")
+            })?;
+            most_of.insert(u32::try_from(class)?, most(&template));
+        }
+        let mut sizes = vec![4096; self.plan.slabs.len()];
+        for wanted in &self.plan.wanted {
+            let class = self.plan.class.get(wanted.id.0 as usize).copied().unwrap_or(0);
+            let slab = self.plan.ground.get(&wanted.at).map_or(0, |ground| ground.slab);
+            if let Some(size) = sizes.get_mut(slab) {
+                // Twice, for detours that are built again when neighbours come and go.
+                *size += 2 * most_of.get(&class).copied().unwrap_or(256);
+            }
+        }
+        Ok(self.plan.slabs.iter().copied().zip(sizes).collect())
+    }
+}

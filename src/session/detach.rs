@@ -1,0 +1,238 @@
+//! Letting go: every byte as it was, nobody in our code, nothing of ours mapped. Threads blocked
+//! in the kernel are not woken; the end of the tracing thread releases them as they are.
+
+use anyhow::Context as _;
+
+use super::detours::Inside;
+use super::end::Ended;
+use super::run::Session;
+use crate::base::{Span, Tid};
+use crate::sys::errno::{is_gone, sig};
+use crate::sys::procfs::{self, Where};
+use crate::sys::wait::{self, Status};
+use crate::sys::{clock, ptrace};
+use crate::target::{Remote, State};
+
+/// How often threads that are in our code are given time to leave it.
+const PATIENCE: usize = 200;
+/// How many instructions a thread may take to leave a detour.
+const STEPS: usize = 4096;
+
+impl Session {
+    /// Disarms, clears up, and ends the session; the target goes on.
+    pub(super) fn detach(&mut self) -> anyhow::Result<()> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        if self.starting.is_some() {
+            self.detach_before_entry()?;
+        }
+        if self.live.is_some() {
+            self.last = Some(self.summary());
+            self.registry.disarm_all();
+            self.settle().context("disarming")?;
+            if self.ended.is_some() {
+                return Ok(());
+            }
+            self.clear_up()?;
+        }
+        self.ended.get_or_insert(Ended::Detached);
+        Ok(())
+    }
+
+    fn detach_before_entry(&mut self) -> anyhow::Result<()> {
+        self.process.stop_running(&mut self.backlog)?;
+        if let Some(starting) = self.starting.take() {
+            self.process.memory.write(starting.entry, &[starting.original])?;
+            for (tid, status) in self.process.stopped() {
+                if status == Status::Signal(sig::TRAP) && ptrace::pc(tid)? == starting.entry + 1 {
+                    ptrace::set_pc(tid, starting.entry)?;
+                    self.process.resume(tid, 0)?;
+                }
+            }
+        }
+        for &tid in self.process.threads.keys() {
+            // It must live on when we are gone; one that is not stopped keeps the option.
+            let _ = ptrace::let_live(tid);
+        }
+        self.act_on_stopped()
+    }
+
+    /// Takes our memory out of the target, once nobody is in it or may come back into it.
+    fn clear_up(&mut self) -> anyhow::Result<()> {
+        let Some(live) = &self.live else { return Ok(()) };
+        // Whoever is in a detour passes straight through from here on.
+        live.injected.set_alive(&self.process, false).context("clearing the alive word")?;
+        let mut code: Vec<Span> = live.injected.slabs.iter().flatten().map(|slab| slab.span).collect();
+        code.sort_by_key(|span| span.start);
+        let mut clear = false;
+        for attempt in 0..PATIENCE {
+            self.process.stop_running(&mut self.backlog)?;
+            self.leave_code()?;
+            if self.ended.is_some() || self.live.is_none() {
+                return Ok(());
+            }
+            let maps = self.process.maps()?;
+            if let Some(occupied) = self.process.occupied(&maps, &code)? {
+                let holds = |span: &Span| {
+                    occupied.holds(*span) || occupied.pcs.iter().any(|(_, pc)| span.contains(*pc))
+                };
+                clear = !code.iter().any(holds) && !self.trap_pending();
+            }
+            if clear {
+                break;
+            }
+            self.act_on_stopped()?;
+            self.signals.wait(Some(if attempt < 10 { 1 } else { 10 }))?;
+            self.take_waits()?;
+        }
+        self.restore_gs()?;
+        if clear {
+            self.unmap()?;
+        } else {
+            self.notes.push(
+                "some code was left in the target: a signal handler may return into it".to_owned(),
+            );
+        }
+        self.live = None;
+        self.act_on_stopped()
+    }
+
+    /// Lets every stopped thread that is in our code run out of it, instruction by instruction.
+    fn leave_code(&mut self) -> anyhow::Result<()> {
+        for tid in self.inside_calls() {
+            // Blocked in a system call among displaced instructions: it must move.
+            if ptrace::interrupt(tid).is_ok() {
+                if let Some(thread) = self.process.threads.get_mut(&tid) {
+                    thread.interrupted = true;
+                }
+                self.process.await_stop(tid, &mut self.backlog)?;
+            }
+        }
+        for (tid, status) in self.process.stopped() {
+            match self.leave(tid, status) {
+                Err(error) if error.downcast_ref().is_some_and(is_gone) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    fn inside_calls(&self) -> Vec<Tid> {
+        let Some(live) = &self.live else { return Vec::new() };
+        let blocked = self.process.threads.iter().filter(|(_, t)| t.state == State::Running);
+        blocked
+            .filter(|(tid, thread)| {
+                matches!(procfs::whereabouts(thread.process, **tid),
+                    Ok(Where::Blocked { pc, .. }) if live.injected.is_code(pc))
+            })
+            .map(|(&tid, _)| tid)
+            .collect()
+    }
+
+    fn leave(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
+        let Some(live) = &self.live else { return Ok(()) };
+        let mut pc = ptrace::pc(tid)?;
+        if !live.injected.is_code(pc) {
+            return Ok(());
+        }
+        if let Some(Inside::Start(site)) = live.detours.locate(pc) {
+            ptrace::set_pc(tid, site)?;
+            return Ok(());
+        }
+        if let Some(Inside::Displaced { original, pushed, .. }) = live.detours.locate(pc) {
+            let mut regs = ptrace::regs(tid)?;
+            regs.set_pc(original);
+            regs.drop_pushed(u64::from(pushed));
+            ptrace::set_regs(tid, &regs)?;
+            return Ok(());
+        }
+        // In the handlers: a signal it is stopped for is given back afterwards.
+        let mask = ptrace::sigmask(tid)?;
+        ptrace::set_sigmask(tid, u64::MAX)?;
+        for _ in 0..STEPS {
+            if let Some(Inside::Displaced { .. }) = live.detours.locate(pc) {
+                break;
+            }
+            ptrace::step(tid, 0)?;
+            match wait::thread(tid)? {
+                Status::Exited(_) | Status::Killed(_) => return Ok(()),
+                Status::Signal(sig::TRAP) => {}
+                Status::Signal(sig::SEGV | sig::BUS) => {
+                    let at = ptrace::pc(tid)?;
+                    if let Some(Inside::Handlers { fixup: Some(resume) }) = live.detours.locate(at) {
+                        ptrace::set_pc(tid, resume)?;
+                    }
+                }
+                _ => {}
+            }
+            pc = ptrace::pc(tid)?;
+            if !live.injected.is_code(pc) {
+                break;
+            }
+        }
+        ptrace::set_sigmask(tid, mask)?;
+        if let Some(Inside::Displaced { original, pushed, .. }) = live.detours.locate(pc) {
+            let mut regs = ptrace::regs(tid)?;
+            regs.set_pc(original);
+            regs.drop_pushed(u64::from(pushed));
+            ptrace::set_regs(tid, &regs)?;
+        }
+        if let Status::Signal(signal) = status
+            && signal != sig::TRAP
+        {
+            // Stepping consumed the stop for this signal: send it again.
+            crate::sys::poll::kill_thread(self.process.pid, tid, signal)?;
+        }
+        if let Some(thread) = self.process.threads.get_mut(&tid) {
+            thread.state = State::Stopped(Status::Interrupted);
+        }
+        Ok(())
+    }
+
+    /// Whether a breakpoint hit is still on its way to us.
+    fn trap_pending(&self) -> bool {
+        let bit = 1 << (sig::TRAP - 1);
+        self.process.threads.iter().any(|(&tid, thread)| {
+            thread.state == State::Stopped(Status::Signal(sig::TRAP))
+                || procfs::status(thread.process, tid).is_ok_and(|status| status.pending & bit != 0)
+        })
+    }
+
+    /// Gives stopped threads the gs base they had. Others keep ours, which leads nowhere and which
+    /// 64-bit code does not use.
+    fn restore_gs(&mut self) -> anyhow::Result<()> {
+        for (tid, _) in self.process.stopped() {
+            let before = self.process.threads.get_mut(&tid).and_then(|t| t.gs_before.take());
+            if let Some(base) = before {
+                let mut regs = ptrace::regs(tid)?;
+                regs.set_gs_base(base);
+                ptrace::set_regs(tid, &regs)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unmap(&mut self) -> anyhow::Result<()> {
+        let tid = self.process.stop_one(&mut self.backlog).context("stopping a thread")?;
+        let Some(live) = &self.live else { return Ok(()) };
+        let mapped = live.injected.mapped.clone();
+        let mut remote = Remote::begin(&mut self.process, tid)?;
+        for span in mapped {
+            remote.unmap(span.start, span.len()).context("unmapping our memory")?;
+        }
+        remote.finish().context("giving a thread back")
+    }
+
+    /// Takes reports without acting on the registry.
+    fn take_waits(&mut self) -> anyhow::Result<()> {
+        while let Some((tid, status)) = self.backlog.pop() {
+            self.handle(tid, status)?;
+        }
+        while let Ok(Some((tid, status))) = wait::any() {
+            self.handle(tid, status)?;
+        }
+        clock::pause(0);
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! Detours: built before the first byte of their site points to them, found again by any address
+//! inside. Templates are shared; code memory is handed out in order and never taken back while
+//! the session lives (invariant 7 is kept at detach).
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::arch::native::emit::{Environment, Place, Section, Template};
+use crate::arch::native::relocate::{Copy, relocate};
+use crate::base::{Addr, ProbeId};
+use crate::probe::Refusal;
+use crate::program::Program;
+use crate::target::{Injected, Slab};
+
+/// Detours start here, so that a short one lies in one cache line more often.
+const ALIGN: u64 = 16;
+/// Registers that detours prefer to use where they are free, by DWARF number: those that are
+/// arguments least often.
+const PREFERRED: [u8; 9] = [11, 10, 0, 9, 8, 2, 1, 4, 5];
+
+/// What is known of a site's code when its detour is built.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Displaced<'a> {
+    pub(super) at: Addr,
+    pub(super) bytes: &'a [u8],
+    pub(super) flags_live: bool,
+    /// Registers dead at the site, a bit for each DWARF number.
+    pub(super) dead: u16,
+}
+
+/// One detour.
+#[derive(Clone, Debug)]
+pub(super) struct Detour {
+    pub(super) site: Addr,
+    /// Where it starts: what a jump leads to and a breakpoint hit enters.
+    pub(super) start: Addr,
+    template: usize,
+    /// Length of the displaced instructions.
+    len: u64,
+    copy: Addr,
+    cold: Addr,
+    map: Copy,
+}
+
+/// Where in a detour an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inside {
+    /// At its first instruction: the same as at the site.
+    Start(Addr),
+    /// In the handlers; a fault there goes on at the second address, if one is meant to happen.
+    Handlers { fixup: Option<Addr> },
+    /// At the copy of the displaced instruction at this address, with the stack pointer lower by
+    /// so many bytes.
+    Displaced { site: Addr, original: Addr, pushed: u8 },
+    /// Somewhere in the copy between instructions of the original.
+    Between,
+}
+
+#[derive(Debug)]
+struct Heap {
+    slab: Slab,
+    hot: u64,
+    cold: u64,
+}
+
+/// All detours of a target.
+#[derive(Debug)]
+pub(super) struct Detours {
+    environment: Environment,
+    /// Distinct programs, by class.
+    classes: Vec<Program>,
+    templates: Vec<Template>,
+    by_key: HashMap<(Vec<u32>, bool, Option<u8>), usize>,
+    heaps: Vec<Option<Heap>>,
+    all: Vec<Detour>,
+    by_site: HashMap<Addr, usize>,
+    hot: BTreeMap<Addr, usize>,
+    cold: BTreeMap<Addr, usize>,
+}
+
+impl Detours {
+    pub(super) fn new(environment: Environment, classes: Vec<Program>, injected: &Injected) -> Detours {
+        let heap = |slab: &Option<Slab>| slab.map(|slab| Heap { slab, hot: 0, cold: slab.span.len() });
+        Detours {
+            environment,
+            classes,
+            templates: Vec::new(),
+            by_key: HashMap::new(),
+            heaps: injected.slabs.iter().map(heap).collect(),
+            all: Vec::new(),
+            by_site: HashMap::new(),
+            hot: BTreeMap::new(),
+            cold: BTreeMap::new(),
+        }
+    }
+
+    fn template(&mut self, classes: Vec<u32>, flags_live: bool, dead: u16) -> Result<usize, Refusal> {
+        let free = PREFERRED.into_iter().find(|number| dead >> number & 1 != 0);
+        let key = (classes, flags_live, free);
+        if let Some(&index) = self.by_key.get(&key) {
+            return Ok(index);
+        }
+        let programs: Vec<Program> =
+            key.0.iter().filter_map(|&class| self.classes.get(class as usize).cloned()).collect();
+        let template = Template::new(&programs, &self.environment, flags_live, free)
+            .map_err(|error| Refusal::Window(error.to_string().into()))?;
+        self.templates.push(template);
+        self.by_key.insert(key, self.templates.len() - 1);
+        Ok(self.templates.len() - 1)
+    }
+
+    /// Builds the detour of a site for these probes (number and program class each) in a slab.
+    /// The one it had, if any, stays where it is: threads may be in it.
+    pub(super) fn build(
+        &mut self,
+        injected: &Injected,
+        slab: usize,
+        displaced: Displaced<'_>,
+        probes: &[(ProbeId, u32)],
+    ) -> Result<(), Refusal> {
+        let classes = probes.iter().map(|(_, class)| *class).collect();
+        let index = self.template(classes, displaced.flags_live, displaced.dead)?;
+        let template = &self.templates[index];
+        let heap = self.heaps.get_mut(slab).and_then(Option::as_mut).ok_or(Refusal::NoRoom)?;
+        let start = heap.slab.span.start + heap.hot;
+        let copy = start + template.hot_len() as u64;
+        let map = relocate(displaced.at.0, displaced.bytes, copy.0).map_err(|error| {
+            Refusal::Window(error.to_string().into())
+        })?;
+        let used = heap.hot + template.hot_len() as u64 + map.bytes.len() as u64;
+        let cold_offset = heap.cold.checked_sub(template.cold_len() as u64).ok_or(Refusal::NoRoom)?;
+        if used > cold_offset {
+            return Err(Refusal::NoRoom);
+        }
+        let cold = heap.slab.span.start + cold_offset;
+        let ids: Vec<ProbeId> = probes.iter().map(|(id, _)| *id).collect();
+        let (mut hot_bytes, cold_bytes) =
+            template.place(&ids, start.0, cold.0).ok_or(Refusal::NoRoom)?;
+        hot_bytes.extend_from_slice(&map.bytes);
+        if !(injected.write_code(start, &hot_bytes) && injected.write_code(cold, &cold_bytes)) {
+            return Err(Refusal::NoRoom);
+        }
+        heap.hot = used.next_multiple_of(ALIGN);
+        heap.cold = cold_offset;
+        let len = displaced.bytes.len() as u64;
+        self.all.push(Detour { site: displaced.at, start, template: index, len, copy, cold, map });
+        let number = self.all.len() - 1;
+        self.by_site.insert(displaced.at, number);
+        self.hot.insert(start, number);
+        if !cold_bytes.is_empty() {
+            self.cold.insert(cold, number);
+        }
+        Ok(())
+    }
+
+    /// The detour of a site.
+    pub(super) fn of(&self, site: Addr) -> Option<&Detour> {
+        self.all.get(*self.by_site.get(&site)?)
+    }
+
+    /// Where an address is, if it is in a detour.
+    pub(super) fn locate(&self, at: Addr) -> Option<Inside> {
+        let before = |map: &BTreeMap<Addr, usize>| {
+            map.range(..=at).next_back().and_then(|(_, &number)| self.all.get(number))
+        };
+        if let Some(detour) = before(&self.hot) {
+            let template = &self.templates[detour.template];
+            let offset = (at.0 - detour.start.0) as usize;
+            if offset == 0 {
+                return Some(Inside::Start(detour.site));
+            }
+            if offset < template.hot_len() {
+                return Some(self.handlers(detour, Section::Hot, offset));
+            }
+            let offset = offset - template.hot_len();
+            if offset < detour.map.bytes.len() {
+                return Some(detour.displaced(offset));
+            }
+        }
+        let detour = before(&self.cold)?;
+        let offset = (at.0 - detour.cold.0) as usize;
+        (offset < self.templates[detour.template].cold_len())
+            .then(|| self.handlers(detour, Section::Cold, offset))
+    }
+
+    fn handlers(&self, detour: &Detour, section: Section, offset: usize) -> Inside {
+        let fixup = self.templates[detour.template].fixup(Place { section, offset }).map(|place| {
+            let base = match place.section {
+                Section::Hot => detour.start,
+                Section::Cold => detour.cold,
+            };
+            base + place.offset as u64
+        });
+        Inside::Handlers { fixup }
+    }
+}
+
+impl Detour {
+    /// What stands at an offset of the copy.
+    fn displaced(&self, offset: usize) -> Inside {
+        let at = |from: u64, pushed| Inside::Displaced {
+            site: self.site,
+            original: self.site + from,
+            pushed,
+        };
+        let original = u16::try_from(offset).ok().and_then(|offset| self.map.original_of(offset));
+        match original {
+            Some((from, pushed)) => at(u64::from(from), pushed),
+            // The jump back.
+            None if self.map.falls_through && offset + 5 == self.map.bytes.len() => at(self.len, 0),
+            None => Inside::Between,
+        }
+    }
+
+    /// Where in the copy a thread goes on that stands at `at`, strictly inside the displaced
+    /// range.
+    pub(super) fn continuation(&self, at: Addr) -> Option<Addr> {
+        let offset = u8::try_from(at.0.checked_sub(self.site.0)?).ok()?;
+        self.map.offset_of(offset).map(|offset| self.copy + u64::from(offset))
+    }
+}
+
+/// Most bytes a detour takes for these programs: to size slabs by.
+pub(super) fn most(template: &Template) -> u64 {
+    let copy = crate::arch::native::relocate::MAX_COPY as u64;
+    (template.hot_len() as u64 + copy).next_multiple_of(ALIGN) + template.cold_len() as u64
+}

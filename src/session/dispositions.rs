@@ -1,0 +1,86 @@
+//! What an int3 or a fault does to a program that blocks or ignores the signal, put right.
+//!
+//! The kernel forces such a signal: it unblocks it in the thread and resets its action for the
+//! whole process (`force_sig_info_to_task` in `kernel/signal.c`). Actions are therefore read once,
+//! and masks remembered from one stop to the next.
+
+use std::io;
+
+use crate::base::{Addr, Tid};
+use crate::sys::errno::sig;
+use crate::sys::{procfs, ptrace};
+use crate::target::{Process, Remote};
+
+/// Size of the kernel's `struct sigaction` on x86-64: handler, flags, restorer, mask.
+const ACTION: usize = 32;
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    signal: i32,
+    action: [u8; ACTION],
+}
+
+/// Actions of the signals that our code may raise.
+#[derive(Debug, Default)]
+pub(super) struct Dispositions {
+    known: Vec<Known>,
+    scratch: Addr,
+}
+
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+impl Dispositions {
+    /// Reads the actions by calls of a stopped thread; `scratch` is memory of ours in the target.
+    pub(super) fn read(process: &mut Process, tid: Tid, scratch: Addr) -> io::Result<Dispositions> {
+        let mut known = Vec::new();
+        let mut remote = Remote::begin(process, tid)?;
+        for signal in [sig::TRAP, sig::SEGV, sig::BUS] {
+            if remote.sigaction(signal, Addr(0), scratch).is_err() {
+                continue;
+            }
+            let mut action = [0; ACTION];
+            remote.process().memory.read(scratch, &mut action)?;
+            known.push(Known { signal, action });
+        }
+        remote.finish()?;
+        Ok(Dispositions { known, scratch })
+    }
+
+    /// Puts mask and action of a forced signal back, if the kernel changed them. The thread is
+    /// stopped for that signal, which is not delivered.
+    pub(super) fn repair(&self, process: &mut Process, tid: Tid, signal: i32) -> io::Result<()> {
+        let mask = ptrace::sigmask(tid)?;
+        let before = process.threads.get(&tid).map_or(0, |thread| thread.mask);
+        // Threads that block everything block this too; they are the usual case, and were
+        // perhaps never stopped before.
+        let faults = bit(sig::ILL) | bit(sig::BUS) | bit(sig::FPE) | bit(sig::SEGV) | bit(sig::ABRT);
+        let others = (faults | bit(sig::TRAP)) & !bit(signal);
+        let was_blocked = mask & bit(signal) == 0
+            && (before & bit(signal) != 0 || mask & others == others);
+        let restored = if was_blocked { mask | bit(signal) } else { mask };
+        if was_blocked {
+            ptrace::set_sigmask(tid, restored)?;
+        }
+        if let Some(thread) = process.threads.get_mut(&tid) {
+            thread.mask = restored;
+        }
+        let Some(known) = self.known.iter().find(|known| known.signal == signal) else { return Ok(()) };
+        let handler = known.action.first_chunk().copied().map_or(0, u64::from_le_bytes);
+        // SIG_DFL cannot have been reset; a handler only while the signal was blocked.
+        let ignored = handler == 1;
+        if handler == 0 || !(ignored || was_blocked) {
+            return Ok(());
+        }
+        let status = procfs::status(process.pid, tid)?;
+        if (status.caught | status.ignored) & bit(signal) != 0 {
+            return Ok(());
+        }
+        process.memory.write(self.scratch, &known.action)?;
+        let mut remote = Remote::begin(process, tid)?;
+        let result = remote.sigaction(signal, self.scratch, Addr(0));
+        remote.finish()?;
+        result
+    }
+}

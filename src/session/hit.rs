@@ -1,0 +1,156 @@
+//! Breakpoint hits, and faults in our code. A hit is one stop: the thread is sent into the detour
+//! that a jump would have led to.
+
+use anyhow::Context as _;
+
+use super::detours::Inside;
+use super::run::Session;
+use crate::base::{Addr, Tid};
+use crate::probe::{Refusal, Text};
+use crate::sys::errno::{is_gone, sig};
+use crate::sys::{clock, poll, ptrace};
+
+const INT3: u8 = 0xcc;
+
+impl Session {
+    /// Sends a thread that hit a breakpoint of ours into the detour while its report is unread,
+    /// and says which site that was. `None`: it stopped for something else, or needs a closer look.
+    pub(super) fn enter_early(&self, tid: Tid) -> Option<Addr> {
+        if self.live.is_none() || !self.process.threads.contains_key(&tid) {
+            return None;
+        }
+        let info = ptrace::siginfo(tid).ok()?;
+        if info.signal != sig::TRAP || info.code != sig::SI_KERNEL {
+            return None;
+        }
+        let site = self.site_before(ptrace::pc(tid).ok()?)?;
+        (!self.stops_here(site) && self.enter(tid, site).ok()?).then_some(site)
+    }
+
+    /// Sets the program counter of a thread at the breakpoint of `site` to its detour. False when
+    /// there is none, or no breakpoint of ours stands there.
+    fn enter(&self, tid: Tid, site: Addr) -> anyhow::Result<bool> {
+        let armed = self.registry.site(site).and_then(|s| s.state().widest());
+        if !matches!(armed, Some(Text::Trap | Text::Jump)) {
+            return Ok(false);
+        }
+        let Some(live) = &self.live else { return Ok(false) };
+        let Some(detour) = live.detours.of(site) else { return Ok(false) };
+        ptrace::set_pc(tid, detour.start).context("entering a detour")?;
+        Ok(true)
+    }
+
+    /// What follows once the report of a hit is consumed; the thread runs on.
+    pub(super) fn entered(&mut self, tid: Tid, site: Addr) -> anyhow::Result<()> {
+        self.dispositions.repair(&mut self.process, tid, sig::TRAP)?;
+        if !self.throttle.hit(site, clock::monotonic()) && self.registry.too_hot(site) {
+            self.throttle.forget(site);
+            let name = self.plan.name_at(site);
+            self.notes.push(format!(
+                "{name} was switched off: its breakpoint was hit more than {} times a second \
+                 (--trap-limit)",
+                self.options.limit.rate
+            ));
+        }
+        Ok(self.process.resume(tid, 0)?)
+    }
+
+    /// Whether a probe here stops the target for a debugger.
+    fn stops_here(&self, site: Addr) -> bool {
+        self.plan.stops.contains(&site)
+    }
+
+    /// A thread stopped for SIGTRAP: our breakpoint, the entry breakpoint, or the target's own.
+    pub(super) fn trapped(&mut self, tid: Tid) -> anyhow::Result<()> {
+        match self.try_trapped(tid) {
+            Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn try_trapped(&mut self, tid: Tid) -> anyhow::Result<()> {
+        let info = ptrace::siginfo(tid)?;
+        let pc = ptrace::pc(tid)?;
+        if info.code != sig::SI_KERNEL {
+            return Ok(self.process.resume(tid, sig::TRAP)?);
+        }
+        if let Some(starting) = &self.starting
+            && pc == starting.entry + 1
+        {
+            self.process.memory.write(starting.entry, &[starting.original])?;
+            ptrace::set_pc(tid, starting.entry)?;
+            self.starting = None;
+            ptrace::let_live(tid)?;
+            return self.begin_at_entry(tid);
+        }
+        let site = pc - 1;
+        if self.site_before(pc).is_some() && self.enter(tid, site)? {
+            if self.stops_here(site) {
+                return self.stop_target(tid, site);
+            }
+            return self.entered(tid, site);
+        }
+        // A breakpoint that was taken back after it was hit: the original is there again.
+        let mut byte = [0];
+        self.process.memory.read(site, &mut byte)?;
+        let ours = self.plan.ground.contains_key(&site);
+        if ours && byte[0] != INT3 {
+            ptrace::set_pc(tid, site)?;
+            self.dispositions.repair(&mut self.process, tid, sig::TRAP)?;
+            return Ok(self.process.resume(tid, 0)?);
+        }
+        Ok(self.process.resume(tid, sig::TRAP)?)
+    }
+
+    /// Stops the whole target where it hit a `%stop` probe.
+    fn stop_target(&mut self, tid: Tid, site: Addr) -> anyhow::Result<()> {
+        let name = self.plan.name_at(site);
+        self.notes.push(format!("stopped at {name}; kill -CONT {} goes on", self.process.pid));
+        poll::kill(self.process.pid, sig::STOP).context("stopping the target")?;
+        Ok(self.process.resume(tid, 0)?)
+    }
+
+    /// A thread faulted. In a handler of ours that was foreseen; in a displaced instruction the
+    /// program must see the fault where the instruction belongs.
+    pub(super) fn faulted(&mut self, tid: Tid, signal: i32) -> anyhow::Result<()> {
+        match self.try_faulted(tid, signal) {
+            Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn try_faulted(&mut self, tid: Tid, signal: i32) -> anyhow::Result<()> {
+        let pc = ptrace::pc(tid)?;
+        let info = ptrace::siginfo(tid)?;
+        // Raised by the kernel for an instruction, not sent by a process (sigaction(2)).
+        let by_instruction = info.code > 0;
+        let inside = self.live.as_ref().and_then(|live| live.detours.locate(pc));
+        match inside {
+            Some(Inside::Handlers { fixup: Some(resume) }) if by_instruction => {
+                ptrace::set_pc(tid, resume)?;
+                self.dispositions.repair(&mut self.process, tid, signal)?;
+                self.own_block(tid)?;
+                Ok(self.process.resume(tid, 0)?)
+            }
+            Some(Inside::Displaced { site, original, pushed }) if by_instruction => {
+                let mut regs = ptrace::regs(tid)?;
+                regs.set_pc(original);
+                regs.drop_pushed(u64::from(pushed));
+                ptrace::set_regs(tid, &regs)?;
+                self.back_to_trap(site)?;
+                Ok(self.process.resume(tid, signal)?)
+            }
+            _ => Ok(self.process.resume(tid, signal)?),
+        }
+    }
+
+    /// Takes a jump back for good: the program looks at where its instructions fault.
+    fn back_to_trap(&mut self, site: Addr) -> anyhow::Result<()> {
+        if self.registry.site(site).and_then(|s| s.text()) != Some(Text::Jump) {
+            return Ok(());
+        }
+        let why = "its instructions fault, and the program looks where";
+        self.registry.confine(site, Refusal::Window(why.into()));
+        self.settle()
+    }
+}

@@ -1,0 +1,308 @@
+//! The event loop: wait, classify, act. It alone owns the state of a session; ptrace calls stay on
+//! its thread. It decides nothing about sites: the registry does.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use super::arm::Live;
+use super::dispositions::Dispositions;
+use super::end::{Ended, Outcome};
+use super::plan::Plan;
+use crate::abi::Layout;
+use crate::base::{Addr, ProbeId, Tid};
+use crate::data::{Directory, Drain, Sink, Summary};
+use crate::probe::{Limit, Registry, Throttle, TrapPolicy};
+use crate::sys::clock;
+use crate::sys::errno::sig;
+use crate::sys::poll::{self, Arrived, Signals};
+use crate::sys::shm::Shared;
+use crate::sys::wait::{self, Status};
+use crate::target::{Process, Starting, State};
+
+/// Two interrupts within this many nanoseconds, which the target survives, detach.
+const TWICE: u64 = 1_000_000_000;
+
+/// What the user chose, beyond the probes.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whether breakpoints become jumps.
+    pub optimise: bool,
+    /// Whether breakpoints may stay.
+    pub traps: TrapPolicy,
+    /// How often a breakpoint may be hit.
+    pub limit: Limit,
+    /// Bytes of shared memory for counters and rings.
+    pub memory: u64,
+    /// Detach after so many nanoseconds.
+    pub duration: Option<u64>,
+}
+
+/// Makes the plan once the target's modules are mapped.
+pub(super) type Planner = Box<dyn FnOnce(&Process) -> anyhow::Result<Plan>>;
+
+/// A traced target and all we know of it.
+pub struct Session {
+    pub(super) process: Process,
+    pub(super) options: Options,
+    pub(super) registry: Registry,
+    pub(super) throttle: Throttle,
+    pub(super) plan: Plan,
+    /// What stands in the target; `None` before arming and after exec.
+    pub(super) live: Option<Live>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) dispositions: Dispositions,
+    pub(super) drain: Option<Drain>,
+    /// Hits of breakpoints whose detour could not be entered.
+    pub(super) missed: HashMap<ProbeId, u64>,
+    pub(super) notes: Vec<String>,
+    /// Reports that came while we waited for something else.
+    pub(super) backlog: Vec<(Tid, Status)>,
+    pub(super) signals: Signals,
+    /// The entry breakpoint, until it is hit.
+    pub(super) starting: Option<Starting>,
+    planner: Option<Planner>,
+    sink: Option<Box<dyn Sink>>,
+    pub(super) ended: Option<Ended>,
+    /// The summary as it was before disarming.
+    pub(super) last: Option<Summary>,
+    /// Where the counts are; they outlive the target.
+    pub(super) counters: Option<(Arc<Shared>, Layout)>,
+    deadline: Option<u64>,
+    interrupted: Option<u64>,
+    launched: bool,
+}
+
+impl Session {
+    /// A session with a program on its way to its entry point.
+    pub fn launched(
+        process: Process,
+        starting: Starting,
+        signals: Signals,
+        options: Options,
+        sink: Box<dyn Sink>,
+        planner: impl FnOnce(&Process) -> anyhow::Result<Plan> + 'static,
+    ) -> Session {
+        let mut session = Session::new(process, signals, options, sink);
+        session.starting = Some(starting);
+        session.planner = Some(Box::new(planner));
+        session.launched = true;
+        session
+    }
+
+    /// A session with a running process.
+    pub fn attached(
+        process: Process,
+        plan: Plan,
+        signals: Signals,
+        options: Options,
+        sink: Box<dyn Sink>,
+    ) -> Session {
+        let mut session = Session::new(process, signals, options, sink);
+        session.plan = plan;
+        session
+    }
+
+    fn new(process: Process, signals: Signals, options: Options, sink: Box<dyn Sink>) -> Session {
+        let policy = crate::probe::Policy { optimise: options.optimise, traps: options.traps };
+        Session {
+            process,
+            options,
+            registry: Registry::new(policy),
+            throttle: Throttle::new(options.limit),
+            plan: Plan::default(),
+            live: None,
+            directory: Arc::new(Directory::new(1)),
+            dispositions: Dispositions::default(),
+            drain: None,
+            missed: HashMap::new(),
+            notes: Vec::new(),
+            backlog: Vec::new(),
+            signals,
+            starting: None,
+            planner: None,
+            sink: Some(sink),
+            ended: None,
+            last: None,
+            counters: None,
+            deadline: None,
+            interrupted: None,
+            launched: false,
+        }
+    }
+
+    /// Traces until the target ends or is let go. On an error the target is disarmed and let go
+    /// before it is returned; one that was started for this run and has not begun is ended.
+    pub fn run(mut self) -> anyhow::Result<Outcome> {
+        let result = self.trace();
+        if result.is_err() {
+            self.give_up();
+        }
+        result?;
+        Ok(self.finish())
+    }
+
+    fn trace(&mut self) -> anyhow::Result<()> {
+        if self.launched {
+            self.act_on_stopped()?;
+        } else {
+            self.begin()?;
+        }
+        while self.ended.is_none() {
+            self.drain_waits()?;
+            if self.ended.is_some() {
+                break;
+            }
+            if self.live.is_some() {
+                self.settle()?;
+            }
+            let arrived = self.signals.wait(self.patience())?;
+            self.act_on_signals(&arrived)?;
+        }
+        Ok(())
+    }
+
+    /// Arms everything; the target's threads are as they are.
+    pub(super) fn begin(&mut self) -> anyhow::Result<()> {
+        if let Some(planner) = self.planner.take() {
+            self.plan = planner(&self.process)?;
+        }
+        let sink = self.sink.take();
+        self.arm(sink)?;
+        self.deadline = self.options.duration.map(|duration| clock::monotonic() + duration);
+        self.act_on_stopped()
+    }
+
+    /// Milliseconds until something is due without an event.
+    fn patience(&self) -> Option<u32> {
+        let now = clock::monotonic();
+        let due = [self.registry.next_due(), self.deadline].into_iter().flatten().min()?;
+        Some(u32::try_from(due.saturating_sub(now) / 1_000_000 + 1).unwrap_or(u32::MAX))
+    }
+
+    /// Takes every report that is there.
+    fn drain_waits(&mut self) -> anyhow::Result<()> {
+        loop {
+            while let Some((tid, status)) = self.backlog.pop() {
+                self.handle(tid, status)?;
+            }
+            if self.ended.is_some() {
+                return Ok(());
+            }
+            // What is done to a thread before its report is consumed outlives us: a breakpoint hit
+            // is sent on while it is still unread.
+            let Ok(Some(tid)) = wait::peek() else { break };
+            let entered = self.enter_early(tid);
+            let Ok(Some(status)) = wait::thread_now(tid) else { continue };
+            match (entered, status) {
+                (Some(site), Status::Signal(sig::TRAP)) => {
+                    self.process.note(tid, status);
+                    self.entered(tid, site)?;
+                }
+                _ => self.handle(tid, status)?,
+            }
+        }
+        if self.deadline.is_some_and(|deadline| clock::monotonic() >= deadline) {
+            self.deadline = None;
+            self.detach()?;
+        }
+        if self.drain.as_ref().is_some_and(Drain::has_failed) {
+            self.detach()?;
+        }
+        Ok(())
+    }
+
+    /// Acts on every thread that is stopped and was not dealt with.
+    pub(super) fn act_on_stopped(&mut self) -> anyhow::Result<()> {
+        for (tid, status) in self.process.stopped() {
+            if matches!(self.process.threads.get(&tid).map(|t| t.state), Some(State::Stopped(s)) if s == status)
+            {
+                self.handle(tid, status)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn act_on_signals(&mut self, arrived: &[Arrived]) -> anyhow::Result<()> {
+        for signal in arrived {
+            match signal.signal {
+                sig::CHLD => {}
+                sig::TSTP => {
+                    // The terminal stopped the target's group too; let it stop first, then follow.
+                    self.drain_waits()?;
+                    poll::stop_self();
+                }
+                sig::INT | sig::QUIT if self.launched && signal.by_kernel => {
+                    // The target got it as well and decides. Twice within a second, and it is
+                    // still there: let go.
+                    let now = clock::monotonic();
+                    let before = self.interrupted.replace(now);
+                    let again = before.is_some_and(|before| now.saturating_sub(before) < TWICE);
+                    if again && signal.signal == sig::INT {
+                        self.drain_waits()?;
+                        self.detach()?;
+                    }
+                }
+                _ => self.detach()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One report of one thread. Afterwards it runs again, listens, or is gone.
+    pub(super) fn handle(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
+        if let Status::Exited(_) | Status::Killed(_) = status {
+            self.thread_ended(tid, status);
+            return Ok(());
+        }
+        if !self.process.note(tid, status) {
+            return self.stranger(tid, status);
+        }
+        match status {
+            Status::Signal(sig::TRAP) => self.trapped(tid)?,
+            Status::Signal(signal @ (sig::SEGV | sig::BUS | sig::ILL | sig::FPE)) => {
+                self.faulted(tid, signal)?;
+            }
+            Status::Signal(signal) => self.process.resume(tid, signal)?,
+            Status::GroupStop(_) => self.process.listen(tid)?,
+            Status::Exec => self.execed(tid)?,
+            Status::Interrupted => self.interrupted(tid)?,
+            Status::Syscall | Status::Fork | Status::Vfork | Status::Clone | Status::Other(_) => {
+                self.process.resume(tid, 0)?;
+            }
+            Status::Exited(_) | Status::Killed(_) => {}
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Outcome {
+        let mut summary = self.summary();
+        let drained = self.drain.take().and_then(Drain::finish);
+        let (sink, output_error) = match drained {
+            Some(drained) => {
+                self.count_abandoned(&mut summary, &drained.recorded);
+                (Some(drained.sink), drained.error)
+            }
+            None => (self.sink.take(), None),
+        };
+        let ended = self.ended.unwrap_or(Ended::Detached);
+        Outcome { ended, summary, sink, output_error }
+    }
+
+    /// The site whose breakpoint a thread with this program counter has just hit.
+    pub(super) fn site_before(&self, pc: Addr) -> Option<Addr> {
+        let site = pc - 1;
+        self.registry.site(site).map(|_| site)
+    }
+
+    /// Lets go of everything after an error; what fails now is left out of the message, which is
+    /// about the first failure.
+    fn give_up(&mut self) {
+        if self.starting.is_some() || (self.launched && self.live.is_none() && self.ended.is_none()) {
+            let _: io::Result<()> = poll::kill(self.process.pid, sig::KILL);
+            let _ = wait::thread(Tid(self.process.pid.0));
+        } else if self.ended.is_none() {
+            let _ = self.detach();
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Threads, children, exec: who is born, who ends, who becomes something else.
+//!
+//! Invariant: no process runs armed that we do not trace. A child with a memory of its own gets
+//! clean text, and none of our mappings, before its first instruction; one that borrows the
+//! target's memory is traced until it execs or ends.
+
+use anyhow::Context as _;
+
+use super::detours::Inside;
+use super::end::Ended;
+use super::run::Session;
+use crate::base::{Addr, Pid, Span, Tid};
+use crate::data::Command;
+use crate::probe::Text;
+use crate::sys::errno::{self, is_gone};
+use crate::sys::mem::Memory;
+use crate::sys::regs::NO_SYSCALL;
+use crate::sys::wait::Status;
+use crate::sys::ptrace;
+use crate::target::{Kinship, Process, Remote, State, Thread};
+
+impl Session {
+    /// A task that we have not seen before has stopped: it was just born.
+    pub(super) fn stranger(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
+        let kinship = match self.process.kinship(tid) {
+            Ok(kinship) => kinship,
+            // It ended meanwhile; its end is reported too.
+            Err(_) => return Ok(()),
+        };
+        match kinship {
+            Kinship::Thread => self.adopt(tid, self.process.pid, status),
+            Kinship::Borrower(process) => self.adopt(tid, process, status),
+            Kinship::Child(process) => match self.let_child_go(tid, process) {
+                Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(()),
+                other => other.with_context(|| format!("cleaning the forked process {process}")),
+            },
+        }
+    }
+
+    fn adopt(&mut self, tid: Tid, process: Pid, status: Status) -> anyhow::Result<()> {
+        let mut thread = Thread::new(process);
+        thread.state = State::Stopped(status);
+        self.process.threads.insert(tid, thread);
+        self.handle(tid, status)
+    }
+
+    /// A thread stopped because it is new or because we asked it to.
+    pub(super) fn interrupted(&mut self, tid: Tid) -> anyhow::Result<()> {
+        let result = self.own_block(tid).and_then(|()| restart_call(tid));
+        match result {
+            Err(error) if !error.downcast_ref().is_some_and(is_gone) => return Err(error),
+            _ => {}
+        }
+        Ok(self.process.resume(tid, 0)?)
+    }
+
+    /// Gives a stopped thread a block of its own, when there is one left; a task that must not
+    /// write its parent's block gets the shared one.
+    pub(super) fn own_block(&mut self, tid: Tid) -> anyhow::Result<()> {
+        let Some(live) = &self.live else { return Ok(()) };
+        let Some(thread) = self.process.threads.get_mut(&tid) else { return Ok(()) };
+        let mut regs = ptrace::regs(tid)?;
+        thread.mask = ptrace::sigmask(tid)?;
+        thread.fs_base = Some(regs.fs_base());
+        self.directory.learn(regs.fs_base(), tid);
+        if !live.own_blocks {
+            return Ok(());
+        }
+        let inherited = live.injected.layout.blocks;
+        let ours = (1..inherited).any(|block| live.injected.gs_base(block) == regs.gs_base());
+        if thread.process != self.process.pid {
+            if ours {
+                regs.set_gs_base(0);
+                ptrace::set_regs(tid, &regs)?;
+            }
+            return Ok(());
+        }
+        let block = match thread.block {
+            Some(block) => block,
+            None => {
+                let block = self.directory.take(tid).unwrap_or(0);
+                thread.gs_before = Some(if ours { 0 } else { regs.gs_base() });
+                thread.block = (block != 0).then_some(block);
+                block
+            }
+        };
+        if block != 0 {
+            live.injected.set_owner(block, regs.fs_base());
+        }
+        let base = live.injected.gs_base(block);
+        if regs.gs_base() != base {
+            regs.set_gs_base(base);
+            ptrace::set_regs(tid, &regs)?;
+        }
+        Ok(())
+    }
+
+    /// A thread, or the whole process, has ended.
+    pub(super) fn thread_ended(&mut self, tid: Tid, status: Status) {
+        let Some(thread) = self.process.threads.remove(&tid) else { return };
+        if let (Some(block), Some(live)) = (thread.block, &self.live) {
+            live.injected.set_owner(block, crate::abi::NO_OWNER);
+            if let Some(drain) = &self.drain {
+                drain.tell(Command::Retire(block));
+            }
+        }
+        // The leader reports last, with the status of the process.
+        let pid = self.process.pid;
+        let last = !self.process.threads.values().any(|thread| thread.process == pid);
+        if tid.0 == pid.0 || (last && thread.process == pid) {
+            self.ended = Some(match status {
+                Status::Exited(status) => Ended::Exited(status),
+                Status::Killed(signal) => Ended::Killed(signal),
+                _ => Ended::Detached,
+            });
+        }
+    }
+
+    /// A task began another program: its memory, and all of ours in it, is gone.
+    pub(super) fn execed(&mut self, tid: Tid) -> anyhow::Result<()> {
+        let process = self.process.threads.get(&tid).map(|thread| thread.process);
+        if process != Some(self.process.pid) {
+            // It borrowed the target's memory, and does so no more.
+            self.process.threads.remove(&tid);
+            return ignore_gone(ptrace::detach(tid, 0));
+        }
+        // The other threads are gone; the one that called exec took the leader's number.
+        let pid = self.process.pid;
+        self.process.threads.retain(|other, thread| *other == tid || thread.process != pid);
+        if let Some(starting) = self.starting.take() {
+            return self.restart(tid, starting);
+        }
+        if self.live.is_some() {
+            self.last = Some(self.summary());
+            self.live = None;
+            self.notes.push("the target began another program: its probes are gone".to_owned());
+            self.registry.gone(Span { start: Addr(0), end: Addr(u64::MAX) });
+        }
+        self.process.threads.remove(&tid);
+        ignore_gone(ptrace::detach(tid, 0))?;
+        self.ended = Some(Ended::Detached);
+        Ok(())
+    }
+
+    /// A program that began another before its own entry point: the new one is traced from its
+    /// entry point.
+    fn restart(&mut self, tid: Tid, mut starting: crate::target::Starting) -> anyhow::Result<()> {
+        let threads = std::mem::take(&mut self.process.threads);
+        self.process = Process::new(self.process.pid, tid)?;
+        self.process.threads = threads;
+        starting.entry = Addr(self.process.auxv.entry);
+        let mut byte = [0];
+        self.process.memory.read(starting.entry, &mut byte)?;
+        starting.original = byte[0];
+        self.process.memory.write(starting.entry, &[0xcc])?;
+        self.starting = Some(starting);
+        Ok(self.process.resume(tid, 0)?)
+    }
+
+    /// A forked child: takes everything of ours out of it and lets it go.
+    fn let_child_go(&mut self, tid: Tid, pid: Pid) -> anyhow::Result<()> {
+        if let Some(starting) = &self.starting {
+            let memory = Memory::open(pid, tid)?;
+            memory.write(starting.entry, &[starting.original])?;
+        }
+        if let Some(live) = &self.live {
+            let memory = Memory::open(pid, tid)?;
+            let mut text = super::text::Text::new(&memory, true);
+            let armed: Vec<(Addr, &[u8])> = self
+                .registry
+                .sites()
+                .filter(|site| site.text().is_none_or(|text| text != Text::Original))
+                .filter_map(|site| Some((site.addr(), self.plan.ground.get(&site.addr())?.original())))
+                .collect();
+            // What is not ours any more stays as it is, in the child as in the parent.
+            let foreign = |at: Addr| self.registry.site(at).is_some_and(|site| site.foreign());
+            text.write(armed.into_iter().filter(|(at, _)| !foreign(*at)))?;
+            let mut regs = ptrace::regs(tid)?;
+            if let Some(Inside::Displaced { original, pushed, .. }) = live.detours.locate(regs.pc()) {
+                regs.set_pc(original);
+                regs.drop_pushed(u64::from(pushed));
+            }
+            if (1..live.injected.layout.blocks).any(|b| live.injected.gs_base(b) == regs.gs_base()) {
+                regs.set_gs_base(0);
+            }
+            ptrace::set_regs(tid, &regs)?;
+            // A signal frame may lead back into a detour; then the code stays, and passes through.
+            let mut child = Process::new(pid, tid)?;
+            let mut thread = Thread::new(pid);
+            thread.state = State::Stopped(Status::Interrupted);
+            child.threads.insert(tid, thread);
+            let maps = child.maps()?;
+            let mut spans: Vec<Span> =
+                live.injected.slabs.iter().flatten().map(|slab| slab.span).collect();
+            spans.sort_by_key(|span| span.start);
+            let occupied = child.occupied(&maps, &spans)?.unwrap_or_default();
+            let inside = |span: &Span| {
+                occupied.holds(*span) || occupied.pcs.iter().any(|(_, pc)| span.contains(*pc))
+            };
+            let keep_code = spans.iter().any(inside);
+            let mut remote = Remote::begin(&mut child, tid)?;
+            for span in &live.injected.mapped {
+                let is_code = spans.contains(span);
+                let alive = span.contains(live.injected.alive);
+                // Block memory was not inherited (MADV_DONTFORK).
+                if (is_code || alive) && !keep_code {
+                    let _ = remote.unmap(span.start, span.len());
+                }
+            }
+            remote.finish()?;
+        }
+        Ok(ptrace::detach(tid, 0)?)
+    }
+}
+
+/// A thread that we stopped in a system call which then failed with `EINTR` for no signal at all
+/// makes the call again (`ptrace(2)`, "Interrupted system calls").
+pub(super) fn restart_call(tid: Tid) -> anyhow::Result<()> {
+    let mut regs = ptrace::regs(tid)?;
+    let in_call = regs.syscall().cast_unsigned() != NO_SYSCALL && regs.syscall() >= 0;
+    if in_call && regs.result() == -i64::from(errno::EINTR) {
+        regs.rewind_syscall();
+        ptrace::set_regs(tid, &regs)?;
+    }
+    Ok(())
+}
+
+fn ignore_gone(result: std::io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if !is_gone(&error) => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,95 @@
+//! Writing text, in passes. While no thread of the target can run whole pages are written, many
+//! sites at once; otherwise site by site. Reads each page once, so that what is about to be
+//! overwritten can be compared with what should be there.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::base::Addr;
+use crate::sys::mem::Memory;
+
+const PAGE: u64 = 4096;
+
+/// Whether memory is what it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    /// It is.
+    Same,
+    /// Somebody else's bytes are there.
+    Foreign,
+    /// Nothing is mapped there.
+    Gone,
+}
+
+/// The pages of text that a batch of changes touches.
+#[derive(Debug)]
+pub(super) struct Text<'m> {
+    memory: &'m Memory,
+    /// Whether whole pages may be written: no thread can run.
+    whole: bool,
+    pages: BTreeMap<u64, Option<Box<[u8; PAGE as usize]>>>,
+}
+
+impl<'m> Text<'m> {
+    pub(super) fn new(memory: &'m Memory, whole: bool) -> Text<'m> {
+        Text { memory, whole, pages: BTreeMap::new() }
+    }
+
+    fn page(&mut self, number: u64) -> Option<&mut [u8; PAGE as usize]> {
+        let memory = self.memory;
+        let page = self.pages.entry(number).or_insert_with(|| {
+            let mut bytes = Box::new([0; PAGE as usize]);
+            memory.read(Addr(number * PAGE), bytes.as_mut_slice()).ok().map(|()| bytes)
+        });
+        page.as_deref_mut()
+    }
+
+    /// Compares memory with what should be there.
+    pub(super) fn check(&mut self, at: Addr, expected: &[u8]) -> Check {
+        for (index, &byte) in expected.iter().enumerate() {
+            let address = at.0.wrapping_add(index as u64);
+            match self.page(address / PAGE) {
+                None => return Check::Gone,
+                Some(page) if page[(address % PAGE) as usize] != byte => return Check::Foreign,
+                Some(_) => {}
+            }
+        }
+        Check::Same
+    }
+
+    /// Writes all edits of one pass.
+    pub(super) fn write<'e>(
+        &mut self,
+        edits: impl Iterator<Item = (Addr, &'e [u8])>,
+    ) -> io::Result<()> {
+        let mut dirty = Vec::new();
+        for (at, bytes) in edits {
+            for (index, &byte) in bytes.iter().enumerate() {
+                let address = at.0.wrapping_add(index as u64);
+                if let Some(page) = self.page(address / PAGE) {
+                    page[(address % PAGE) as usize] = byte;
+                }
+                if self.whole && dirty.last() != Some(&(address / PAGE)) {
+                    dirty.push(address / PAGE);
+                }
+            }
+            if !self.whole {
+                self.memory.write(at, bytes)?;
+            }
+        }
+        dirty.sort_unstable();
+        dirty.dedup();
+        for run in dirty.chunk_by(|a, b| a + 1 == *b) {
+            let mut bytes = Vec::with_capacity(run.len() * PAGE as usize);
+            for &number in run {
+                if let Some(page) = self.page(number) {
+                    bytes.extend_from_slice(page);
+                }
+            }
+            if let Some(&first) = run.first() {
+                self.memory.write(Addr(first * PAGE), &bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
