@@ -69,7 +69,7 @@ impl<'a> Text<'a> {
         match scan::boundary(&self.input, addr) {
             Some(true) => Ok(scan::function_end(&self.input, addr)),
             Some(false) => Err(Refusal::NotABoundary),
-            None if self.targets.maps_hold(addr) => Err(Refusal::NotABoundary),
+            None if self.targets.in_code(addr) => Err(Refusal::NotABoundary),
             None => Err(Refusal::NotCode),
         }
     }

@@ -129,7 +129,7 @@ impl Targets {
     }
 
     /// Whether an address lies in the code.
-    pub fn maps_hold(&self, addr: u64) -> bool {
+    pub fn in_code(&self, addr: u64) -> bool {
         self.find(addr).is_some()
     }
 
