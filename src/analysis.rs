@@ -1,1 +1,11 @@
-//! What of a file can be patched.
+//! What of a file can be patched: for every entry the displaced instructions of a jump, or why none
+//! can stand there. Kept in the user's cache by build-id.
+
+mod cache;
+mod file;
+mod stored;
+mod text;
+
+pub use cache::{Cache, Key};
+pub use file::{Entry, EntryFact, File};
+pub use text::Text;

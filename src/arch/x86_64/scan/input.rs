@@ -94,3 +94,9 @@ pub fn boundary(input: &Input<'_>, addr: u64) -> Option<bool> {
     }
     Some(decoder.ip() == addr)
 }
+
+/// The end of the function around `addr`, where one is known.
+pub fn function_end(input: &Input<'_>, addr: u64) -> Option<u64> {
+    let (_, end) = input.function_at(addr)?;
+    (end > addr).then_some(end)
+}

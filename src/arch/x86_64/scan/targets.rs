@@ -128,6 +128,11 @@ impl Targets {
             .or_else(|| first(&map.landing).map(Arrival::Pointer))
     }
 
+    /// Whether an address lies in the code.
+    pub fn in_code(&self, addr: u64) -> bool {
+        self.find(addr).is_some()
+    }
+
     /// How control reaches an address.
     pub fn reached(&self, addr: u64) -> Reached {
         let Some((map, index)) = self.find(addr) else {
