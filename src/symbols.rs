@@ -12,6 +12,8 @@ mod elf;
 mod entries;
 mod facts;
 mod frames;
+#[cfg(test)]
+mod hostile;
 mod lines;
 mod lookup;
 mod lsda;

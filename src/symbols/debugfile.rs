@@ -117,4 +117,102 @@ mod tests {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(crc32(b""), 0);
     }
+
+    use super::super::testing::{Built, cc, exists};
+
+    const SOURCE: &str = "static __attribute__((noinline)) int inner(int x) { return x + 1; } int main(int c, char **v) { return inner(c); }";
+
+    /// A stripped program, the bytes of its debug file, and a root to put that into.
+    fn split(flags: &[&str]) -> Option<(Built, Vec<u8>, tempfile::TempDir)> {
+        let built = cc(SOURCE, flags)?;
+        if !exists("objcopy") {
+            eprintln!("ignored: no objcopy on this machine");
+            return None;
+        }
+        let whole = built.path.with_extension("debug");
+        std::fs::copy(&built.path, &whole).unwrap();
+        let objcopy = |args: &[&str], file: &Path| {
+            let mut command = std::process::Command::new("objcopy");
+            assert!(command.args(args).arg(file).status().unwrap().success());
+        };
+        objcopy(&["--only-keep-debug"], &whole);
+        objcopy(&["--strip-all"], &built.path);
+        objcopy(
+            &[&format!("--add-gnu-debuglink={}", whole.display())],
+            &built.path,
+        );
+        let bytes = std::fs::read(&whole).unwrap();
+        Some((built, bytes, tempfile::tempdir().unwrap()))
+    }
+
+    fn put(root: &Path, at: &str, bytes: &[u8]) {
+        let path = root.join(at);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_debug_file_is_found_by_build_id_and_names_local_functions() {
+        let flags = ["-g", "-O1", "-Wl,--build-id=0xabcdef0123456789"];
+        let Some((built, bytes, root)) = split(&flags) else {
+            return;
+        };
+        put(
+            root.path(),
+            "usr/lib/debug/.build-id/ab/cdef0123456789.debug",
+            &bytes,
+        );
+        let image = built.image();
+        let find = |rule: &dyn Fn(&Metadata) -> bool| {
+            debug_file_trusting(&image, root.path(), Path::new("/opt"), rule)
+        };
+        assert!(find(&|_| false).is_none(), "an untrusted file is not read");
+        let debug = find(&|_| true).unwrap();
+        let symbols = super::super::Symbols::load(&image, Some(&debug)).unwrap();
+        assert!(!symbols.stripped());
+        assert_eq!(symbols.suggestions("iner"), ["inner"]);
+        let inner = symbols
+            .entries()
+            .iter()
+            .find(|e| symbols.name(e) == "inner")
+            .unwrap();
+        assert_eq!(
+            super::super::params(&image, Some(&debug), inner.at).unwrap()[0].name,
+            "x"
+        );
+    }
+
+    #[test]
+    fn a_linked_file_counts_only_with_its_checksum() {
+        let Some((built, mut bytes, root)) = split(&["-g", "-Wl,--build-id=none"]) else {
+            return;
+        };
+        let image = built.image();
+        let find = || debug_file_trusting(&image, root.path(), Path::new("/opt/x"), &|_| true);
+        assert!(find().is_none());
+        put(root.path(), "usr/lib/debug/opt/x/out.debug", &bytes);
+        assert!(find().is_some());
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        put(root.path(), "usr/lib/debug/opt/x/out.debug", &bytes);
+        assert!(find().is_none());
+    }
+
+    #[test]
+    fn a_file_of_another_build_is_refused() {
+        let Some((built, _, root)) = split(&["-g", "-Wl,--build-id=0xabcdef01"]) else {
+            return;
+        };
+        let Some((_, other, _)) = split(&["-g", "-Wl,--build-id=0xabcdef02"]) else {
+            return;
+        };
+        put(
+            root.path(),
+            "usr/lib/debug/.build-id/ab/cdef01.debug",
+            &other,
+        );
+        put(root.path(), "usr/lib/debug/opt/out.debug", &other);
+        let found = debug_file_trusting(&built.image(), root.path(), Path::new("opt"), &|_| true);
+        assert!(found.is_none());
+    }
 }

@@ -386,3 +386,152 @@ fn base_type(die: &Die, size: u64) -> Option<ParamClass> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::NamePattern;
+    use super::super::testing::{Built, cc, compile};
+    use super::super::{Symbols, line_addresses};
+    use super::*;
+
+    fn of(built: &Built, name: &str) -> Option<Vec<Param>> {
+        let image = built.image();
+        let symbols = Symbols::load(&image, None).unwrap();
+        let index = symbols.matching(&NamePattern::exact(name))[0];
+        params(&image, None, symbols.entries()[index].at)
+    }
+
+    const TYPES: &str = r#"
+        typedef unsigned int word; typedef const word cword; typedef char text;
+        enum color { RED, GREEN }; struct pair { long a, b, c; };
+        __attribute__((noinline)) long f(cword w, const text *s, _Bool b, char c, double d, float e,
+            struct pair p, enum color k, short n, void *v) { return w + s[0] + b + c + (long)d + (long)e + p.a + k + n + (long)v; }
+        static inline long g(int first, long second) { return first * second + __LINE__; }
+        long (*keep)(int, long) = g;
+        int main(int argc, char **argv) {
+            struct pair p = { 1, 2, 3 };
+            return f(1, argv[0], 1, 'c', 1.0, 2.0f, p, RED, 3, 0) + g(argc, 2);
+        }
+    "#;
+
+    fn int(width: u8, signed: bool) -> ParamClass {
+        ParamClass::Int {
+            width,
+            signed,
+            is_char: false,
+            is_bool: false,
+            is_pointer: false,
+            pointee_is_char: false,
+        }
+    }
+
+    fn types_are_seen_through(flags: &[&str]) {
+        let Some(built) = cc(TYPES, flags) else {
+            return;
+        };
+        let params = of(&built, "f").unwrap();
+        let names: Vec<_> = params.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["w", "s", "b", "c", "d", "e", "p", "k", "n", "v"]);
+        let class = |name: &str| {
+            params
+                .iter()
+                .find(|p| p.name == name)
+                .unwrap()
+                .class
+                .clone()
+        };
+        assert_eq!(class("w"), int(4, false));
+        assert!(matches!(
+            class("s"),
+            ParamClass::Int {
+                is_pointer: true,
+                pointee_is_char: true,
+                ..
+            }
+        ));
+        assert!(matches!(
+            class("b"),
+            ParamClass::Int {
+                is_bool: true,
+                width: 1,
+                ..
+            }
+        ));
+        assert!(matches!(
+            class("c"),
+            ParamClass::Int {
+                is_char: true,
+                signed: true,
+                ..
+            }
+        ));
+        assert_eq!(class("d"), ParamClass::Float { width: 8 });
+        assert_eq!(class("e"), ParamClass::Float { width: 4 });
+        assert_eq!(class("p"), ParamClass::Struct { size: 24 });
+        assert_eq!(class("k"), int(4, false));
+        assert_eq!(class("n"), int(2, true));
+        assert!(matches!(
+            class("v"),
+            ParamClass::Int {
+                is_pointer: true,
+                pointee_is_char: false,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn types_are_seen_through_in_every_format() {
+        types_are_seen_through(&["-g", "-O0"]);
+        types_are_seen_through(&["-gdwarf-4", "-O0"]);
+        types_are_seen_through(&["-g", "-O0", "-gz=zlib"]);
+    }
+
+    #[test]
+    fn an_out_of_line_copy_has_the_parameters_of_its_origin() {
+        let Some(built) = cc(TYPES, &["-g", "-O2"]) else {
+            return;
+        };
+        let params = of(&built, "g").unwrap();
+        let expected = [("first", int(4, true)), ("second", int(8, true))];
+        let own: Vec<_> = params
+            .iter()
+            .map(|p| (p.name.as_str(), p.class.clone()))
+            .collect();
+        assert_eq!(own, expected);
+    }
+
+    #[test]
+    fn a_member_function_has_this_first() {
+        let source = "struct A { int n; int f(const char &x); }; int A::f(const char &x) { return n + x; } int main() { A a{1}; return a.f('x'); }";
+        let Some(built) = compile("c++", "t.cc", source, &["-g"]) else {
+            return;
+        };
+        let params = of(&built, "A::f").unwrap();
+        assert_eq!(
+            params.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(),
+            ["this", "x"]
+        );
+        assert!(matches!(
+            params[1].class,
+            ParamClass::Int {
+                is_pointer: true,
+                pointee_is_char: true,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn without_debug_information_there_are_no_parameters_or_lines() {
+        let Some(built) = cc(TYPES, &["-O1"]) else {
+            return;
+        };
+        assert_eq!(of(&built, "f"), None);
+        let error = line_addresses(&built.image(), None, "t.c", 4).unwrap_err();
+        assert!(
+            error.to_string().contains("no debug information"),
+            "{error}"
+        );
+    }
+}

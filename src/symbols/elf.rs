@@ -541,3 +541,116 @@ fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
         .with_context(|| format!("{name}: cannot read it"))?;
     Ok(data)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{cc, exists};
+    use super::*;
+
+    fn refused(data: &[u8]) -> String {
+        let result = Image::from_bytes(data.to_vec(), "file");
+        result.err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_no_program_is_refused_in_one_line() {
+        let Some(built) = cc("int main(void) { return 0; }", &[]) else {
+            return;
+        };
+        let whole = std::fs::read(&built.path).unwrap();
+        let patched = |at: usize, byte: u8| {
+            let mut data = whole.clone();
+            data[at] = byte;
+            data
+        };
+        for (data, part) in [
+            (b"#!/bin/sh\n".to_vec(), "a script"),
+            (b"text".to_vec(), "not an ELF file"),
+            (Vec::new(), "not an ELF file"),
+            (patched(4, 1), "32-bit"),
+            (patched(18, 183), "not for x86-64"),
+            (patched(16, 4), "core dump"),
+            (whole[..40].to_vec(), "truncated"),
+            (whole[..whole.len() / 8].to_vec(), "truncated"),
+        ] {
+            let message = refused(&data);
+            assert!(
+                message.starts_with("file: ") && message.contains(part),
+                "{message}"
+            );
+            assert!(!message.contains('\n'));
+        }
+        let missing = Image::read(Path::new("/nonexistent/x"))
+            .err()
+            .map(|e| format!("{e:#}"));
+        assert!(missing.unwrap().starts_with("/nonexistent/x: "));
+        assert!(
+            Image::read(Path::new("/"))
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("a directory")
+        );
+    }
+
+    #[test]
+    fn a_program_tells_its_outline() {
+        let flags = ["-Wl,--build-id=0x0123456789abcdef", "-no-pie"];
+        let Some(built) = cc("int main(void) { return 0; }", &flags) else {
+            return;
+        };
+        let image = built.image();
+        assert_eq!(image.kind(), Kind::Exec);
+        assert_eq!(
+            image.build_id(),
+            Some(&[1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef][..])
+        );
+        assert!(image.interpreter().is_some_and(|i| i.contains("ld-")));
+        assert!(image.is_executable(image.entry()) && !image.is_executable(LinkAddr(0)));
+        let text = image.section(".text").unwrap();
+        assert_eq!(
+            image.bytes_at(text.at, 16),
+            image.section_bytes(text).get(..16)
+        );
+        assert_eq!(image.bytes_at(LinkAddr(u64::MAX), 16), None);
+        assert!(!image.is_go() && image.broken().is_empty());
+    }
+
+    #[test]
+    fn a_file_without_section_headers_still_has_its_exports() {
+        let source = "int f(int x) { return x; } int g(int x) { return f(x) + 1; }";
+        for style in ["-Wl,--hash-style=gnu", "-Wl,--hash-style=sysv"] {
+            let Some(built) = cc(source, &["-shared", "-fPIC", "-Wl,-soname,libx.so", style])
+            else {
+                return;
+            };
+            let mut data = std::fs::read(&built.path).unwrap();
+            data[40..48].fill(0);
+            data[58..64].fill(0);
+            let image = Image::from_bytes(data, "x").unwrap();
+            assert!(image.sections().is_empty());
+            assert_eq!(image.soname(), Some("libx.so"));
+            let symbols = super::super::Symbols::load(&image, None).unwrap();
+            let names: Vec<_> = symbols.entries().iter().map(|e| symbols.name(e)).collect();
+            assert!(
+                names.contains(&"f") && names.contains(&"g"),
+                "{style}: {names:?}"
+            );
+            let facts = super::super::code_facts(&image, &symbols).unwrap();
+            assert!(!facts.ranges.is_empty() && facts.functions.len() >= 2);
+        }
+    }
+
+    #[test]
+    fn a_go_program_is_known() {
+        if !exists("objcopy") {
+            eprintln!("ignored: no objcopy on this machine");
+            return;
+        }
+        let Some(built) = cc("int main(void) { return 0; }", &[]) else {
+            return;
+        };
+        assert!(built.run("objcopy", &["--add-section", ".gopclntab=/dev/null"]));
+        assert!(built.image().is_go());
+    }
+}

@@ -325,6 +325,10 @@ impl Symbols {
         let version = usize::from(name.version.checked_sub(1)?);
         Some((self.versions.get(version)?, name.default_version))
     }
+    #[cfg(test)]
+    pub(super) fn has_demangled_nothing(&self) -> bool {
+        self.demangled.iter().all(|cell| cell.get().is_none())
+    }
     /// Whether a name is `STB_LOCAL`.
     pub fn is_local(&self, index: u32) -> bool {
         self.names.get(index as usize).is_some_and(|n| n.local)
@@ -374,6 +378,184 @@ fn add_frames(image: &Image, frames: &Frames, found: &mut Vec<Found>) {
                 ifunc: false,
                 from_fde: true,
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::names::NamePattern;
+    use super::super::testing::{Built, cc, exists, output};
+    use super::*;
+
+    const ALIASES: &str = r#"
+        static int helper(int x) { return x * 3; }
+        __attribute__((noinline)) int __plain(int x) { return helper(x) + 1; }
+        extern int plain(int) __attribute__((weak, alias("__plain")));
+        static int one(int x) { return x + 1; }
+        static int (*pick(void))(int) { return one; }
+        int chosen(int) __attribute__((ifunc("pick")));
+        __attribute__((noinline)) static int hidden(int x) { return x ^ 5; }
+        __asm__(".text\n.globl bare\n.type bare,@function\nbare: nop\nret\n"
+                ".globl label\nlabel: ret\n"
+                ".section .text.unlikely,\"ax\"\n.type main.cold,@function\n"
+                "main.cold: ret\n.size main.cold,1\n.text\n");
+        extern void bare(void);
+        int main(int argc, char **argv) { bare(); return plain(argc) + chosen(argc) + hidden(argc); }
+    "#;
+
+    fn load(built: &Built) -> Symbols {
+        Symbols::load(&built.image(), None).unwrap()
+    }
+
+    fn found<'a>(symbols: &'a Symbols, name: &str) -> Vec<&'a Entry> {
+        let indexes = symbols.matching(&NamePattern::exact(name));
+        indexes.iter().map(|&i| &symbols.entries[i]).collect()
+    }
+
+    #[test]
+    fn aliases_share_an_entry_and_the_plain_name_is_shown() {
+        let Some(built) = cc(ALIASES, &["-O1"]) else {
+            return;
+        };
+        let symbols = load(&built);
+        let plain = found(&symbols, "plain");
+        assert_eq!(plain, found(&symbols, "__plain"));
+        assert_eq!(plain.len(), 1);
+        assert_eq!(symbols.name(plain[0]), "plain");
+        assert_eq!(found(&symbols, "hidden").len(), 1);
+    }
+
+    #[test]
+    fn ifuncs_bare_asm_and_cold_parts_are_told_apart() {
+        let Some(built) = cc(ALIASES, &["-O1"]) else {
+            return;
+        };
+        let symbols = load(&built);
+        assert!(found(&symbols, "chosen")[0].ifunc);
+        assert!(!found(&symbols, "plain")[0].ifunc);
+        assert_eq!(found(&symbols, "bare")[0].size, 0);
+        assert!(found(&symbols, "main.cold").is_empty());
+        assert_eq!(symbols.name(&symbols.fragments()[0]), "main.cold");
+        assert!(
+            found(&symbols, "label").is_empty(),
+            "a label is no function"
+        );
+        assert!(found(&symbols, "printf").is_empty());
+    }
+
+    #[test]
+    fn addresses_find_their_function() {
+        let Some(built) = cc(ALIASES, &["-O1"]) else {
+            return;
+        };
+        let symbols = load(&built);
+        let main = found(&symbols, "main")[0];
+        let inside = LinkAddr(main.at.0 + main.size - 1);
+        assert_eq!(symbols.lookup(inside), Some(("main", main.size - 1)));
+        let cold = symbols.fragments()[0].at;
+        assert_eq!(symbols.lookup(cold), Some(("main.cold", 0)));
+        assert_eq!(symbols.lookup(LinkAddr(0)), None);
+    }
+
+    #[test]
+    fn a_stripped_file_has_the_starts_of_its_unwind_entries() {
+        let Some(built) = cc(ALIASES, &["-O1", "-fno-ipa-icf"]) else {
+            return;
+        };
+        let whole = load(&built);
+        if !exists("strip") {
+            eprintln!("ignored: no strip on this machine");
+            return;
+        }
+        assert!(built.run("strip", &[]));
+        let stripped = load(&built);
+        assert!(stripped.stripped());
+        for name in ["main", "plain", "hidden"] {
+            let at = found(&whole, name)[0].at;
+            let entry = &stripped.entries[stripped.entry_at(at).unwrap()];
+            assert!(entry.from_fde, "{name}");
+            assert_eq!(stripped.name(entry), format!("fn_{at}"));
+        }
+        let image = built.image();
+        let plt = image.section(".plt").map_or(LinkAddr(1), |s| s.at);
+        assert_eq!(
+            stripped.entry_at(plt),
+            None,
+            "linker stubs are no functions"
+        );
+    }
+
+    #[test]
+    fn a_stripped_library_keeps_its_exports_and_their_versions() {
+        let source = r#"
+            __asm__(".symver old_f,f@V1");
+            __asm__(".symver new_f,f@@V2");
+            int old_f(int x) { return x; }
+            int new_f(int x) { return x * 7; }
+            static int __attribute__((noinline,used)) inner(int x) { return x + 9; }
+            int g(int x) { return inner(x) - 4; }
+        "#;
+        let dir = tempfile::tempdir().unwrap();
+        let map = dir.path().join("map");
+        std::fs::write(
+            &map,
+            "V1 { global: f; local: old_f; };\nV2 { global: f; g; local: *; };\n",
+        )
+        .unwrap();
+        let script = format!("-Wl,--version-script={}", map.display());
+        let Some(built) = cc(
+            source,
+            &[
+                "-shared",
+                "-fPIC",
+                "-O1",
+                "-s",
+                "-Wl,-soname,libt.so.1",
+                &script,
+            ],
+        ) else {
+            return;
+        };
+        let symbols = load(&built);
+        assert_eq!(built.image().soname(), Some("libt.so.1"));
+        assert_eq!(found(&symbols, "f").len(), 2);
+        assert_eq!(found(&symbols, "f@V1").len(), 1);
+        assert_eq!(found(&symbols, "f@V2"), found(&symbols, "f@@V2"));
+        assert_ne!(found(&symbols, "f@V1"), found(&symbols, "f@V2"));
+        assert!(found(&symbols, "f@@V1").is_empty());
+        assert!(!found(&symbols, "g")[0].from_fde);
+        assert!(symbols.entries().iter().any(|e| e.from_fde), "inner");
+    }
+
+    #[test]
+    fn entries_agree_with_readelf() {
+        let this = std::env::current_exe().unwrap();
+        for path in [&this, Path::new("/bin/sh")] {
+            let image = Image::read(path).unwrap();
+            let symbols = Symbols::load(&image, None).unwrap();
+            let Some(lines) = output("readelf", &["-sW"], path) else {
+                eprintln!("ignored: no readelf on this machine");
+                return;
+            };
+            let mut expected: Vec<u64> = lines
+                .iter()
+                .filter_map(|line| {
+                    let words: Vec<_> = line.split_whitespace().collect();
+                    let function = matches!(*words.get(3)?, "FUNC" | "IFUNC");
+                    let defined = *words.get(6)? != "UND";
+                    let cold = words.get(7).is_some_and(|n| is_cold(n.as_bytes()));
+                    let at = u64::from_str_radix(words.get(1)?, 16).ok()?;
+                    (function && defined && !cold && at != 0).then_some(at)
+                })
+                .collect();
+            expected.sort_unstable();
+            expected.dedup();
+            let named = symbols.entries().iter().filter(|e| !e.from_fde);
+            let own: Vec<u64> = named.map(|e| e.at.0).collect();
+            assert_eq!(own, expected, "{}", path.display());
         }
     }
 }

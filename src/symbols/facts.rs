@@ -196,3 +196,140 @@ fn jump_table_data(image: &Image) -> Vec<DataRange> {
     data.sort_by_key(|d| d.start);
     data
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::NamePattern;
+    use super::super::testing::{Built, cc, compile};
+    use super::*;
+
+    fn facts(built: &Built) -> (Symbols, CodeFacts) {
+        let image = built.image();
+        let symbols = Symbols::load(&image, None).unwrap();
+        let facts = code_facts(&image, &symbols).unwrap();
+        assert_eq!(facts.broken, Vec::<String>::new());
+        (symbols, facts)
+    }
+
+    fn span(symbols: &Symbols, name: &str) -> FunctionSpan {
+        let index = symbols.matching(&NamePattern::exact(name))[0];
+        let entry = &symbols.entries()[index];
+        FunctionSpan {
+            start: entry.at,
+            end: LinkAddr(entry.at.0 + entry.size),
+        }
+    }
+
+    const POINTERS: &str = r#"
+        #define HERE(n) __attribute__((noinline, used)) static int n(int x) { return x + __LINE__; }
+        HERE(in_table)
+        HERE(at_start)
+        HERE(called)
+        int (*table[2])(int) = { in_table, 0 };
+        int (*const fixed[2])(int) = { in_table, in_table };
+        volatile int sink;
+        __attribute__((constructor)) static void begin(void) { sink = at_start(1); }
+        int run(int op, int x) {
+            static void *const ops[] = { &&add, &&sub, &&mul };
+            goto *ops[op & 1];
+        add: x += 3; goto *ops[2];
+        sub: x -= called(x); goto *ops[2];
+        mul: return x * 5;
+        }
+        int main(int c, char **v) { return table[0](c) + run(c, 2) + fixed[c & 1](2); }
+    "#;
+
+    fn names_its_pointers(flags: &[&str]) {
+        let Some(built) = cc(POINTERS, flags) else {
+            return;
+        };
+        let (symbols, facts) = facts(&built);
+        for name in ["in_table", "begin"] {
+            let at = span(&symbols, name).start;
+            assert!(
+                facts.pointers.binary_search(&at).is_ok(),
+                "{name} {flags:?}"
+            );
+        }
+        assert!(facts.pointers.binary_search(&built.image().entry()).is_ok());
+        let run = span(&symbols, "run");
+        let inside = |p: &&LinkAddr| run.start < **p && **p < run.end;
+        assert!(
+            facts.pointers.iter().filter(inside).count() >= 2,
+            "labels {flags:?}"
+        );
+        assert!(facts.functions.contains(&run));
+        assert!(facts.jump_table_data.iter().all(|d| !d.file.is_empty()));
+        assert!(facts.ranges.iter().any(|r| r.stubs || !r.file.is_empty()));
+    }
+
+    #[test]
+    fn pointers_of_position_independent_programs_come_from_relocations() {
+        names_its_pointers(&["-O1", "-fPIE", "-pie"]);
+    }
+
+    #[test]
+    fn packed_relocations_are_read() {
+        names_its_pointers(&["-O1", "-fPIE", "-pie", "-Wl,-z,pack-relative-relocs"]);
+    }
+
+    #[test]
+    fn pointers_of_fixed_programs_come_from_their_data() {
+        names_its_pointers(&["-O1", "-fno-pie", "-no-pie"]);
+        names_its_pointers(&["-O1", "-fno-pie", "-no-pie", "-static"]);
+    }
+
+    #[test]
+    fn landing_pads_are_pointers() {
+        let source = r#"
+            extern "C" int puts(const char *);
+            struct Guard { ~Guard() { puts("x"); } };
+            __attribute__((noinline)) int risky(int x) { if (x > 5) throw x; return x; }
+            __attribute__((noinline)) int catcher(int x) {
+                Guard g;
+                try { return risky(x); } catch (int e) { return e + 1; }
+            }
+            int main(int c, char **) { return catcher(c); }
+        "#;
+        for flags in [["-O1", "-fno-pie", "-no-pie"], ["-O2", "-fPIE", "-pie"]] {
+            let Some(built) = compile("c++", "t.cc", source, &flags) else {
+                return;
+            };
+            let (symbols, facts) = facts(&built);
+            let image = built.image();
+            let catcher = span(&symbols, "catcher");
+            let frames = Frames::of(&image);
+            let own: Vec<_> = symbols
+                .entries()
+                .iter()
+                .chain(symbols.fragments())
+                .filter(|e| symbols.mangled(e).starts_with("_Z7catcher"))
+                .map(|e| e.at)
+                .collect();
+            assert!(own.contains(&catcher.start));
+            let pads: Vec<_> = frames
+                .list
+                .iter()
+                .filter(|f| own.contains(&f.start))
+                .flat_map(|f| landing_pads(&image, f).unwrap())
+                .collect();
+            assert!(!pads.is_empty(), "{flags:?}");
+            assert!(pads.iter().all(|p| facts.pointers.binary_search(p).is_ok()));
+        }
+    }
+
+    #[test]
+    fn lists_are_sorted_and_ranges_disjoint() {
+        let image = Image::read(&std::env::current_exe().unwrap()).unwrap();
+        let symbols = Symbols::load(&image, None).unwrap();
+        let facts = code_facts(&image, &symbols).unwrap();
+        assert!(facts.pointers.is_sorted() && facts.functions.is_sorted_by_key(|f| f.start));
+        assert!(facts.functions.len() >= symbols.entries().len());
+        assert!(
+            facts
+                .ranges
+                .windows(2)
+                .all(|w| { w[0].start.0 + w[0].file.len() as u64 <= w[1].start.0 })
+        );
+    }
+}

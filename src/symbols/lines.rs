@@ -202,3 +202,75 @@ fn first_of_each_block(addresses: &[u64], blocks: &[(u64, u64, usize)]) -> Vec<u
     }
     lowest.into_values().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Symbols;
+    use super::super::testing::cc;
+    use super::*;
+
+    const SOURCE: &str = "\
+volatile int sink; static inline int twice(int x) {
+    return sink = x * 2; /* line 2 */
+}
+__attribute__((noinline)) int f(int x) {
+    if (x) x = twice(x); /* line 5 */
+
+    return x + 1; /* line 7 */
+}
+int main(int c, char **v) { return f(c) + twice(c); }
+";
+
+    #[test]
+    fn a_line_is_found_by_the_end_of_its_path() {
+        for flags in [["-g", "-O0"], ["-gdwarf-4", "-O0"]] {
+            let Some(built) = cc(SOURCE, &flags) else {
+                return;
+            };
+            let image = built.image();
+            let symbols = Symbols::load(&image, None).unwrap();
+            let at = line_addresses(&image, None, "t.c", 5).unwrap();
+            assert_eq!(at.len(), 1);
+            assert_eq!(symbols.lookup(at[0]).unwrap().0, "f");
+            let entry = line_addresses(&image, None, "t.c", 4).unwrap();
+            assert_eq!(symbols.lookup(entry[0]), Some(("f", 0)));
+            let whole = built.path.with_file_name("t.c");
+            let whole = whole.to_str().unwrap();
+            assert_eq!(line_addresses(&image, None, whole, 5).unwrap(), at);
+            assert_eq!(line_addresses(&image, None, "./t.c", 5).unwrap(), at);
+        }
+    }
+
+    #[test]
+    fn what_has_no_code_is_told_with_the_next_line_that_has() {
+        let Some(built) = cc(SOURCE, &["-g", "-O0"]) else {
+            return;
+        };
+        let error = |file, line| {
+            line_addresses(&built.image(), None, file, line)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(error("t.c", 6).ends_with("t.c:6 has no code; the next line that has is 7"));
+        assert!(error("t.c", 900).contains("nor has any line after it"));
+        assert!(
+            error(".c", 5).contains("no source file"),
+            "a whole component must match"
+        );
+        assert!(error("other.c", 5).contains("no source file"));
+    }
+
+    #[test]
+    fn an_inlined_line_is_found_in_each_copy() {
+        let Some(built) = cc(SOURCE, &["-g", "-O2"]) else {
+            return;
+        };
+        let image = built.image();
+        let symbols = Symbols::load(&image, None).unwrap();
+        let at = line_addresses(&image, None, "t.c", 2).unwrap();
+        let mut functions: Vec<_> = at.iter().map(|&a| symbols.lookup(a).unwrap().0).collect();
+        functions.sort_unstable();
+        functions.dedup();
+        assert_eq!(functions, ["f", "main"]);
+    }
+}

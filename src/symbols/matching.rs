@@ -124,6 +124,7 @@ fn fragments(text: &str, written: impl Fn(&str) -> bool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::compile;
     use super::*;
 
     #[test]
@@ -136,5 +137,71 @@ mod tests {
         let part = |run: &str| WORDS.contains(run);
         assert!(fragments("(anonymous namespace)::*", part).is_empty());
         assert!(fragments("*amespac*", part).is_empty());
+    }
+
+    fn found(symbols: &Symbols, name: &str) -> Vec<usize> {
+        symbols.matching(&NamePattern::exact(name))
+    }
+
+    #[test]
+    fn cpp_names_match_in_every_spelling() {
+        let source = r#"
+            namespace ns {
+                int f(int x) { return x; }
+                int f(char x) { return x; }
+                template <typename T> struct Box { T v; __attribute__((noinline)) T get() const { return v; } };
+            }
+            namespace { __attribute__((noinline)) int quiet(int x) { return x + 2; } }
+            int main(int c, char **) { volatile int n = c; ns::Box<int> b{n}; return ns::f(n) + ns::f('c') + b.get() + quiet(n); }
+        "#;
+        let Some(built) = compile("c++", "t.cc", source, &["-O0"]) else {
+            return;
+        };
+        let symbols = Symbols::load(&built.image(), None).unwrap();
+        assert_eq!(found(&symbols, "ns::f").len(), 2);
+        assert_eq!(found(&symbols, "ns::f(int)").len(), 1);
+        assert_eq!(found(&symbols, "_ZN2ns1fEi"), found(&symbols, "ns::f(int)"));
+        assert_eq!(
+            symbols.name(&symbols.entries[found(&symbols, "_ZN2ns1fEi")[0]]),
+            "ns::f(int)"
+        );
+        assert_eq!(found(&symbols, "ns::Box<int>::get").len(), 1);
+        assert_eq!(found(&symbols, "(anonymous namespace)::quiet").len(), 1);
+        let glob = |text| symbols.matching(&NamePattern::glob(text).unwrap()).len();
+        assert_eq!(glob("ns::*"), 3);
+        assert_eq!(glob("ns::?"), 2);
+        assert_eq!(glob("(anonymous*::quiet*"), 1);
+        assert_eq!(glob("*"), symbols.entries().len());
+        let regex = |text| symbols.matching(&NamePattern::regex(text).unwrap()).len();
+        assert_eq!(regex(r"^ns::f\((int|char)\)$"), 2);
+        assert_eq!(
+            symbols.suggestions("ns::Box<int>::gte"),
+            ["ns::Box<int>::get"]
+        );
+        assert_eq!(
+            symbols.suggestions("quite"),
+            ["(anonymous namespace)::quiet"]
+        );
+        assert_eq!(symbols.suggestions("mian"), ["main"]);
+        assert!(symbols.suggestions("nothing_like_it_at_all").is_empty());
+    }
+
+    #[test]
+    fn matching_everything_demangles_nothing() {
+        let Some(built) = compile(
+            "c++",
+            "t.cc",
+            "namespace a { void f() {} } int main() {}",
+            &[],
+        ) else {
+            return;
+        };
+        let symbols = Symbols::load(&built.image(), None).unwrap();
+        assert_eq!(
+            symbols.matching(&NamePattern::glob("*").unwrap()).len(),
+            symbols.entries().len()
+        );
+        symbols.matching(&NamePattern::exact("main"));
+        assert!(symbols.has_demangled_nothing());
     }
 }

@@ -7,7 +7,8 @@ use super::elf::Image;
 
 /// A directory with what was compiled in it.
 pub(super) struct Built {
-    pub(super) dir: tempfile::TempDir,
+    /// Removed when dropped.
+    _dir: tempfile::TempDir,
     pub(super) path: PathBuf,
 }
 
@@ -35,7 +36,7 @@ pub(super) fn compile(compiler: &str, name: &str, source: &str, flags: &[&str]) 
         return None;
     }
     assert!(command.status().unwrap().success(), "{compiler} {name}");
-    Some(Built { dir, path })
+    Some(Built { _dir: dir, path })
 }
 
 pub(super) fn cc(source: &str, flags: &[&str]) -> Option<Built> {
