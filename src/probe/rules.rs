@@ -510,6 +510,21 @@ fn a_hot_trap_is_switched_off_until_it_is_switched_on() {
 }
 
 #[test]
+fn a_hot_trap_that_was_switched_off_is_no_obstacle() {
+    let mut world = World::new();
+    world.add(A, 1);
+    world.add(B, 2);
+    world.drain();
+    assert!(world.registry.too_hot(A));
+    world.drain();
+    assert_eq!(world.state(1).0, Status::Disabled);
+    assert_eq!(world.state(2), (Status::Jump, None));
+    world.registry.set_enabled(id(1), true);
+    world.drain();
+    assert_eq!(world.registry.counts().trap, 2);
+}
+
+#[test]
 fn a_jump_is_never_too_hot() {
     let mut world = World::new();
     world.add(A, 1);

@@ -29,7 +29,7 @@ enum Op {
     Foreign(usize),
     /// A batch; its outcomes are taken in turn, backwards when told so.
     Batch(Vec<Outcome>, bool),
-    /// A batch whose first steps are reported at once and the rest after the next operation.
+    /// A batch whose first steps are done at once, and the rest after the next batch.
     Slow(Vec<Outcome>),
     Wait,
 }
@@ -70,7 +70,10 @@ impl World {
     }
 
     fn apply(&mut self, op: &Op) {
-        let late = std::mem::take(&mut self.unreported);
+        let late = match op {
+            Op::Batch(..) | Op::Slow(_) => std::mem::take(&mut self.unreported),
+            _ => Vec::new(),
+        };
         match op {
             Op::Toggle(i) => {
                 let id = ProbeId(*i as u32);
@@ -107,12 +110,12 @@ impl World {
                 self.registry.too_hot(self.slots[*i].addr);
             }
             // Both are seen between batches: what is under way finds out by itself.
-            Op::Gone(i) if late.is_empty() => {
+            Op::Gone(i) if self.unreported.is_empty() => {
                 let addr = self.slots[*i].addr;
                 self.target.forget(addr);
                 self.registry.gone(Span::new(addr, 1));
             }
-            Op::Foreign(i) if late.is_empty() => {
+            Op::Foreign(i) if self.unreported.is_empty() => {
                 let addr = self.slots[*i].addr;
                 let free = self
                     .registry
