@@ -215,7 +215,7 @@ fn copies_do_what_originals_do() {
                 Ok(copy) => {
                     made += 1;
                     kinds.push(kind);
-                    let regs = generate::registers(&mut rng, &world);
+                    let regs = generate::registers(&mut rng, sequence.at, &world);
                     let flags = rng.next() & FLAGS | 0x202;
                     let seed = rng.next();
                     return Some(Case {
@@ -277,7 +277,7 @@ fn every_branch_goes_both_ways_as_the_original_does() {
                 bytes.extend_from_slice(&distance.to_le_bytes()[..*size]);
                 let dest = world.copies[rng.below(3) as usize] + rng.below(4000);
                 let copy = relocate(at, &bytes, dest).unwrap();
-                let mut regs = generate::registers(&mut rng, world);
+                let mut regs = generate::registers(&mut rng, at, world);
                 // What the counting branches look at: 0, 1 and the edge of 32 bits.
                 regs[2] = [0, 1, 2, 1 << 32, (1 << 32) + 1, u64::MAX][rng.below(6) as usize];
                 let sequence = Sequence {

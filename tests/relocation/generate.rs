@@ -432,16 +432,18 @@ pub fn real(rng: &mut Rng, at: u64, code: &[u8]) -> Option<Sequence> {
     })
 }
 
-/// Registers (in DWARF order) with pointers to data, code and stack among numbers of all sizes.
-pub fn registers(rng: &mut Rng, world: &World) -> [u64; 16] {
+/// Registers (in DWARF order) with pointers to data, code and stack among numbers of all sizes. None
+/// points near the sequence at `at`, whose text a site changes, nor near the top of the stack: a
+/// call through the very slot where it puts its return address is a documented limit.
+pub fn registers(rng: &mut Rng, at: u64, world: &World) -> [u64; 16] {
     let mut regs = [0; 16];
     for (number, reg) in regs.iter_mut().enumerate() {
         *reg = match rng.below(100) {
-            _ if number == 7 => world.stack + 2048 + rng.below(64) * 8,
+            _ if number == 7 => world.stack + 3072 + rng.below(64) * 8,
             0..40 => world.data + 256 + rng.below(3584 / 8) * 8,
             40..45 => world.data + 256 + rng.below(3584),
-            45..50 => world.stack + 256 + rng.below(3584),
-            50..60 => world.text + rng.below(TEXT_SIZE),
+            45..50 => world.stack + 256 + rng.below(2300),
+            50..60 => at + 512 + rng.below(512),
             60..78 => rng.below(20),
             78..83 => [0, u64::MAX, 1 << 63, u64::MAX >> 1][rng.below(4) as usize],
             83..90 => rng.next() as u32 as u64,

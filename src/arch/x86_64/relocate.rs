@@ -8,7 +8,10 @@
 //! difference is an error, never a copy.
 //!
 //! What a copy cannot hide: `syscall` leaves its own next address in `rcx`, and the x87 unit
-//! remembers the address of its last instruction.
+//! remembers the address of its last instruction. A call through memory reads its target after the
+//! return address is pushed: a pointer kept in that very slot, below the stack pointer, would be
+//! lost (no compiler puts one there), and when operand and stack both fault, the stack's comes
+//! first.
 
 mod encode;
 mod refusal;

@@ -188,7 +188,7 @@ impl Writer {
 
     /// Appends the return address, aligned so that reading it touches one cache line.
     pub(super) fn literal(&mut self, field: usize, back: u64) -> Result<(), Unrelocatable> {
-        while self.here() % 8 != 0 {
+        while !self.here().is_multiple_of(8) {
             self.bytes.push(0xcc);
         }
         let next = self.dest.wrapping_add(field as u64 + 4);
