@@ -58,6 +58,12 @@ pub struct Run {
     /// What and how to trace.
     #[command(flatten)]
     pub trace: Trace,
+    /// Not ours yet: a file of the probe language. A flag, so that `-f ls -l` is understood.
+    #[arg(short = 'f', hide = true)]
+    pub(super) program_file: bool,
+    /// Not ours yet: a program of the probe language.
+    #[arg(short = 'e', hide = true)]
+    pub(super) program: bool,
     /// The command and its arguments; everything after CMD is CMD's
     #[arg(value_name = "CMD", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     pub cmd: Vec<OsString>,
@@ -69,6 +75,12 @@ pub struct Attach {
     /// What and how to trace.
     #[command(flatten)]
     pub trace: Trace,
+    /// Not ours yet: the probe language.
+    #[arg(short = 'f', value_name = "FILE", hide = true)]
+    pub(super) program_file: Option<OsString>,
+    /// Not ours yet.
+    #[arg(short = 'e', value_name = "PROGRAM", hide = true)]
+    pub(super) program: Option<OsString>,
     /// The process
     #[arg(value_name = "PID", value_parser = pid)]
     pub pid: Option<Pid>,
@@ -135,13 +147,6 @@ pub struct Trace {
     /// How much to say, and in which colours.
     #[command(flatten)]
     pub talk: Talk,
-
-    /// Not ours: the probe language of a later release; named so that `-f ls` is understood.
-    #[arg(short = 'f', value_name = "FILE", hide = true, num_args = 0..=1, default_missing_value = "")]
-    pub(super) program_file: Option<OsString>,
-    /// Likewise.
-    #[arg(short = 'e', value_name = "PROGRAM", hide = true, num_args = 0..=1, default_missing_value = "")]
-    pub(super) program: Option<OsString>,
 }
 
 /// Options of all that talk.

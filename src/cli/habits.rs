@@ -22,7 +22,7 @@ fn check_run(run: &Run) -> Result<(), String> {
         ));
     }
     let cmd = words(&run.cmd);
-    language(&run.trace, &cmd)?;
+    language(run.program_file, run.program, &run.trace, &cmd)?;
     if run.cmd.is_empty() {
         return Err(format!(
             "error: no command to run\nhelp: kptrace run{} -- CMD [ARG...]",
@@ -41,6 +41,8 @@ fn check_attach(attach: &Attach) -> Result<(), String> {
     let pid = attach
         .pid
         .map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
+    let (file, program) = (attach.program_file.is_some(), attach.program.is_some());
+    language(file, program, &attach.trace, "")?;
     if attach.pid.is_none() {
         if let Some(pid) = pid_probe(&attach.trace) {
             return Err(format!(
@@ -48,13 +50,11 @@ fn check_attach(attach: &Attach) -> Result<(), String> {
                  help: to trace process {pid}: kptrace attach -c -p '*' {pid}"
             ));
         }
-        language(&attach.trace, "")?;
         return Err(format!(
             "error: no process to attach to\nhelp: kptrace attach{} PID",
             probes(&attach.trace)
         ));
     }
-    language(&attach.trace, "")?;
     if attach.trace.probes.is_empty() {
         return Err(format!(
             "error: no probe\nhelp: to count every function: kptrace attach -c -p '*' {pid}"
@@ -64,32 +64,26 @@ fn check_attach(attach: &Attach) -> Result<(), String> {
 }
 
 /// `-f` and `-e` are the probe language's. Who writes `-f ls` means strace's `-f`.
-fn language(trace: &Trace, cmd: &str) -> Result<(), String> {
-    let (option, value) = match (&trace.program_file, &trace.program) {
-        (Some(value), _) => ("-f", value),
-        (None, Some(value)) => ("-e", value),
-        (None, None) => return Ok(()),
+fn language(file: bool, program: bool, trace: &Trace, cmd: &str) -> Result<(), String> {
+    let (option, help) = match (file, program) {
+        (false, false) => return Ok(()),
+        (true, _) if cmd.is_empty() => ("-f", "children are not followed yet; leave -f out".into()),
+        (true, _) => (
+            "-f",
+            format!(
+                "children are not followed yet; leave -f out: kptrace run{} -- {cmd}",
+                probes(trace)
+            ),
+        ),
+        (false, true) => (
+            "-e",
+            "name functions by -p, as in -p 'libc:malloc size=%di'".to_owned(),
+        ),
     };
-    let value = if value.is_empty() {
-        String::new()
-    } else {
-        word(value)
-    };
-    let line = [value.as_str(), cmd];
-    let line: Vec<&str> = line.into_iter().filter(|part| !part.is_empty()).collect();
-    let mut text = format!(
-        "error: {option} takes a program of the probe language, which comes in a later release"
-    );
-    let given = probes(trace);
-    match (option, line.is_empty()) {
-        ("-f", false) => text.push_str(&format!(
-            "\nhelp: children are not followed yet; leave -f out: kptrace run{given} -- {}",
-            line.join(" ")
-        )),
-        ("-f", true) => text.push_str("\nhelp: children are not followed yet; leave -f out"),
-        _ => text.push_str("\nhelp: name functions by -p, as in -p 'libc:malloc size=%di'"),
-    }
-    Err(text)
+    Err(format!(
+        "error: {option} is for programs of the probe language, which comes in a later release\n\
+         help: {help}"
+    ))
 }
 
 /// The number, when the only probe is one: `-p` is a process elsewhere.
