@@ -197,7 +197,7 @@ mod tests {
     fn the_most_hit_comes_first_and_the_unhit_are_counted() {
         assert_eq!(
             printed(three(), false),
-            " HITS  MISSED  STATE  PROBE                   REASON\n\
+            " HITS  MISSED  STATE  PROBE                  REASON\n\
              12345       0  trap   libc.so.6:evil\\x1b[2J  too short, no padding\n\
              \x20  12       0  jump   libc.so.6:free\n\
              1 probe was not hit (-v lists it)\n"

@@ -1,0 +1,104 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_kptrace_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_kptrace_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_kptrace_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_kptrace_using_subcommand
+    set -l cmd (__fish_kptrace_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c kptrace -n "__fish_kptrace_needs_command" -s h -l help -d 'Print help'
+complete -c kptrace -n "__fish_kptrace_needs_command" -s V -l version -d 'Print version'
+complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "run" -d 'Start a command and trace it'
+complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "attach" -d 'Trace a running process'
+complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "list" -d 'List what can be probed: function, address, size, jump or why not'
+complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "check" -d 'Say what probes would do, without doing it'
+complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "completions" -d 'Print a shell\'s completions'
+complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "man" -d 'Print the manual page'
+complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s p -l probe -d 'Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or @FILE; arguments to print follow after a space (may be repeated)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l format -d 'How to print: a line a hit, a JSON object a line, or a table at the end [default: text]' -r -f -a "text\t'A line a hit'
+json\t'A JSON object a line'
+summary\t'A table of hits at the end'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l duration -d 'Detach after SECS seconds' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l max-probes -d 'Refuse to arm more than N probes' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l trap -d 'What to do with sites that cannot become jumps: leave them breakpoints, or leave them out' -r -f -a "auto\t'Such sites stay breakpoints'
+never\t'Such sites are left out'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l trap-limit -d 'Switch a breakpoint off that is hit more than N times a second; 0 is no limit' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l mem -d 'Most memory to share with the target, with suffix K, M or G' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
+always\t'Always'
+never\t'Never'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-follow -d 'Do not trace children; so far this is always so'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-opt -d 'Leave every probe a breakpoint'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s q -l quiet -d 'Say only what went wrong'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s v -l verbose -d 'Say more'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s f -d 'Not ours yet: a file of the probe language. A flag, so that `-f ls -l` is understood'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s e -d 'Not ours yet: a program of the probe language'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s p -l probe -d 'Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or @FILE; arguments to print follow after a space (may be repeated)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l format -d 'How to print: a line a hit, a JSON object a line, or a table at the end [default: text]' -r -f -a "text\t'A line a hit'
+json\t'A JSON object a line'
+summary\t'A table of hits at the end'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l duration -d 'Detach after SECS seconds' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l max-probes -d 'Refuse to arm more than N probes' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l trap -d 'What to do with sites that cannot become jumps: leave them breakpoints, or leave them out' -r -f -a "auto\t'Such sites stay breakpoints'
+never\t'Such sites are left out'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l trap-limit -d 'Switch a breakpoint off that is hit more than N times a second; 0 is no limit' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l mem -d 'Most memory to share with the target, with suffix K, M or G' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
+always\t'Always'
+never\t'Never'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'Not ours yet: the probe language' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s e -d 'Not ours yet' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-follow -d 'Do not trace children; so far this is always so'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-opt -d 'Leave every probe a breakpoint'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s q -l quiet -d 'Say only what went wrong'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s v -l verbose -d 'Say more'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kptrace -n "__fish_kptrace_using_subcommand list" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
+always\t'Always'
+never\t'Never'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand list" -l json -d 'Print JSON, one object a line'
+complete -c kptrace -n "__fish_kptrace_using_subcommand list" -s q -l quiet -d 'Say only what went wrong'
+complete -c kptrace -n "__fish_kptrace_using_subcommand list" -s v -l verbose -d 'Say more'
+complete -c kptrace -n "__fish_kptrace_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
+always\t'Always'
+never\t'Never'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l json -d 'Print JSON, one object a line'
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s q -l quiet -d 'Say only what went wrong'
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s v -l verbose -d 'Say more'
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kptrace -n "__fish_kptrace_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kptrace -n "__fish_kptrace_using_subcommand man" -s h -l help -d 'Print help'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "run" -d 'Start a command and trace it'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "attach" -d 'Trace a running process'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "list" -d 'List what can be probed: function, address, size, jump or why not'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "check" -d 'Say what probes would do, without doing it'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "completions" -d 'Print a shell\'s completions'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "man" -d 'Print the manual page'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,0 +1,328 @@
+//! The command line as clap reads it. Knows names of options and what they must look like; what
+//! they do is the plan's. Invariant: what is returned is consistent ([`habits`](super::habits)
+//! refuses the rest), and every refusal says what to type.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use super::exit::Exit;
+use super::habits;
+pub use super::values::Target;
+use super::values::{pid, seconds, size, target};
+use crate::base::Pid;
+use crate::output::{ColorChoice, Verbosity};
+
+use super::texts::{ATTACH_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RUN_EXAMPLES};
+
+/// kprobes for user space, without root and without a kernel module
+#[derive(Clone, Debug, PartialEq, Parser)]
+#[command(name = "kptrace", version, after_help = EXAMPLES)]
+#[command(max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Command {
+    /// Start a command and trace it
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Trace a running process
+    #[command(after_help = ATTACH_EXAMPLES)]
+    Attach(Attach),
+    /// List what can be probed: function, address, size, jump or why not
+    #[command(after_help = LIST_EXAMPLES)]
+    List(List),
+    /// Say what probes would do, without doing it
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// Print a shell's completions
+    Completions {
+        /// For this shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// `run`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Run {
+    /// What and how to trace.
+    #[command(flatten)]
+    pub trace: Trace,
+    /// Not ours yet: a file of the probe language. A flag, so that `-f ls -l` is understood.
+    #[arg(short = 'f', hide = true)]
+    pub(super) program_file: bool,
+    /// Not ours yet: a program of the probe language.
+    #[arg(short = 'e', hide = true)]
+    pub(super) program: bool,
+    /// The command and its arguments; everything after CMD is CMD's
+    #[arg(value_name = "CMD", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    pub cmd: Vec<OsString>,
+}
+
+/// `attach`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Attach {
+    /// What and how to trace.
+    #[command(flatten)]
+    pub trace: Trace,
+    /// Not ours yet: the probe language.
+    #[arg(short = 'f', value_name = "FILE", hide = true)]
+    pub(super) program_file: Option<OsString>,
+    /// Not ours yet.
+    #[arg(short = 'e', value_name = "PROGRAM", hide = true)]
+    pub(super) program: Option<OsString>,
+    /// The process
+    #[arg(value_name = "PID", value_parser = pid)]
+    pub pid: Option<Pid>,
+}
+
+/// Options of `run` and `attach`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Trace {
+    /// Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or @FILE;
+    /// arguments to print follow after a space (may be repeated)
+    #[arg(
+        short = 'p',
+        long = "probe",
+        value_name = "PROBE",
+        allow_hyphen_values = true
+    )]
+    pub probes: Vec<String>,
+
+    /// Leave out what matches PATTERN, as in 'mem*', '/_unlocked$/' or 'libc:*' (may be repeated)
+    #[arg(short = 'x', long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+
+    /// Only count hits; print a table at the end (the summary object with --format json)
+    #[arg(short = 'c', long)]
+    pub count: bool,
+
+    /// Write to FILE, replacing it; - is standard output [default: standard error for run,
+    /// standard output for attach]
+    #[arg(short = 'o', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+
+    /// How to print: a line a hit, a JSON object a line, or a table at the end [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+
+    /// Detach after SECS seconds
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub duration: Option<Duration>,
+
+    /// Refuse to arm more than N probes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_probes: Option<u32>,
+
+    /// Do not trace children; so far this is always so
+    #[arg(long)]
+    pub no_follow: bool,
+
+    /// Leave every probe a breakpoint
+    #[arg(long)]
+    pub no_opt: bool,
+
+    /// What to do with sites that cannot become jumps: leave them breakpoints, or leave them out
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub trap: Trap,
+
+    /// Switch a breakpoint off that is hit more than N times a second; 0 is no limit
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub trap_limit: u32,
+
+    /// Most memory to share with the target, with suffix K, M or G
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
+    pub mem: u64,
+
+    /// How much to say, and in which colours.
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+/// Options of all that talk.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Talk {
+    /// Say only what went wrong
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the
+    /// terminal say
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+}
+
+/// `list`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct List {
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// How much to say, and in which colours.
+    #[command(flatten)]
+    pub talk: Talk,
+    /// A file, or the process whose modules are meant; ./42 is a file
+    #[arg(value_name = "BINARY|PID", value_hint = ValueHint::FilePath, value_parser = target_parser())]
+    pub target: Target,
+    /// Only these, as in 'mem*', '/^str/' or 'libc:*'
+    #[arg(value_name = "PATTERN")]
+    pub pattern: Option<String>,
+}
+
+/// `check`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Check {
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// How much to say, and in which colours.
+    #[command(flatten)]
+    pub talk: Talk,
+    /// A file, or a process; ./42 is a file
+    #[arg(value_name = "BINARY|PID", value_hint = ValueHint::FilePath, value_parser = target_parser())]
+    pub target: Target,
+    /// The probes, each one word as after -p
+    #[arg(value_name = "PROBE", required = true)]
+    pub probes: Vec<String>,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A line a hit
+    Text,
+    /// A JSON object a line
+    Json,
+    /// A table of hits at the end
+    Summary,
+}
+
+/// `--trap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Trap {
+    /// Such sites stay breakpoints
+    Auto,
+    /// Such sites are left out
+    Never,
+}
+
+/// `--color`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// As the environment and the terminal say
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// A shell with completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+fn target_parser() -> impl TypedValueParser<Value = Target> {
+    OsStringValueParser::new().map(|text| target(&text))
+}
+
+impl Trace {
+    /// The format in effect: `-c` means a table unless JSON was asked for.
+    pub fn format(&self) -> Format {
+        match (self.format, self.count) {
+            (Some(Format::Json), _) => Format::Json,
+            (_, true) => Format::Summary,
+            (Some(format), false) => format,
+            (None, false) => Format::Text,
+        }
+    }
+
+    /// Whether hits are counted only: nobody would see a record.
+    pub fn count_only(&self) -> bool {
+        self.count || self.format() == Format::Summary
+    }
+}
+
+impl Talk {
+    /// `-q` and `-v` as the report takes them.
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, 0) => Verbosity::Normal,
+            (false, _) => Verbosity::Verbose,
+        }
+    }
+
+    /// `--color` as the style takes it.
+    pub fn color(&self) -> ColorChoice {
+        match self.color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        }
+    }
+}
+
+/// Why there is nothing to do: help was asked for, or the command line was refused.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Clap's: help, the version, or an error about an option.
+    Clap(Box<clap::Error>),
+    /// Ours, one or more lines without a newline at the end.
+    Usage(String),
+}
+
+impl Refusal {
+    /// Prints it where it belongs: help to standard output, errors to standard error. Errors of
+    /// the streams are dropped, there is nobody left to tell.
+    pub fn print(&self) -> Exit {
+        match self {
+            Refusal::Clap(error) => {
+                let _ = error.print();
+                if error.use_stderr() {
+                    Exit::Usage
+                } else {
+                    Exit::Success
+                }
+            }
+            Refusal::Usage(text) => {
+                use std::io::Write;
+                let _ = writeln!(std::io::stderr(), "{text}");
+                Exit::Usage
+            }
+        }
+    }
+}
+
+/// Reads a command line, the program's name first.
+pub fn parse<I, T>(words: I) -> Result<Command, Refusal>
+where
+    I: IntoIterator<Item = T>,
+    T: AsRef<OsStr>,
+{
+    let words = words.into_iter().map(|word| word.as_ref().to_owned());
+    let command = match Cli::try_parse_from(words) {
+        Ok(cli) => cli.command,
+        Err(error) => return Err(Refusal::Clap(Box::new(error))),
+    };
+    habits::check(&command).map_err(Refusal::Usage)?;
+    Ok(command)
+}

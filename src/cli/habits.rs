@@ -1,0 +1,280 @@
+//! Habits of other tools, and what to type here instead: `-p PID`, `-f CMD`, `-c 'CMD'`, no probe.
+//! Pure: sees the command line only.
+
+use std::ffi::{OsStr, OsString};
+
+use super::args::{Attach, Command, Run, Trace};
+
+/// Refuses a command line that is well formed and means nothing, with the line to type.
+pub(super) fn check(command: &Command) -> Result<(), String> {
+    match command {
+        Command::Run(run) => check_run(run),
+        Command::Attach(attach) => check_attach(attach),
+        Command::List(_) | Command::Check(_) | Command::Completions { .. } | Command::Man => Ok(()),
+    }
+}
+
+fn check_run(run: &Run) -> Result<(), String> {
+    if let Some(pid) = pid_probe(&run.trace).filter(|_| run.cmd.is_empty()) {
+        return Err(format!(
+            "error: no command, and -p names a probe here\n\
+             help: to trace process {pid}: kptrace attach -c -p '*' {pid}"
+        ));
+    }
+    let cmd = words(&run.cmd);
+    language(run.program_file, run.program, &run.trace, &cmd)?;
+    if run.cmd.is_empty() {
+        return Err(format!(
+            "error: no command to run\nhelp: kptrace run{} -- CMD [ARG...]",
+            probes(&run.trace)
+        ));
+    }
+    if run.trace.probes.is_empty() {
+        return Err(format!(
+            "error: no probe\nhelp: to count every function: kptrace run -c -p '*' -- {cmd}"
+        ));
+    }
+    Ok(())
+}
+
+fn check_attach(attach: &Attach) -> Result<(), String> {
+    let pid = attach
+        .pid
+        .map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
+    let (file, program) = (attach.program_file.is_some(), attach.program.is_some());
+    language(file, program, &attach.trace, "")?;
+    if attach.pid.is_none() {
+        if let Some(pid) = pid_probe(&attach.trace) {
+            return Err(format!(
+                "error: no process, and -p names a probe here\n\
+                 help: to trace process {pid}: kptrace attach -c -p '*' {pid}"
+            ));
+        }
+        return Err(format!(
+            "error: no process to attach to\nhelp: kptrace attach{} PID",
+            probes(&attach.trace)
+        ));
+    }
+    if attach.trace.probes.is_empty() {
+        return Err(format!(
+            "error: no probe\nhelp: to count every function: kptrace attach -c -p '*' {pid}"
+        ));
+    }
+    Ok(())
+}
+
+/// `-f` and `-e` are the probe language's. Who writes `-f ls` means strace's `-f`.
+fn language(file: bool, program: bool, trace: &Trace, cmd: &str) -> Result<(), String> {
+    let (option, help) = match (file, program) {
+        (false, false) => return Ok(()),
+        (true, _) if cmd.is_empty() => ("-f", "children are not followed yet; leave -f out".into()),
+        (true, _) => (
+            "-f",
+            format!(
+                "children are not followed yet; leave -f out: kptrace run{} -- {cmd}",
+                probes(trace)
+            ),
+        ),
+        (false, true) => (
+            "-e",
+            "name functions by -p, as in -p 'libc:malloc size=%di'".to_owned(),
+        ),
+    };
+    Err(format!(
+        "error: {option} is for programs of the probe language, which comes in a later release\n\
+         help: {help}"
+    ))
+}
+
+/// The number, when the only probe is one: `-p` is a process elsewhere.
+fn pid_probe(trace: &Trace) -> Option<&str> {
+    match trace.probes.as_slice() {
+        [only] if !only.is_empty() && only.bytes().all(|b| b.is_ascii_digit()) => Some(only),
+        _ => None,
+    }
+}
+
+/// The probes as they were given, or some.
+fn probes(trace: &Trace) -> String {
+    if trace.probes.is_empty() {
+        return " -c -p '*'".to_owned();
+    }
+    let count = if trace.count { " -c" } else { "" };
+    let given = trace
+        .probes
+        .iter()
+        .map(|p| format!(" -p {}", word(OsStr::new(p))));
+    format!("{count}{}", given.collect::<String>())
+}
+
+/// For a command that does not exist and holds spaces (`-c 'ls -l'`): the line to type.
+pub fn command_line_in_one_word(run: &Run) -> Option<String> {
+    match run.cmd.as_slice() {
+        [only] => {
+            let text = only
+                .to_str()
+                .filter(|t| t.trim().contains(char::is_whitespace))?;
+            let given = probes(&run.trace);
+            let text: String = text.chars().filter(|c| !c.is_control()).collect();
+            Some(format!(
+                "help: the command is not one word here: kptrace run{given} -- {}",
+                text.trim()
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn words(words: &[OsString]) -> String {
+    let words: Vec<String> = words.iter().map(|w| word(w)).collect();
+    words.join(" ")
+}
+
+/// A word as a shell takes it.
+fn word(word: &OsStr) -> String {
+    let text: String = word
+        .to_string_lossy()
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=+,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::{Format, Refusal, parse};
+    use super::*;
+
+    fn parsed(line: &[&str]) -> Command {
+        let words = std::iter::once("kptrace").chain(line.iter().copied());
+        parse(words).unwrap_or_else(|e| panic!("{e:?}"))
+    }
+
+    fn run(line: &[&str]) -> Run {
+        match parsed(line) {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(line: &[&str]) -> String {
+        let words = std::iter::once("kptrace").chain(line.iter().copied());
+        match parse(words).expect_err("refused") {
+            Refusal::Clap(error) => error.to_string(),
+            Refusal::Usage(text) => text,
+        }
+    }
+
+    #[test]
+    fn everything_after_the_command_is_the_commands() {
+        let line = [
+            "run", "-p", "malloc", "ls", "-c", "--format", "x", "-p", "y",
+        ];
+        let given = run(&line);
+        assert_eq!(given.cmd, ["ls", "-c", "--format", "x", "-p", "y"]);
+        assert_eq!(given.trace.probes, ["malloc"]);
+        let given = run(&["run", "-cp", "malloc", "--", "-weird", "--", "a"]);
+        assert_eq!(given.cmd, ["-weird", "--", "a"]);
+        assert!(given.trace.count);
+    }
+
+    #[test]
+    fn an_unknown_option_is_no_command() {
+        let text = refused(&["run", "-p", "malloc", "--cuont", "ls"]);
+        assert!(
+            text.contains("--cuont") && text.contains("'--count'"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn options_have_their_defaults() {
+        let Command::Attach(attach) = parsed(&["attach", "-p", "a", "-p", "b x=%di", "42"]) else {
+            panic!("attach");
+        };
+        assert_eq!(attach.pid, Some(crate::base::Pid(42)));
+        assert_eq!(attach.trace.probes, ["a", "b x=%di"]);
+        assert_eq!(
+            (attach.trace.mem, attach.trace.trap_limit),
+            (64 << 20, 20_000)
+        );
+        assert_eq!(attach.trace.format(), Format::Text);
+        assert!(!attach.trace.count_only());
+    }
+
+    #[test]
+    fn count_is_a_table_unless_json_is_asked_for() {
+        let format = |more: &[&str]| {
+            let line = [&["run", "-p", "f"], more, &["ls"]].concat();
+            let trace = run(&line).trace;
+            (trace.format(), trace.count_only())
+        };
+        assert_eq!(format(&["-c"]), (Format::Summary, true));
+        assert_eq!(format(&["-c", "--format", "json"]), (Format::Json, true));
+        assert_eq!(format(&["--format", "json"]), (Format::Json, false));
+        assert_eq!(format(&["--format", "summary"]), (Format::Summary, true));
+    }
+
+    #[test]
+    fn without_a_probe_the_line_to_type_is_named() {
+        assert_eq!(
+            refused(&["run", "ls", "-l", "a b"]),
+            "error: no probe\nhelp: to count every function: kptrace run -c -p '*' -- ls -l 'a b'"
+        );
+        assert!(refused(&["attach", "42"]).ends_with("kptrace attach -c -p '*' 42"));
+    }
+
+    #[test]
+    fn a_process_after_p_is_named() {
+        for line in [["run", "-p", "1234"], ["attach", "-p", "1234"]] {
+            let text = refused(&line);
+            assert!(
+                text.contains("to trace process 1234: kptrace attach -c -p '*' 1234"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn habits_of_other_tools_are_understood() {
+        let text = refused(&["run", "-p", "malloc", "-f", "ls", "-l"]);
+        assert!(
+            text.ends_with("leave -f out: kptrace run -p malloc -- ls -l"),
+            "{text}"
+        );
+        let text = refused(&["run", "-e", "open", "ls"]);
+        assert!(
+            text.contains("later release") && text.contains("help: "),
+            "{text}"
+        );
+        let text = refused(&["attach", "-p", "f", "-c", "ls"]);
+        assert!(
+            text.contains("no process number") && text.contains("kptrace run"),
+            "{text}"
+        );
+        let given = run(&["run", "-p", "f", "-c", "ls -l"]);
+        let help = command_line_in_one_word(&given).unwrap();
+        assert!(help.ends_with("kptrace run -c -p f -- ls -l"), "{help}");
+    }
+
+    #[test]
+    fn bad_values_are_refused_by_name() {
+        for (option, value) in [
+            ("--format", "tree"),
+            ("--duration", "0"),
+            ("--mem", "1K"),
+            ("--trap", "landing"),
+            ("--max-probes", "0"),
+            ("--color", "red"),
+        ] {
+            let text = refused(&["run", "-p", "f", option, value, "ls"]);
+            assert!(text.contains(option) && text.contains(value), "{text}");
+        }
+        assert!(refused(&["run", "-q", "-v", "-p", "f", "ls"]).contains("cannot be used with"));
+    }
+}

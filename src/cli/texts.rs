@@ -1,0 +1,71 @@
+//! The longer texts of the help and of the manual page.
+
+/// What probes look like.
+macro_rules! probes {
+    () => {
+        "\
+Probes:
+  malloc  libc:malloc  malloc@libc  libc!malloc   a symbol, in any module or in one
+  'str*'  '/^str(len|cpy)$/'  'libc:*'  '*:*'     a glob, a regex, a module, everything
+  f+0x10  libc:0x1136  0x401136  file.c:42        an instruction, address, source line
+  memcpy@GLIBC_2.2.5  memcpy@@GLIBC_2.14          a version of a symbol
+  '\"ns::f(int, char)\"'                            a name with spaces, quoted inside
+  f%stop                                          stops the target there
+  @FILE                                           probes from FILE, one a line, # comments
+Arguments, after a space:
+  size=%di  n=$arg1:u32  $stack2                  registers, arguments, the stack
+  path=+0(%di):string  +8(+0(%si)):x32            memory: +OFFSET(ADDRESS):TYPE
+  len  $args                                      by debug information
+  types: u8..u64 s8..s64 x8..x64 char bool string b4@3/8; x64 when none is given"
+    };
+}
+
+/// Of the whole program.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  kptrace run -c -p '*' -- ls -l
+  kptrace attach -c -p 'libc:*' --duration 5 1234
+  kptrace list /usr/bin/redis-server '*Command'
+  kptrace check -v 1234 libc:malloc
+
+Exit status:
+  run ends as its command ended; 125 kptrace failed, 126 not executable, 127 not found.
+  The others: 0, or 1 failure. All: 2 bad option or probe, 3 no probe matched.";
+
+/// Of `run`.
+pub(super) const RUN_EXAMPLES: &str = concat!(
+    "\
+Examples:
+  kptrace run -c -p '*' -- ls -l
+  kptrace run -p 'libc:malloc size=%di' -- ls
+  kptrace run -p 'libc:open* path=+0(%di):string' -o trace.txt -- cat /etc/hostname
+
+",
+    probes!()
+);
+
+/// Of `attach`.
+pub(super) const ATTACH_EXAMPLES: &str = concat!(
+    "\
+Examples:
+  kptrace attach -c -p '*' 1234
+  kptrace attach -p 'libc:malloc size=%di' --format json -o trace.json --duration 5 1234
+
+",
+    probes!()
+);
+
+/// Of `list`.
+pub(super) const LIST_EXAMPLES: &str = "\
+Examples:
+  kptrace list /usr/bin/redis-server '*Command'
+  kptrace list --json 1234 'libc:*'";
+
+/// Of `check`.
+pub(super) const CHECK_EXAMPLES: &str = "\
+Examples:
+  kptrace check /usr/bin/ls '*'
+  kptrace check -v 1234 libc:malloc 'libc:free p=%di'";
+
+/// The manual page's EXAMPLES.
+pub(super) const PROBES: &str = probes!();

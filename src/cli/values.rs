@@ -1,0 +1,119 @@
+//! Values of options: text to number, with an error that says what to type. Pure.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::Pid;
+
+/// A process or a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All digits.
+    Pid(Pid),
+    /// Anything else; a file named `42` is `./42`.
+    File(PathBuf),
+}
+
+/// Smallest `--mem`: two blocks with counters for a few thousand probes.
+const MIN_MEM: u64 = 1 << 20;
+const MAX_MEM: u64 = 1 << 40;
+/// Longest `--duration`; more is as good as none.
+const MAX_SECONDS: f64 = 1e9;
+
+/// Reads a process number.
+pub(super) fn pid(text: &str) -> Result<Pid, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(Pid(n)),
+        _ => Err(
+            "this is no process number; to start a command: kptrace run [OPTIONS] -- CMD"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Reads a process number or the name of a file.
+pub(super) fn target(text: &OsStr) -> Target {
+    let digits = |t: &&str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    match text.to_str().filter(digits).and_then(|t| pid(t).ok()) {
+        Some(pid) => Target::Pid(pid),
+        None => Target::File(text.into()),
+    }
+}
+
+/// Reads seconds, with a fraction or without.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    match text.trim_end_matches('s').parse::<f64>() {
+        Ok(n) if n > 0.0 && n <= MAX_SECONDS => Ok(Duration::from_secs_f64(n)),
+        _ => Err("seconds are expected, as in 10 or 0.5".to_owned()),
+    }
+}
+
+/// Reads a size in bytes: `64M`, `512K`, `1G`, `65536`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let upper = text.to_ascii_uppercase();
+    let number = upper.trim_end_matches("IB").trim_end_matches('B');
+    let (digits, shift) = match number.char_indices().last() {
+        Some((at, 'K')) => (number.get(..at), 10),
+        Some((at, 'M')) => (number.get(..at), 20),
+        Some((at, 'G')) => (number.get(..at), 30),
+        _ => (Some(number), 0),
+    };
+    let bytes = digits
+        .filter(|d| d.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|d| d.parse::<u64>().ok())
+        .and_then(|n| n.checked_mul(1 << shift));
+    match bytes {
+        Some(n) if (MIN_MEM..=MAX_MEM).contains(&n) => Ok(n),
+        Some(_) => Err("a size from 1M to 1024G is expected".to_owned()),
+        None => Err("a size is expected, as in 64M or 1G".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_suffixes() {
+        for (text, bytes) in [
+            ("64M", 64 << 20),
+            ("1g", 1 << 30),
+            ("2048KiB", 2 << 20),
+            ("1048576", 1 << 20),
+            ("8MB", 8 << 20),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "M",
+            "0",
+            "1K",
+            "-1M",
+            "1.5M",
+            "99999999999999999999",
+            "20000000G",
+            "+8M",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_positive_and_finite() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("10s"), Ok(Duration::from_secs(10)));
+        for text in ["0", "-1", "inf", "nan", "1e300", "", "ten"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_a_process_and_anything_else_a_file() {
+        assert_eq!(target(OsStr::new("42")), Target::Pid(Pid(42)));
+        for file in ["./42", "/bin/ls", "0", "99999999999"] {
+            assert_eq!(target(OsStr::new(file)), Target::File(file.into()));
+        }
+    }
+}
