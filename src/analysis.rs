@@ -3,9 +3,11 @@
 
 mod cache;
 mod file;
+mod source;
 mod stored;
 mod text;
 
 pub use cache::{Cache, Key};
 pub use file::{Entry, EntryFact, File};
+pub use source::{Source, entry_facts};
 pub use text::Text;
