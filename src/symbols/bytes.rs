@@ -36,9 +36,8 @@ pub(super) fn u64_at(data: &[u8], at: usize) -> Option<u64> {
 
 /// The zero-terminated string at `at`, without its zero; `None` when it does not end.
 pub(super) fn string_at(data: &[u8], at: usize) -> Option<&[u8]> {
-    let tail = data.get(at..)?;
-    let len = tail.iter().position(|&b| b == 0)?;
-    tail.get(..len)
+    let text = std::ffi::CStr::from_bytes_until_nul(data.get(at..)?);
+    text.ok().map(std::ffi::CStr::to_bytes)
 }
 
 impl<'a> Cursor<'a> {

@@ -87,10 +87,10 @@ impl Found<'_> {
         )
     }
 
+    /// Among symbols of one address.
     fn order(&self, other: &Self) -> Ordering {
-        self.at
-            .cmp(&other.at)
-            .then_with(|| self.rank().cmp(&other.rank()))
+        self.rank()
+            .cmp(&other.rank())
             .then_with(|| self.name.cmp(other.name))
             // Of two equal names the one with a version stays.
             .then_with(|| other.version.cmp(self.version))
@@ -127,8 +127,13 @@ impl Symbols {
             }
         }
         let stripped = found.is_empty();
+        let own = Table::symtab(image).is_some();
         if let Some(table) = Table::dynsym(image) {
             let versions = Versions::of(image);
+            // Linkers put every export into .symtab too; the same name need not be read twice
+            // unless it brings a version. An address that .symtab lacks is kept.
+            let mut known: Vec<u64> = found.iter().map(|f| f.at).collect();
+            known.sort_unstable();
             for symbol in table.iter() {
                 if !symbol.is_function()
                     || !symbol.is_defined()
@@ -137,6 +142,9 @@ impl Symbols {
                     continue;
                 }
                 let version = versions.as_ref().and_then(|v| v.of_symbol(symbol.index));
+                if version.is_none() && own && known.binary_search(&symbol.value).is_ok() {
+                    continue;
+                }
                 found.push(Found {
                     at: symbol.value,
                     size: symbol.size,
@@ -156,7 +164,9 @@ impl Symbols {
             add_frames(image, &frames, &mut found);
         }
         found.retain(|f| !f.name.is_empty() || f.from_fde);
-        found.sort_unstable_by(Found::order);
+        // The addresses are sorted apart from the names: that touches far less memory.
+        let mut order: Vec<(u64, usize)> = found.iter().map(|f| f.at).zip(0..).collect();
+        order.sort_unstable();
         labels.sort_unstable();
         labels.dedup();
         let mut symbols = Symbols {
@@ -171,8 +181,12 @@ impl Symbols {
             stripped,
             broken,
         };
-        for group in found.chunk_by(|a, b| a.at == b.at) {
-            if !symbols.add(group) {
+        let mut group: Vec<&Found> = Vec::new();
+        for same in order.chunk_by(|a, b| a.0 == b.0) {
+            group.clear();
+            group.extend(same.iter().filter_map(|&(_, index)| found.get(index)));
+            group.sort_unstable_by(|a, b| a.order(b));
+            if !symbols.add(&group) {
                 symbols.note("more than 4 GiB of names; the rest is left out".to_owned());
                 break;
             }
@@ -184,7 +198,7 @@ impl Symbols {
     }
 
     /// Adds the symbols of one address. False when the name table is full.
-    fn add(&mut self, group: &[Found]) -> bool {
+    fn add(&mut self, group: &[&Found]) -> bool {
         let Some(at) = group.first().map(|f| f.at) else {
             return true;
         };
@@ -337,6 +351,9 @@ impl Symbols {
 
 /// `name@VERSION` and `name@@VERSION`, as static tables spell them.
 fn split_version(name: &[u8]) -> (&[u8], &[u8], bool) {
+    if !name.contains(&b'@') {
+        return (name, &[], false);
+    }
     let Some(at) = name.iter().position(|&b| b == b'@').filter(|&at| at > 0) else {
         return (name, &[], false);
     };

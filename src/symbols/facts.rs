@@ -9,7 +9,7 @@ use super::elf::{BROKEN_CAP, Image, Kind};
 use super::entries::Symbols;
 use super::frames::Frames;
 use super::lsda::landing_pads;
-use super::relocs::{CodeMap, Pointers, narrow_words};
+use super::relocs::{CodeMap, Pointers, data_words};
 use crate::base::LinkAddr;
 
 /// A range of executable bytes.
@@ -71,8 +71,12 @@ pub fn code_facts(image: &Image, symbols: &Symbols) -> anyhow::Result<CodeFacts>
         mut broken,
         ..
     } = Pointers::of(image, &map);
+    let functions = function_spans(symbols, &frames, &ranges);
     if image.kind() == Kind::Exec {
-        pointers.extend(narrow_words(image, &map));
+        pointers.extend(data_words(image, &map, |at| {
+            let after = functions.partition_point(|f| f.start.0 <= at);
+            functions.get(after.checked_sub(1)?).map(|f| f.start)
+        }));
     }
     for fde in &frames.list {
         match landing_pads(image, fde) {
@@ -89,7 +93,7 @@ pub fn code_facts(image: &Image, symbols: &Symbols) -> anyhow::Result<CodeFacts>
     broken.dedup();
     broken.truncate(BROKEN_CAP);
     Ok(CodeFacts {
-        functions: function_spans(symbols, &frames, &ranges),
+        functions,
         jump_table_data: jump_table_data(image),
         ranges,
         pointers,

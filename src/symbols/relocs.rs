@@ -8,8 +8,8 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::bytes::{u32_at, u64_at};
-use super::elf::{Image, Kind};
+use super::bytes::u64_at;
+use super::elf::Image;
 use super::table::Table;
 use crate::base::LinkAddr;
 
@@ -85,9 +85,6 @@ impl<'a> Pointers<'a> {
         }
         pointers.relocations();
         pointers.arrays();
-        if image.kind() == Kind::Exec {
-            pointers.data_words();
-        }
         pointers
     }
 
@@ -210,20 +207,6 @@ impl<'a> Pointers<'a> {
             }
         }
     }
-
-    /// A program at fixed addresses keeps no relocations: any word of its data may be a pointer.
-    fn data_words(&mut self) {
-        let hull = self.code.hull();
-        for range in data_ranges(self.image) {
-            let bytes = self.image.data().get(range).unwrap_or_default();
-            for at in (0..bytes.len()).step_by(4) {
-                let wide = u64_at(bytes, at).unwrap_or(0);
-                if hull.contains(&wide) {
-                    self.add(wide);
-                }
-            }
-        }
-    }
 }
 
 /// The file ranges of data that may hold pointers, word-aligned as in memory.
@@ -249,17 +232,46 @@ fn data_ranges(image: &Image) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// 32-bit words of data in a fixed-address program that are code addresses.
-pub(super) fn narrow_words(image: &Image, code: &CodeMap) -> Vec<LinkAddr> {
+/// Code addresses among the data words of a program at fixed addresses, which keeps no
+/// relocations. `function_of` gives the start of the function that holds an address.
+///
+/// Every aligned 8-byte word that is a code address counts. Of words at other places, and of
+/// 4-byte words, those count that stand next to another into the same function, as in a jump table:
+/// compilers for x86-64 make no lone ones, while text and number tables are full of such values.
+pub(super) fn data_words(
+    image: &Image,
+    code: &CodeMap,
+    function_of: impl Fn(u64) -> Option<LinkAddr>,
+) -> Vec<LinkAddr> {
     let hull = code.hull();
+    let (low, len) = (hull.end >> 32 == 0, hull.end - hull.start);
     let mut found = Vec::new();
     for range in data_ranges(image) {
+        let odd = range.start / 4 % 2;
         let bytes = image.data().get(range).unwrap_or_default();
-        for word in bytes.chunks_exact(4) {
-            let value = u64::from(u32_at(word, 0).unwrap_or(0));
-            if hull.contains(&value) && code.contains(value) {
+        let mut last: Option<(usize, u64, Option<LinkAddr>)> = None;
+        for (index, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
+            let mut value = u64::from(u32::from_le_bytes(*word));
+            // Programs at fixed addresses live below 4 GiB; elsewhere only whole words count.
+            if !low {
+                value = u64_at(bytes, index.saturating_mul(4)).unwrap_or(0);
+            }
+            if value.wrapping_sub(hull.start) >= len || !code.contains(value) {
+                continue;
+            }
+            let wide = u64_at(bytes, index.saturating_mul(4)) == Some(value);
+            if wide && index % 2 == odd {
                 found.push(LinkAddr(value));
             }
+            let function = function_of(value);
+            if let Some((before, other, own)) = last
+                && index - before <= 2
+                && own.is_some()
+                && own == function
+            {
+                found.extend([LinkAddr(other), LinkAddr(value)]);
+            }
+            last = Some((index, value, function));
         }
     }
     found
