@@ -7,13 +7,18 @@ mod detours;
 mod dispositions;
 mod end;
 mod hit;
+mod ifunc;
+mod module;
 mod patch;
 mod plan;
 mod report;
+mod resolve;
 mod run;
 mod tasks;
 mod text;
 
 pub use end::{Ended, Outcome};
+pub use module::{Module, modules};
 pub use plan::{Ground, Plan, PlanError, Planned, Wanted, plan};
+pub use resolve::Exclude;
 pub use run::{Options, Session};

@@ -34,3 +34,4 @@ pub use facts::{CodeFacts, CodeRange, DataRange, FunctionSpan, code_facts};
 pub use frames::{Fde, Frames};
 pub use lines::line_addresses;
 pub use names::{NamePattern, PatternError};
+pub use relocs::indirect_slots;

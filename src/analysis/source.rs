@@ -19,17 +19,30 @@ pub struct Source<'a> {
 impl<'a> Source<'a> {
     /// Gathers the lists of a file.
     pub fn new(image: &'a Image, facts: &CodeFacts) -> Source<'a> {
-        let bytes = |range: &std::ops::Range<usize>| image.data().get(range.clone()).unwrap_or_default();
+        let bytes =
+            |range: &std::ops::Range<usize>| image.data().get(range.clone()).unwrap_or_default();
         let code = |start: crate::base::LinkAddr, file: &std::ops::Range<usize>| Code {
             start: start.0,
             bytes: bytes(file),
         };
         Source {
-            code: facts.ranges.iter().map(|range| code(range.start, &range.file)).collect(),
-            functions: facts.functions.iter().map(|span| (span.start.0, span.end.0)).collect(),
+            code: facts
+                .ranges
+                .iter()
+                .map(|range| code(range.start, &range.file))
+                .collect(),
+            functions: facts
+                .functions
+                .iter()
+                .map(|span| (span.start.0, span.end.0))
+                .collect(),
             pointers: facts.pointers.iter().map(|at| at.0).collect(),
             landing_pads: facts.landing_pads.iter().map(|at| at.0).collect(),
-            rodata: facts.jump_table_data.iter().map(|range| code(range.start, &range.file)).collect(),
+            rodata: facts
+                .jump_table_data
+                .iter()
+                .map(|range| code(range.start, &range.file))
+                .collect(),
             pie: image.kind() == Kind::Dyn,
         }
     }

@@ -46,15 +46,26 @@ impl Session {
 
     /// Arms the whole plan.
     pub(super) fn arm(&mut self, sink: Option<Box<dyn Sink>>) -> anyhow::Result<()> {
-        let tid = self.process.stop_one(&mut self.backlog).context("stopping a thread")?;
+        let tid = self
+            .process
+            .stop_one(&mut self.backlog)
+            .context("stopping a thread")?;
         let fsgsbase = self.process.auxv.hwcap2 & procfs::HWCAP2_FSGSBASE != 0;
         // A program that uses gs keeps it; a base left by a session that died leads nowhere.
         let gs = ptrace::regs(tid)?.gs_base();
         let used = gs != 0 && self.process.memory.word(Addr(gs)).is_ok();
         let own_blocks = fsgsbase && !used;
         let layout = self.layout();
-        let environment = |shared_block, alive| Environment { shared_block, alive, layout, own_blocks };
-        let request = InjectRequest { layout, slabs: self.slabs(&environment(1 << 20, 1 << 19))? };
+        let environment = |shared_block, alive| Environment {
+            shared_block,
+            alive,
+            layout,
+            own_blocks,
+        };
+        let request = InjectRequest {
+            layout,
+            slabs: self.slabs(&environment(1 << 20, 1 << 19))?,
+        };
         let injected = Injected::new(&mut self.process, tid, &request)?;
         let low = |at: Addr| u32::try_from(at.0).context("the shared block is not low");
         let environment = environment(low(injected.shared_block)?, low(injected.alive)?);
@@ -62,18 +73,29 @@ impl Session {
             Dispositions::read(&mut self.process, tid, injected.shared_block + SCRATCH)
                 .context("reading its signal actions")?;
         let detours = Detours::new(environment, self.plan.classes.clone(), &injected);
-        injected.set_alive(&self.process, true).context("writing the alive word")?;
+        injected
+            .set_alive(&self.process, true)
+            .context("writing the alive word")?;
         self.directory = Arc::new(Directory::new(layout.blocks));
         let sink = sink.context("no place for results")?;
         self.start_drain(&injected, sink)?;
         self.counters = Some((Arc::clone(&injected.shared), layout));
-        self.live = Some(Live { injected, detours, own_blocks });
+        self.live = Some(Live {
+            injected,
+            detours,
+            own_blocks,
+        });
         for (tid, _) in self.process.stopped() {
             self.own_block(tid)?;
         }
         for wanted in &self.plan.wanted {
-            let Some(ground) = self.plan.ground.get(&wanted.at) else { continue };
-            if let Err(why) = self.registry.add(wanted.at, ground.facts.clone(), wanted.id, wanted.stop) {
+            let Some(ground) = self.plan.ground.get(&wanted.at) else {
+                continue;
+            };
+            if let Err(why) =
+                self.registry
+                    .add(wanted.at, ground.facts.clone(), wanted.id, wanted.stop)
+            {
                 self.plan.refused.insert(wanted.id, why);
             }
         }
@@ -81,9 +103,14 @@ impl Session {
     }
 
     fn start_drain(&mut self, injected: &Injected, mut sink: Box<dyn Sink>) -> anyhow::Result<()> {
-        sink.armed(self.plan.wanted.len()).context("writing output")?;
+        sink.armed(self.plan.wanted.len())
+            .context("writing output")?;
         let programs = self.plan.class.iter().map(|&class| {
-            self.plan.classes.get(class as usize).cloned().unwrap_or_default()
+            self.plan
+                .classes
+                .get(class as usize)
+                .cloned()
+                .unwrap_or_default()
         });
         let feed = Feed {
             shared: Arc::clone(&injected.shared),
@@ -101,7 +128,11 @@ impl Session {
     /// Rings as large as the memory allows for twice the threads there are.
     fn layout(&self) -> Layout {
         let probes = u32::try_from(self.plan.probes.len()).unwrap_or(u32::MAX);
-        let records = self.plan.classes.iter().any(|program| program.record().is_some());
+        let records = self
+            .plan
+            .classes
+            .iter()
+            .any(|program| program.record().is_some());
         let memory = self.options.memory;
         let ring = if records {
             let threads = 2 * self.process.threads.len() as u64 + 2;
@@ -119,15 +150,23 @@ impl Session {
         let mut most_of: HashMap<u32, u64> = HashMap::new();
         for (class, program) in self.plan.classes.iter().enumerate() {
             let size = |programs: &[Program]| Template::new(programs, environment, true, None);
-            let template = size(std::slice::from_ref(program)).map_err(|error| {
-                anyhow::anyhow!("the arguments cannot be read: {error}")
-            })?;
+            let template = size(std::slice::from_ref(program))
+                .map_err(|error| anyhow::anyhow!("the arguments cannot be read: {error}"))?;
             most_of.insert(u32::try_from(class)?, most(&template));
         }
         let mut sizes = vec![4096; self.plan.slabs.len()];
         for wanted in &self.plan.wanted {
-            let class = self.plan.class.get(wanted.id.0 as usize).copied().unwrap_or(0);
-            let slab = self.plan.ground.get(&wanted.at).map_or(0, |ground| ground.slab);
+            let class = self
+                .plan
+                .class
+                .get(wanted.id.0 as usize)
+                .copied()
+                .unwrap_or(0);
+            let slab = self
+                .plan
+                .ground
+                .get(&wanted.at)
+                .map_or(0, |ground| ground.slab);
             if let Some(size) = sizes.get_mut(slab) {
                 // Twice, for detours that are built again when neighbours come and go.
                 *size += 2 * most_of.get(&class).copied().unwrap_or(256);

@@ -43,7 +43,9 @@ impl Session {
     fn detach_before_entry(&mut self) -> anyhow::Result<()> {
         self.process.stop_running(&mut self.backlog)?;
         if let Some(starting) = self.starting.take() {
-            self.process.memory.write(starting.entry, &[starting.original])?;
+            self.process
+                .memory
+                .write(starting.entry, &[starting.original])?;
             for (tid, status) in self.process.stopped() {
                 if status == Status::Signal(sig::TRAP) && ptrace::pc(tid)? == starting.entry + 1 {
                     ptrace::set_pc(tid, starting.entry)?;
@@ -60,10 +62,20 @@ impl Session {
 
     /// Takes our memory out of the target, once nobody is in it or may come back into it.
     fn clear_up(&mut self) -> anyhow::Result<()> {
-        let Some(live) = &self.live else { return Ok(()) };
+        let Some(live) = &self.live else {
+            return Ok(());
+        };
         // Whoever is in a detour passes straight through from here on.
-        live.injected.set_alive(&self.process, false).context("clearing the alive word")?;
-        let mut code: Vec<Span> = live.injected.slabs.iter().flatten().map(|slab| slab.span).collect();
+        live.injected
+            .set_alive(&self.process, false)
+            .context("clearing the alive word")?;
+        let mut code: Vec<Span> = live
+            .injected
+            .slabs
+            .iter()
+            .flatten()
+            .map(|slab| slab.span)
+            .collect();
         code.sort_by_key(|span| span.start);
         let mut clear = false;
         for attempt in 0..PATIENCE {
@@ -119,8 +131,14 @@ impl Session {
     }
 
     fn inside_calls(&self) -> Vec<Tid> {
-        let Some(live) = &self.live else { return Vec::new() };
-        let blocked = self.process.threads.iter().filter(|(_, t)| t.state == State::Running);
+        let Some(live) = &self.live else {
+            return Vec::new();
+        };
+        let blocked = self
+            .process
+            .threads
+            .iter()
+            .filter(|(_, t)| t.state == State::Running);
         blocked
             .filter(|(tid, thread)| {
                 matches!(procfs::whereabouts(thread.process, **tid),
@@ -131,7 +149,9 @@ impl Session {
     }
 
     fn leave(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
-        let Some(live) = &self.live else { return Ok(()) };
+        let Some(live) = &self.live else {
+            return Ok(());
+        };
         let mut pc = ptrace::pc(tid)?;
         if !live.injected.is_code(pc) {
             return Ok(());
@@ -140,7 +160,10 @@ impl Session {
             ptrace::set_pc(tid, site)?;
             return Ok(());
         }
-        if let Some(Inside::Displaced { original, pushed, .. }) = live.detours.locate(pc) {
+        if let Some(Inside::Displaced {
+            original, pushed, ..
+        }) = live.detours.locate(pc)
+        {
             let mut regs = ptrace::regs(tid)?;
             regs.set_pc(original);
             regs.drop_pushed(u64::from(pushed));
@@ -160,7 +183,10 @@ impl Session {
                 Status::Signal(sig::TRAP) => {}
                 Status::Signal(sig::SEGV | sig::BUS) => {
                     let at = ptrace::pc(tid)?;
-                    if let Some(Inside::Handlers { fixup: Some(resume) }) = live.detours.locate(at) {
+                    if let Some(Inside::Handlers {
+                        fixup: Some(resume),
+                    }) = live.detours.locate(at)
+                    {
                         ptrace::set_pc(tid, resume)?;
                     }
                 }
@@ -172,7 +198,10 @@ impl Session {
             }
         }
         ptrace::set_sigmask(tid, mask)?;
-        if let Some(Inside::Displaced { original, pushed, .. }) = live.detours.locate(pc) {
+        if let Some(Inside::Displaced {
+            original, pushed, ..
+        }) = live.detours.locate(pc)
+        {
             let mut regs = ptrace::regs(tid)?;
             regs.set_pc(original);
             regs.drop_pushed(u64::from(pushed));
@@ -203,7 +232,11 @@ impl Session {
     /// 64-bit code does not use.
     fn restore_gs(&mut self) -> anyhow::Result<()> {
         for (tid, _) in self.process.stopped() {
-            let before = self.process.threads.get_mut(&tid).and_then(|t| t.gs_before.take());
+            let before = self
+                .process
+                .threads
+                .get_mut(&tid)
+                .and_then(|t| t.gs_before.take());
             if let Some(base) = before {
                 let mut regs = ptrace::regs(tid)?;
                 regs.set_gs_base(base);
@@ -214,12 +247,19 @@ impl Session {
     }
 
     fn unmap(&mut self) -> anyhow::Result<()> {
-        let tid = self.process.stop_one(&mut self.backlog).context("stopping a thread")?;
-        let Some(live) = &self.live else { return Ok(()) };
+        let tid = self
+            .process
+            .stop_one(&mut self.backlog)
+            .context("stopping a thread")?;
+        let Some(live) = &self.live else {
+            return Ok(());
+        };
         let mapped = live.injected.mapped.clone();
         let mut remote = Remote::begin(&mut self.process, tid)?;
         for span in mapped {
-            remote.unmap(span.start, span.len()).context("unmapping our memory")?;
+            remote
+                .unmap(span.start, span.len())
+                .context("unmapping our memory")?;
         }
         remote.finish().context("giving a thread back")
     }

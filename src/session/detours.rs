@@ -50,7 +50,11 @@ pub(super) enum Inside {
     Handlers { fixup: Option<Addr> },
     /// At the copy of the displaced instruction at this address, with the stack pointer lower by
     /// so many bytes.
-    Displaced { site: Addr, original: Addr, pushed: u8 },
+    Displaced {
+        site: Addr,
+        original: Addr,
+        pushed: u8,
+    },
     /// Somewhere in the copy between instructions of the original.
     Between,
 }
@@ -78,8 +82,18 @@ pub(super) struct Detours {
 }
 
 impl Detours {
-    pub(super) fn new(environment: Environment, classes: Vec<Program>, injected: &Injected) -> Detours {
-        let heap = |slab: &Option<Slab>| slab.map(|slab| Heap { slab, hot: 0, cold: slab.span.len() });
+    pub(super) fn new(
+        environment: Environment,
+        classes: Vec<Program>,
+        injected: &Injected,
+    ) -> Detours {
+        let heap = |slab: &Option<Slab>| {
+            slab.map(|slab| Heap {
+                slab,
+                hot: 0,
+                cold: slab.span.len(),
+            })
+        };
         Detours {
             environment,
             classes,
@@ -93,14 +107,22 @@ impl Detours {
         }
     }
 
-    fn template(&mut self, classes: Vec<u32>, flags_live: bool, dead: u16) -> Result<usize, Refusal> {
+    fn template(
+        &mut self,
+        classes: Vec<u32>,
+        flags_live: bool,
+        dead: u16,
+    ) -> Result<usize, Refusal> {
         let free = PREFERRED.into_iter().find(|number| dead >> number & 1 != 0);
         let key = (classes, flags_live, free);
         if let Some(&index) = self.by_key.get(&key) {
             return Ok(index);
         }
-        let programs: Vec<Program> =
-            key.0.iter().filter_map(|&class| self.classes.get(class as usize).cloned()).collect();
+        let programs: Vec<Program> = key
+            .0
+            .iter()
+            .filter_map(|&class| self.classes.get(class as usize).cloned())
+            .collect();
         let template = Template::new(&programs, &self.environment, flags_live, free)
             .map_err(|error| Refusal::Window(error.to_string().into()))?;
         self.templates.push(template);
@@ -120,21 +142,28 @@ impl Detours {
         let classes = probes.iter().map(|(_, class)| *class).collect();
         let index = self.template(classes, displaced.flags_live, displaced.dead)?;
         let template = &self.templates[index];
-        let heap = self.heaps.get_mut(slab).and_then(Option::as_mut).ok_or(Refusal::NoRoom)?;
+        let heap = self
+            .heaps
+            .get_mut(slab)
+            .and_then(Option::as_mut)
+            .ok_or(Refusal::NoRoom)?;
         let start = heap.slab.span.start + heap.hot;
         let copy = start + template.hot_len() as u64;
-        let map = relocate(displaced.at.0, displaced.bytes, copy.0).map_err(|error| {
-            Refusal::Window(error.to_string().into())
-        })?;
+        let map = relocate(displaced.at.0, displaced.bytes, copy.0)
+            .map_err(|error| Refusal::Window(error.to_string().into()))?;
         let used = heap.hot + template.hot_len() as u64 + map.bytes.len() as u64;
-        let cold_offset = heap.cold.checked_sub(template.cold_len() as u64).ok_or(Refusal::NoRoom)?;
+        let cold_offset = heap
+            .cold
+            .checked_sub(template.cold_len() as u64)
+            .ok_or(Refusal::NoRoom)?;
         if used > cold_offset {
             return Err(Refusal::NoRoom);
         }
         let cold = heap.slab.span.start + cold_offset;
         let ids: Vec<ProbeId> = probes.iter().map(|(id, _)| *id).collect();
-        let (mut hot_bytes, cold_bytes) =
-            template.place(&ids, start.0, cold.0).ok_or(Refusal::NoRoom)?;
+        let (mut hot_bytes, cold_bytes) = template
+            .place(&ids, start.0, cold.0)
+            .ok_or(Refusal::NoRoom)?;
         hot_bytes.extend_from_slice(&map.bytes);
         if !(injected.write_code(start, &hot_bytes) && injected.write_code(cold, &cold_bytes)) {
             return Err(Refusal::NoRoom);
@@ -142,7 +171,15 @@ impl Detours {
         heap.hot = used.next_multiple_of(ALIGN);
         heap.cold = cold_offset;
         let len = displaced.bytes.len() as u64;
-        self.all.push(Detour { site: displaced.at, start, template: index, len, copy, cold, map });
+        self.all.push(Detour {
+            site: displaced.at,
+            start,
+            template: index,
+            len,
+            copy,
+            cold,
+            map,
+        });
         let number = self.all.len() - 1;
         self.by_site.insert(displaced.at, number);
         self.hot.insert(start, number);
@@ -160,7 +197,9 @@ impl Detours {
     /// Where an address is, if it is in a detour.
     pub(super) fn locate(&self, at: Addr) -> Option<Inside> {
         let before = |map: &BTreeMap<Addr, usize>| {
-            map.range(..=at).next_back().and_then(|(_, &number)| self.all.get(number))
+            map.range(..=at)
+                .next_back()
+                .and_then(|(_, &number)| self.all.get(number))
         };
         if let Some(detour) = before(&self.hot) {
             let template = &self.templates[detour.template];
@@ -183,13 +222,15 @@ impl Detours {
     }
 
     fn handlers(&self, detour: &Detour, section: Section, offset: usize) -> Inside {
-        let fixup = self.templates[detour.template].fixup(Place { section, offset }).map(|place| {
-            let base = match place.section {
-                Section::Hot => detour.start,
-                Section::Cold => detour.cold,
-            };
-            base + place.offset as u64
-        });
+        let fixup = self.templates[detour.template]
+            .fixup(Place { section, offset })
+            .map(|place| {
+                let base = match place.section {
+                    Section::Hot => detour.start,
+                    Section::Cold => detour.cold,
+                };
+                base + place.offset as u64
+            });
         Inside::Handlers { fixup }
     }
 }
@@ -202,7 +243,9 @@ impl Detour {
             original: self.site + from,
             pushed,
         };
-        let original = u16::try_from(offset).ok().and_then(|offset| self.map.original_of(offset));
+        let original = u16::try_from(offset)
+            .ok()
+            .and_then(|offset| self.map.original_of(offset));
         match original {
             Some((from, pushed)) => at(u64::from(from), pushed),
             // The jump back.
@@ -215,7 +258,9 @@ impl Detour {
     /// range.
     pub(super) fn continuation(&self, at: Addr) -> Option<Addr> {
         let offset = u8::try_from(at.0.checked_sub(self.site.0)?).ok()?;
-        self.map.offset_of(offset).map(|offset| self.copy + u64::from(offset))
+        self.map
+            .offset_of(offset)
+            .map(|offset| self.copy + u64::from(offset))
     }
 }
 

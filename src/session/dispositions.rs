@@ -55,19 +55,30 @@ impl Dispositions {
         let before = process.threads.get(&tid).map_or(0, |thread| thread.mask);
         // Threads that block everything block this too; they are the usual case, and were
         // perhaps never stopped before.
-        let faults = bit(sig::ILL) | bit(sig::BUS) | bit(sig::FPE) | bit(sig::SEGV) | bit(sig::ABRT);
+        let faults =
+            bit(sig::ILL) | bit(sig::BUS) | bit(sig::FPE) | bit(sig::SEGV) | bit(sig::ABRT);
         let others = (faults | bit(sig::TRAP)) & !bit(signal);
-        let was_blocked = mask & bit(signal) == 0
-            && (before & bit(signal) != 0 || mask & others == others);
-        let restored = if was_blocked { mask | bit(signal) } else { mask };
+        let was_blocked =
+            mask & bit(signal) == 0 && (before & bit(signal) != 0 || mask & others == others);
+        let restored = if was_blocked {
+            mask | bit(signal)
+        } else {
+            mask
+        };
         if was_blocked {
             ptrace::set_sigmask(tid, restored)?;
         }
         if let Some(thread) = process.threads.get_mut(&tid) {
             thread.mask = restored;
         }
-        let Some(known) = self.known.iter().find(|known| known.signal == signal) else { return Ok(()) };
-        let handler = known.action.first_chunk().copied().map_or(0, u64::from_le_bytes);
+        let Some(known) = self.known.iter().find(|known| known.signal == signal) else {
+            return Ok(());
+        };
+        let handler = known
+            .action
+            .first_chunk()
+            .copied()
+            .map_or(0, u64::from_le_bytes);
         // SIG_DFL cannot have been reset; a handler only while the signal was blocked.
         let ignored = handler == 1;
         if handler == 0 || !(ignored || was_blocked) {

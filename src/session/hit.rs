@@ -34,15 +34,20 @@ impl Session {
         if !matches!(armed, Some(Text::Trap | Text::Jump)) {
             return Ok(false);
         }
-        let Some(live) = &self.live else { return Ok(false) };
-        let Some(detour) = live.detours.of(site) else { return Ok(false) };
+        let Some(live) = &self.live else {
+            return Ok(false);
+        };
+        let Some(detour) = live.detours.of(site) else {
+            return Ok(false);
+        };
         ptrace::set_pc(tid, detour.start).context("entering a detour")?;
         Ok(true)
     }
 
     /// What follows once the report of a hit is consumed; the thread runs on.
     pub(super) fn entered(&mut self, tid: Tid, site: Addr) -> anyhow::Result<()> {
-        self.dispositions.repair(&mut self.process, tid, sig::TRAP)?;
+        self.dispositions
+            .repair(&mut self.process, tid, sig::TRAP)?;
         if !self.throttle.hit(site, clock::monotonic()) && self.registry.too_hot(site) {
             self.throttle.forget(site);
             let name = self.plan.name_at(site);
@@ -77,7 +82,9 @@ impl Session {
         if let Some(starting) = &self.starting
             && pc == starting.entry + 1
         {
-            self.process.memory.write(starting.entry, &[starting.original])?;
+            self.process
+                .memory
+                .write(starting.entry, &[starting.original])?;
             ptrace::set_pc(tid, starting.entry)?;
             self.starting = None;
             ptrace::let_live(tid)?;
@@ -96,7 +103,8 @@ impl Session {
         let ours = self.plan.ground.contains_key(&site);
         if ours && byte[0] != INT3 {
             ptrace::set_pc(tid, site)?;
-            self.dispositions.repair(&mut self.process, tid, sig::TRAP)?;
+            self.dispositions
+                .repair(&mut self.process, tid, sig::TRAP)?;
             return Ok(self.process.resume(tid, 0)?);
         }
         Ok(self.process.resume(tid, sig::TRAP)?)
@@ -105,7 +113,10 @@ impl Session {
     /// Stops the whole target where it hit a `%stop` probe.
     fn stop_target(&mut self, tid: Tid, site: Addr) -> anyhow::Result<()> {
         let name = self.plan.name_at(site);
-        self.notes.push(format!("stopped at {name}; kill -CONT {} goes on", self.process.pid));
+        self.notes.push(format!(
+            "stopped at {name}; kill -CONT {} goes on",
+            self.process.pid
+        ));
         poll::kill(self.process.pid, sig::STOP).context("stopping the target")?;
         Ok(self.process.resume(tid, 0)?)
     }
@@ -126,13 +137,19 @@ impl Session {
         let by_instruction = info.code > 0;
         let inside = self.live.as_ref().and_then(|live| live.detours.locate(pc));
         match inside {
-            Some(Inside::Handlers { fixup: Some(resume) }) if by_instruction => {
+            Some(Inside::Handlers {
+                fixup: Some(resume),
+            }) if by_instruction => {
                 ptrace::set_pc(tid, resume)?;
                 self.dispositions.repair(&mut self.process, tid, signal)?;
                 self.own_block(tid)?;
                 Ok(self.process.resume(tid, 0)?)
             }
-            Some(Inside::Displaced { site, original, pushed }) if by_instruction => {
+            Some(Inside::Displaced {
+                site,
+                original,
+                pushed,
+            }) if by_instruction => {
                 let mut regs = ptrace::regs(tid)?;
                 regs.set_pc(original);
                 regs.drop_pushed(u64::from(pushed));

@@ -10,6 +10,8 @@ pub(super) fn implementation(
     resolver: LinkAddr,
 ) -> Option<(usize, LinkAddr)> {
     let chosen = modules[module].chosen(resolver)?;
-    let index = modules.iter().position(|other| other.span.contains(chosen))?;
+    let index = modules
+        .iter()
+        .position(|other| other.span.contains(chosen))?;
     Some((index, LinkAddr(chosen.0.wrapping_sub(modules[index].bias))))
 }

@@ -1,6 +1,7 @@
 //! One file mapped into the target: its image, symbols and verdicts, each made when first needed.
 
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -26,6 +27,8 @@ pub struct Module {
     pub bias: u64,
     /// All it occupies.
     pub span: Span,
+    /// What the loader chose for indirect functions, by resolver.
+    chosen: HashMap<LinkAddr, Addr>,
     image: Image,
     root: PathBuf,
     debug: OnceCell<Option<Image>>,
@@ -38,20 +41,38 @@ impl Module {
     /// A file that is not running.
     pub fn of_file(path: &Path) -> anyhow::Result<Module> {
         let image = Image::read(path)?;
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned();
         let path = path.to_string_lossy().into_owned();
         Ok(Module::new(name, path, image, PathBuf::from("/"), 0))
     }
 
     fn new(name: String, path: String, image: Image, root: PathBuf, bias: u64) -> Module {
-        let low = image.segments().iter().map(|s| s.vaddr.0).min().unwrap_or(0);
-        let high = image.segments().iter().map(|s| s.vaddr.0.saturating_add(s.memsz)).max().unwrap_or(0);
+        let low = image
+            .segments()
+            .iter()
+            .map(|s| s.vaddr.0)
+            .min()
+            .unwrap_or(0);
+        let high = image
+            .segments()
+            .iter()
+            .map(|s| s.vaddr.0.saturating_add(s.memsz))
+            .max()
+            .unwrap_or(0);
         Module {
             name,
             path,
             program: false,
             bias,
-            span: Span { start: LinkAddr(low).at(bias), end: LinkAddr(high).at(bias) },
+            span: Span {
+                start: LinkAddr(low).at(bias),
+                end: LinkAddr(high).at(bias),
+            },
+            chosen: HashMap::new(),
             image,
             root,
             debug: OnceCell::new(),
@@ -64,6 +85,19 @@ impl Module {
     /// The file's image.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// What the loader chose for the indirect function with this resolver.
+    pub fn chosen(&self, resolver: LinkAddr) -> Option<Addr> {
+        self.chosen.get(&resolver).copied()
+    }
+
+    fn read_chosen(&mut self, memory: &Memory) {
+        for (slot, resolver) in symbols::indirect_slots(&self.image) {
+            if let Ok(at) = memory.word(slot.at(self.bias)) {
+                self.chosen.insert(resolver, Addr(at));
+            }
+        }
     }
 
     /// Its separate debug file, if there is one.
@@ -80,9 +114,8 @@ impl Module {
     }
 
     fn facts(&self) -> &CodeFacts {
-        self.facts.get_or_init(|| {
-            symbols::code_facts(&self.image, self.symbols()).unwrap_or_default()
-        })
+        self.facts
+            .get_or_init(|| symbols::code_facts(&self.image, self.symbols()).unwrap_or_default())
     }
 
     /// The verdicts of its entries, from the cache when they are there.
@@ -91,9 +124,15 @@ impl Module {
             let key = self.image.build_id().map(|id| Key {
                 build_id: id.to_vec(),
                 file_size: self.image.data().len() as u64,
-                debug_id: self.debug().and_then(Image::build_id).unwrap_or_default().to_vec(),
+                debug_id: self
+                    .debug()
+                    .and_then(Image::build_id)
+                    .unwrap_or_default()
+                    .to_vec(),
             });
-            let known = cache.zip(key.as_ref()).and_then(|(cache, key)| cache.load(key));
+            let known = cache
+                .zip(key.as_ref())
+                .and_then(|(cache, key)| cache.load(key));
             known.unwrap_or_else(|| {
                 let file = self.with_text(|text| File::of(text, &entry_facts(self.symbols())));
                 if let (Some(cache), Some(key)) = (cache, &key) {
@@ -123,21 +162,32 @@ pub fn modules(
 ) -> anyhow::Result<Vec<Module>> {
     let auxv = procfs::auxv(pid).context("reading its auxiliary vector")?;
     let mut modules: Vec<Module> = Vec::new();
-    for mapping in maps.iter().filter(|m| m.exec && m.inode != 0 && m.path.starts_with('/')) {
-        if modules.iter().any(|module| module.path == mapping.path && module.span.contains(mapping.span.start))
+    for mapping in maps
+        .iter()
+        .filter(|m| m.exec && m.inode != 0 && m.path.starts_with('/'))
+    {
+        if modules
+            .iter()
+            .any(|module| module.path == mapping.path && module.span.contains(mapping.span.start))
         {
             continue;
         }
         if mapping.shared {
-            notes.push(format!("{}: mapped shared, so nothing in it is probed", mapping.path));
+            notes.push(format!(
+                "{}: mapped shared, so nothing in it is probed",
+                mapping.path
+            ));
             continue;
         }
         let is_program = maps.iter().any(|m| {
-            m.inode == mapping.inode && m.device == mapping.device && m.span.contains(Addr(auxv.phdr))
+            m.inode == mapping.inode
+                && m.device == mapping.device
+                && m.span.contains(Addr(auxv.phdr))
         });
         match open(pid, tid, memory, maps, mapping, is_program) {
             Ok(mut module) => {
                 module.program = is_program;
+                module.read_chosen(memory);
                 modules.push(module);
             }
             Err(error) => notes.push(format!("{}: not probed: {error:#}", mapping.path)),
@@ -176,7 +226,12 @@ fn open(
             first_error.get_or_insert(anyhow::anyhow!("its segments do not fit its mapping"));
             continue;
         };
-        let name = mapping.path.rsplit('/').next().unwrap_or(&mapping.path).to_owned();
+        let name = mapping
+            .path
+            .rsplit('/')
+            .next()
+            .unwrap_or(&mapping.path)
+            .to_owned();
         let root = PathBuf::from(format!("/proc/{pid}/root"));
         return Ok(Module::new(name, mapping.path.clone(), image, root, bias));
     }
@@ -186,12 +241,20 @@ fn open(
 /// Whether the file begins as its first mapping does.
 fn same_header(memory: &Memory, maps: &[Mapping], mapping: &Mapping, image: &Image) -> bool {
     let same_file = |m: &&Mapping| {
-        m.inode == mapping.inode && m.device == mapping.device && m.offset == 0 && m.read && !m.write
+        m.inode == mapping.inode
+            && m.device == mapping.device
+            && m.offset == 0
+            && m.read
+            && !m.write
     };
     let near = |m: &&Mapping| m.span.start <= mapping.span.start;
-    let Some(first) = maps.iter().rfind(|m| same_file(m) && near(m)) else { return true };
+    let Some(first) = maps.iter().rfind(|m| same_file(m) && near(m)) else {
+        return true;
+    };
     let mut bytes = [0; HEADER];
-    let Ok(got) = memory.read_some(first.span.start, &mut bytes) else { return false };
+    let Ok(got) = memory.read_some(first.span.start, &mut bytes) else {
+        return false;
+    };
     let len = got.min(image.data().len());
     image.data().get(..len) == bytes.get(..len)
 }
@@ -200,9 +263,15 @@ fn same_header(memory: &Memory, maps: &[Mapping], mapping: &Mapping, image: &Ima
 fn bias(image: &Image, mapping: &Mapping) -> Option<u64> {
     let holds = |s: &&symbols::Segment| {
         let start = s.file_offset & !4095;
-        s.executable && start <= mapping.offset && mapping.offset < s.file_offset.saturating_add(s.filesz)
+        s.executable
+            && start <= mapping.offset
+            && mapping.offset < s.file_offset.saturating_add(s.filesz)
     };
     let segment = image.segments().iter().find(holds)?;
-    let linked = segment.vaddr.0.wrapping_add(mapping.offset).wrapping_sub(segment.file_offset);
+    let linked = segment
+        .vaddr
+        .0
+        .wrapping_add(mapping.offset)
+        .wrapping_sub(segment.file_offset);
     Some(mapping.span.start.0.wrapping_sub(linked))
 }

@@ -91,11 +91,18 @@ impl Session {
 
     fn perform(&mut self, batch: &Batch) -> anyhow::Result<()> {
         // What can be done while the target runs is done first: the pause is for the rest.
-        let steps: Vec<Step> = batch.steps.iter().copied().filter(|step| self.prepare(*step)).collect();
+        let steps: Vec<Step> = batch
+            .steps
+            .iter()
+            .copied()
+            .filter(|step| self.prepare(*step))
+            .collect();
         if steps.is_empty() {
             return Ok(());
         }
-        self.process.stop_running(&mut self.backlog).context("stopping the target")?;
+        self.process
+            .stop_running(&mut self.backlog)
+            .context("stopping the target")?;
         let steps = self.only_quiescent(steps)?;
         self.write(&steps)?;
         self.act_on_stopped()
@@ -105,7 +112,11 @@ impl Session {
     fn prepare(&mut self, step: Step) -> bool {
         let arms = matches!(
             step,
-            Step::Arm(_) | Step::ArmJump(_) | Step::JumpOnly(_) | Step::Optimise(_) | Step::Redirect(_)
+            Step::Arm(_)
+                | Step::ArmJump(_)
+                | Step::JumpOnly(_)
+                | Step::Optimise(_)
+                | Step::Redirect(_)
         );
         if !arms {
             return true;
@@ -133,7 +144,9 @@ impl Session {
         let live = self.live.as_mut().ok_or(Refusal::NoRoom)?;
         let mut len = usize::from(ground.window.len);
         if !wanted.whole {
-            len = relocate::instruction_len(ground.original()).unwrap_or(len).min(len);
+            len = relocate::instruction_len(ground.original())
+                .unwrap_or(len)
+                .min(len);
         }
         let displaced = Displaced {
             at,
@@ -142,10 +155,18 @@ impl Session {
             dead: ground.window.dead_regs,
         };
         let class = |id: &crate::base::ProbeId| {
-            (*id, self.plan.class.get(id.0 as usize).copied().unwrap_or(u32::MAX))
+            (
+                *id,
+                self.plan
+                    .class
+                    .get(id.0 as usize)
+                    .copied()
+                    .unwrap_or(u32::MAX),
+            )
         };
         let probes: Vec<_> = wanted.probes.iter().map(class).collect();
-        live.detours.build(&live.injected, ground.slab, displaced, &probes)?;
+        live.detours
+            .build(&live.injected, ground.slab, displaced, &probes)?;
         ground.built = Some(signature);
         Ok(())
     }
@@ -158,15 +179,21 @@ impl Session {
         }
         // Hits that are not dealt with yet look like threads inside.
         for (tid, status) in self.process.stopped() {
-            if status == Status::Signal(sig::TRAP) && let Some(site) = self.enter_early(tid) {
-                self.dispositions.repair(&mut self.process, tid, sig::TRAP)?;
+            if status == Status::Signal(sig::TRAP)
+                && let Some(site) = self.enter_early(tid)
+            {
+                self.dispositions
+                    .repair(&mut self.process, tid, sig::TRAP)?;
                 self.throttle.hit(site, clock::monotonic());
                 if let Some(thread) = self.process.threads.get_mut(&tid) {
                     thread.state = State::Stopped(Status::Interrupted);
                 }
             }
         }
-        let maps = self.process.maps().context("reading the target's mappings")?;
+        let maps = self
+            .process
+            .maps()
+            .context("reading the target's mappings")?;
         let mut spans: Vec<Span> = steps
             .iter()
             .filter(|step| step.needs_quiescence())
@@ -184,7 +211,10 @@ impl Session {
         let mut kept = Vec::with_capacity(steps.len());
         for step in steps {
             let quiescent = !step.needs_quiescence()
-                || match (&occupied, self.registry.site(step.addr()).map(|site| site.claim())) {
+                || match (
+                    &occupied,
+                    self.registry.site(step.addr()).map(|site| site.claim()),
+                ) {
                     (Some(occupied), Some(span)) => self.clear(step.addr(), span, occupied)?,
                     _ => false,
                 };
@@ -227,14 +257,22 @@ impl Session {
         let mut pages = Pages::new(&self.process.memory, whole);
         for &(step, quiescent) in steps {
             let at = step.addr();
-            let done = if quiescent { Outcome::Done } else { Outcome::NotQuiescent };
+            let done = if quiescent {
+                Outcome::Done
+            } else {
+                Outcome::NotQuiescent
+            };
             let Some(edit) = self.edit(step, quiescent) else {
                 outcomes.push((at, done));
                 continue;
             };
             if edit.to == Text::Jump && edit.jump[1].is_none() {
                 let arming = edit.from == Text::Original;
-                let no_room = if arming { Outcome::Unarmed } else { Outcome::Refused };
+                let no_room = if arming {
+                    Outcome::Unarmed
+                } else {
+                    Outcome::Refused
+                };
                 outcomes.push((at, no_room(Refusal::NoRoom)));
                 continue;
             }
@@ -253,17 +291,28 @@ impl Session {
                 Check::Gone => outcomes.push((at, Outcome::Gone)),
             }
         }
-        let processors = if whole { BTreeSet::new() } else { self.processors() };
-        let passes: [fn(&Edit) -> Option<(Addr, &[u8])>; 3] = [Edit::first, Edit::second, Edit::third];
+        let processors = if whole {
+            BTreeSet::new()
+        } else {
+            self.processors()
+        };
+        let passes: [fn(&Edit) -> Option<(Addr, &[u8])>; 3] =
+            [Edit::first, Edit::second, Edit::third];
         for pass in passes {
             if edits.iter().any(|edit| pass(edit).is_some()) {
-                pages.write(edits.iter().filter_map(pass)).context("writing the target's text")?;
+                pages
+                    .write(edits.iter().filter_map(pass))
+                    .context("writing the target's text")?;
                 serialise(&processors);
             }
         }
         for edit in edits {
             if let Some(ground) = self.plan.ground.get_mut(&edit.at) {
-                ground.jump = if edit.to == Text::Jump { edit.jump[1] } else { None };
+                ground.jump = if edit.to == Text::Jump {
+                    edit.jump[1]
+                } else {
+                    None
+                };
             }
         }
         for (at, outcome) in outcomes {
@@ -288,9 +337,20 @@ impl Session {
         if from == to && to != Text::Jump {
             return None;
         }
-        let start = self.live.as_ref()?.detours.of(at).map(|detour| detour.start);
+        let start = self
+            .live
+            .as_ref()?
+            .detours
+            .of(at)
+            .map(|detour| detour.start);
         let jump = start.and_then(|start| relocate::jump(at.0, start.0));
-        Some(Edit { at, from, to, original: ground.original().to_vec(), jump: [ground.jump, jump] })
+        Some(Edit {
+            at,
+            from,
+            to,
+            original: ground.original().to_vec(),
+            jump: [ground.jump, jump],
+        })
     }
 
     /// Compares memory with what should be there; bytes that another site owns are its business.
@@ -302,7 +362,10 @@ impl Session {
         }
         for (index, byte) in expected.iter().enumerate() {
             let address = edit.at + index as u64;
-            let others = self.registry.owner_of(address).is_some_and(|owner| owner != edit.at);
+            let others = self
+                .registry
+                .owner_of(address)
+                .is_some_and(|owner| owner != edit.at);
             if !others {
                 match pages.check(address, &[*byte]) {
                     Check::Same => {}
@@ -315,7 +378,11 @@ impl Session {
 
     /// Where threads of the target that are not stopped may run.
     fn processors(&self) -> BTreeSet<usize> {
-        self.process.threads.keys().flat_map(|&tid| poll::processors(tid)).collect()
+        self.process
+            .threads
+            .keys()
+            .flat_map(|&tid| poll::processors(tid))
+            .collect()
     }
 }
 

@@ -134,13 +134,19 @@ pub(super) struct Site {
 pub fn plan(modules: &[Module], wanted: &Wanted<'_>) -> Result<Plan, PlanError> {
     let mut notes = Vec::new();
     let sites = super::resolve::resolve(modules, wanted, &mut notes)?;
-    if let Some(most) = wanted.max_probes.filter(|&most| sites.len() > most as usize) {
+    if let Some(most) = wanted
+        .max_probes
+        .filter(|&most| sites.len() > most as usize)
+    {
         return Err(PlanError::Other(anyhow::anyhow!(
             "{} probes match, more than --max-probes {most} allows",
             sites.len()
         )));
     }
-    let mut plan = Plan { notes, ..Plan::default() };
+    let mut plan = Plan {
+        notes,
+        ..Plan::default()
+    };
     let mut used: Vec<usize> = sites.iter().map(|site| site.module).collect();
     used.sort_unstable();
     used.dedup();
@@ -149,7 +155,11 @@ pub fn plan(modules: &[Module], wanted: &Wanted<'_>) -> Result<Plan, PlanError> 
     // Probes inside functions need the whole file swept: once for each module.
     let mut inside: HashMap<usize, Vec<LinkAddr>> = HashMap::new();
     for site in &sites {
-        if modules[site.module].file(wanted.cache).at(site.at).is_none() {
+        if modules[site.module]
+            .file(wanted.cache)
+            .at(site.at)
+            .is_none()
+        {
             inside.entry(site.module).or_default().push(site.at);
         }
     }
@@ -187,10 +197,19 @@ pub fn plan(modules: &[Module], wanted: &Wanted<'_>) -> Result<Plan, PlanError> 
                 .copied()
                 .unwrap_or((Err(ScanRefusal::NotCode), Err(ScanRefusal::NotCode))),
         };
-        match ground(module, site.at, verdict, slab_of.get(&site.module).copied().unwrap_or(0)) {
+        match ground(
+            module,
+            site.at,
+            verdict,
+            slab_of.get(&site.module).copied().unwrap_or(0),
+        ) {
             Ok(ground) => {
                 plan.ground.entry(at).or_insert(ground);
-                plan.wanted.push(Planned { id, at, stop: site.stop });
+                plan.wanted.push(Planned {
+                    id,
+                    at,
+                    stop: site.stop,
+                });
                 if site.stop {
                     plan.stops.insert(at);
                 }
@@ -212,7 +231,9 @@ fn ground(module: &Module, at: LinkAddr, verdict: Verdict, slab: usize) -> Resul
         (Err(why), Ok(trap)) => (trap, Facts::trap_only(words(why))),
         (Err(why), Err(_)) => return Err(words(why)),
     };
-    let len = usize::from(window.len).max(if facts.window.is_ok() { 5 } else { 1 }).min(KEPT);
+    let len = usize::from(window.len)
+        .max(if facts.window.is_ok() { 5 } else { 1 })
+        .min(KEPT);
     let bytes = module
         .image()
         .bytes_at(at, len)
@@ -220,12 +241,22 @@ fn ground(module: &Module, at: LinkAddr, verdict: Verdict, slab: usize) -> Resul
     // Returning from a signal handler: unwinders know this code by its bytes (gcc's
     // `x86_64_fallback_frame_state`, gdb's `amd64_linux_sigtramp_start`).
     if bytes.starts_with(&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0]) {
-        return Err(Refusal::Window("signal handlers return through it, unwinders know its bytes".into()));
+        return Err(Refusal::Window(
+            "signal handlers return through it, unwinders know its bytes".into(),
+        ));
     }
     let mut original = [0; KEPT];
     original[..len].copy_from_slice(bytes);
     let len = u8::try_from(len).unwrap_or(0);
-    Ok(Ground { window, facts, slab, original, len, jump: None, built: None })
+    Ok(Ground {
+        window,
+        facts,
+        slab,
+        original,
+        len,
+        jump: None,
+        built: None,
+    })
 }
 
 /// Groups modules that one slab can reach; fills the spans, gives each module its slab.

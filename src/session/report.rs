@@ -26,7 +26,9 @@ impl Session {
         };
         let used = self.directory.used();
         for probe in &mut summary.probes {
-            let Some((shared, layout)) = &self.counters else { break };
+            let Some((shared, layout)) = &self.counters else {
+                break;
+            };
             let id = probe.info.id;
             probe.missed = Missed {
                 ring_full: data::ring_losses(shared, layout, &used, id),
@@ -43,12 +45,16 @@ impl Session {
         let mut probes = Vec::with_capacity(self.plan.probes.len());
         for info in &self.plan.probes {
             let (state, reason) = match self.registry.state_of(info.id) {
-                Some((status, why)) => {
-                    (state(status), why.map(|why| why.words(|at| self.plan.name_at(at))))
-                }
+                Some((status, why)) => (
+                    state(status),
+                    why.map(|why| why.words(|at| self.plan.name_at(at))),
+                ),
                 None => {
                     let why = self.plan.refused.get(&info.id);
-                    (SiteState::Refused, why.map(|why| why.words(|at| self.plan.name_at(at))))
+                    (
+                        SiteState::Refused,
+                        why.map(|why| why.words(|at| self.plan.name_at(at))),
+                    )
                 }
             };
             probes.push(ProbeSummary {
@@ -74,11 +80,17 @@ impl Session {
         for probe in &mut summary.probes {
             let index = probe.info.id.0 as usize;
             let class = self.plan.class.get(index).copied().unwrap_or(u32::MAX);
-            let records = self.plan.classes.get(class as usize).is_some_and(|p| p.record().is_some());
+            let records = self
+                .plan
+                .classes
+                .get(class as usize)
+                .is_some_and(|p| p.record().is_some());
             if records {
                 let delivered = recorded.get(index).copied().unwrap_or(0);
                 let told = delivered.saturating_add(probe.missed.ring_full);
-                probe.missed.abandoned = probe.hits.saturating_sub(told.saturating_add(probe.missed.trap));
+                probe.missed.abandoned = probe
+                    .hits
+                    .saturating_sub(told.saturating_add(probe.missed.trap));
             }
         }
     }

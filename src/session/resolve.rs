@@ -2,15 +2,14 @@
 
 use std::collections::HashSet;
 
-use anyhow::anyhow;
-
 use super::module::Module;
 use super::plan::{PlanError, Site, Wanted};
 use crate::arch::native::regs;
 use crate::base::{Addr, LinkAddr};
 use crate::program::{IntFormat, Program, Width};
 use crate::spec::{
-    ArgExpr, ArgSpec, Diagnostic, Format, Kind, Location, ModuleName, NameText, Pattern, ProbeSpec, lower,
+    ArgExpr, ArgSpec, Diagnostic, Format, Kind, Location, ModuleName, NameText, Pattern, ProbeSpec,
+    lower,
 };
 use crate::symbols::{self, NamePattern, Param, ParamClass};
 
@@ -48,8 +47,10 @@ pub(super) fn resolve(
                 continue;
             }
         };
-        let kept: Vec<Place> =
-            places.into_iter().filter(|place| !excluded(wanted, modules, place)).collect();
+        let kept: Vec<Place> = places
+            .into_iter()
+            .filter(|place| !excluded(wanted, modules, place))
+            .collect();
         if kept.is_empty() {
             unmatched.push(format!("{}: everything it matches is excluded", spec.text));
         }
@@ -85,12 +86,20 @@ pub(super) fn resolve(
 
 fn excluded(wanted: &Wanted<'_>, modules: &[Module], place: &Place) -> bool {
     wanted.exclude.iter().any(|exclude| {
-        let here = exclude.module.as_ref().is_none_or(|m| m.matches(&modules[place.module].path));
+        let here = exclude
+            .module
+            .as_ref()
+            .is_none_or(|m| m.matches(&modules[place.module].path));
         here && (exclude.name.matches(&place.name) || {
             let symbols = modules[place.module].symbols();
-            let entry = symbols.entry_at(place.at).and_then(|i| symbols.entries().get(i));
+            let entry = symbols
+                .entry_at(place.at)
+                .and_then(|i| symbols.entries().get(i));
             entry.is_some_and(|entry| {
-                entry.names.clone().any(|name| exclude.name.matches(symbols.name_at(name)))
+                entry
+                    .names
+                    .clone()
+                    .any(|name| exclude.name.matches(symbols.name_at(name)))
             })
         })
     })
@@ -101,12 +110,18 @@ fn candidates(modules: &[Module], spec: &ProbeSpec) -> Result<Vec<usize>, String
     let all = 0..modules.len();
     let Some(name) = &spec.module else {
         let program_only = spec.is_pattern() || matches!(spec.location, Location::Line { .. });
-        return Ok(all.filter(|&i| !program_only || modules[i].program).collect());
+        return Ok(all
+            .filter(|&i| !program_only || modules[i].program)
+            .collect());
     };
     let found: Vec<usize> = all.filter(|&i| name.matches(&modules[i].path)).collect();
     if found.is_empty() {
         let known: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
-        return Err(format!("{}: no such module is mapped; there are {}", spec.text, known.join(", ")));
+        return Err(format!(
+            "{}: no such module is mapped; there are {}",
+            spec.text,
+            known.join(", ")
+        ));
     }
     Ok(found)
 }
@@ -117,8 +132,18 @@ fn places(modules: &[Module], wanted: &Wanted<'_>, spec: &ProbeSpec) -> Result<V
         (Err(error), _) => return Err(error),
     };
     match &spec.location {
-        Location::Symbol { name, version, offset } => {
-            let found = symbol(modules, wanted, spec, &candidates, (name, version.as_deref(), *offset))?;
+        Location::Symbol {
+            name,
+            version,
+            offset,
+        } => {
+            let found = symbol(
+                modules,
+                wanted,
+                spec,
+                &candidates,
+                (name, version.as_deref(), *offset),
+            )?;
             if !found.is_empty() {
                 return Ok(found);
             }
@@ -134,15 +159,26 @@ fn places(modules: &[Module], wanted: &Wanted<'_>, spec: &ProbeSpec) -> Result<V
             .iter()
             .map(|&module| place_at(modules, module, LinkAddr(*offset)))
             .collect()),
-        Location::Address(address) => address_place(modules, spec, *address).map(|place| vec![place]),
+        Location::Address(address) => {
+            address_place(modules, spec, *address).map(|place| vec![place])
+        }
         Location::Line { file, line } => {
             let mut found = Vec::new();
             let mut why = None;
             for &module in &candidates {
                 (wanted.progress)(&modules[module].name);
-                match symbols::line_addresses(modules[module].image(), modules[module].debug(), file, *line) {
+                match symbols::line_addresses(
+                    modules[module].image(),
+                    modules[module].debug(),
+                    file,
+                    *line,
+                ) {
                     Ok(addresses) => {
-                        found.extend(addresses.into_iter().map(|at| place_at(modules, module, at)));
+                        found.extend(
+                            addresses
+                                .into_iter()
+                                .map(|at| place_at(modules, module, at)),
+                        );
                     }
                     Err(error) => {
                         why.get_or_insert(error.to_string());
@@ -165,13 +201,22 @@ fn place_at(modules: &[Module], module: usize, at: LinkAddr) -> Place {
         None => at.to_string(),
     };
     let entry = modules[module].symbols().entry_at(at).is_some();
-    Place { module, at, name, entry }
+    Place {
+        module,
+        at,
+        name,
+        entry,
+    }
 }
 
 fn address_place(modules: &[Module], spec: &ProbeSpec, address: u64) -> Result<Place, String> {
     let at = Addr(address);
     if let Some(module) = modules.iter().position(|module| module.span.contains(at)) {
-        return Ok(place_at(modules, module, LinkAddr(address.wrapping_sub(modules[module].bias))));
+        return Ok(place_at(
+            modules,
+            module,
+            LinkAddr(address.wrapping_sub(modules[module].bias)),
+        ));
     }
     let what = "no file is mapped there; MODULE+0x... names an address of a file";
     Err(format!("{}: {what}", spec.text))
@@ -189,8 +234,12 @@ fn symbol(
             Some(version) => format!("{name}@{version}"),
             None => name.clone(),
         }),
-        NameText::Glob(glob) => NamePattern::glob(glob).map_err(|e| format!("{}: {e}", spec.text))?,
-        NameText::Regex(regex) => NamePattern::regex(regex).map_err(|e| format!("{}: {e}", spec.text))?,
+        NameText::Glob(glob) => {
+            NamePattern::glob(glob).map_err(|e| format!("{}: {e}", spec.text))?
+        }
+        NameText::Regex(regex) => {
+            NamePattern::regex(regex).map_err(|e| format!("{}: {e}", spec.text))?
+        }
     };
     let mut found = Vec::new();
     let mut seen = HashSet::new();
@@ -198,9 +247,15 @@ fn symbol(
         (wanted.progress)(&modules[module].name);
         let symbols = modules[module].symbols();
         let file = modules[module].file(wanted.cache);
-        let asked = if let NameText::Exact(name) = name { Some(name.as_str()) } else { None };
+        let asked = if let NameText::Exact(name) = name {
+            Some(name.as_str())
+        } else {
+            None
+        };
         for index in symbols.matching(&pattern) {
-            let Some(entry) = symbols.entries().get(index) else { continue };
+            let Some(entry) = symbols.entries().get(index) else {
+                continue;
+            };
             // A cold part that only unwind tables know is no entry.
             if file.at(entry.at).is_none() {
                 continue;
@@ -212,9 +267,18 @@ fn symbol(
                 None
             };
             let (module, at) = target.unwrap_or((module, entry.at));
-            let name = if offset == 0 { shown.to_owned() } else { format!("{shown}+{offset:#x}") };
+            let name = if offset == 0 {
+                shown.to_owned()
+            } else {
+                format!("{shown}+{offset:#x}")
+            };
             if seen.insert((module, at)) {
-                found.push(Place { module, at: at + offset, name, entry: offset == 0 });
+                found.push(Place {
+                    module,
+                    at: at + offset,
+                    name,
+                    entry: offset == 0,
+                });
             }
         }
         // A plain name means the program, else every library that defines it.
@@ -236,7 +300,13 @@ fn no_such_symbol(modules: &[Module], spec: &ProbeSpec, candidates: &[usize]) ->
         let _ = module;
         text.push_str(&format!(" in {}", modules[*only].name));
     }
-    let Location::Symbol { name: NameText::Exact(name), .. } = &spec.location else { return text };
+    let Location::Symbol {
+        name: NameText::Exact(name),
+        ..
+    } = &spec.location
+    else {
+        return text;
+    };
     let mut suggestions: Vec<String> = Vec::new();
     for &module in candidates {
         for suggestion in modules[module].symbols().suggestions(name) {
@@ -283,13 +353,21 @@ fn program(
         }
     };
     let names = program.record().map_or_else(Vec::new, |record| {
-        record.fields.iter().map(|field| field.name.clone()).collect()
+        record
+            .fields
+            .iter()
+            .map(|field| field.name.clone())
+            .collect()
     });
     Ok((program, names))
 }
 
 /// Replaces `$args` and named parameters by registers, formats and names from DWARF.
-fn from_debug_info(module: &Module, place: &Place, spec: &ProbeSpec) -> Result<Vec<ArgSpec>, Diagnostic> {
+fn from_debug_info(
+    module: &Module,
+    place: &Place,
+    spec: &ProbeSpec,
+) -> Result<Vec<ArgSpec>, Diagnostic> {
     let params = symbols::params(module.image(), module.debug(), place.at);
     let mut out = Vec::new();
     for arg in &spec.args {
@@ -331,7 +409,10 @@ fn from_debug_info(module: &Module, place: &Place, spec: &ProbeSpec) -> Result<V
 
 fn unknown_param(spec: &ProbeSpec, arg: &ArgSpec, name: &str, known: &[Param]) -> Diagnostic {
     let names: Vec<&str> = known.iter().map(|param| param.name.as_str()).collect();
-    let error = spec.error_at(arg.span.clone(), format!("no parameter {name} in its debug information"));
+    let error = spec.error_at(
+        arg.span.clone(),
+        format!("no parameter {name} in its debug information"),
+    );
     if names.is_empty() {
         error.help("it has none; registers and $arg1, $arg2... need no debug information")
     } else {
@@ -359,7 +440,17 @@ fn integer_params(params: &[Param]) -> impl Iterator<Item = (u32, &Param)> {
 
 fn by_number(arg: &ArgSpec, param: &Param, number: u32) -> ArgSpec {
     let format = match (arg.format, &param.class) {
-        (Format::Default, ParamClass::Int { width, signed, is_char, is_bool, is_pointer, .. }) => {
+        (
+            Format::Default,
+            ParamClass::Int {
+                width,
+                signed,
+                is_char,
+                is_bool,
+                is_pointer,
+                ..
+            },
+        ) => {
             let width = match width {
                 1 => Width::W8,
                 2 => Width::W16,
@@ -377,14 +468,18 @@ fn by_number(arg: &ArgSpec, param: &Param, number: u32) -> ArgSpec {
         (format, _) => format,
     };
     let name = if arg.name.is_empty() || arg.value == ArgExpr::AllArgs {
-        if param.name.is_empty() { format!("arg{number}") } else { param.name.clone() }
+        if param.name.is_empty() {
+            format!("arg{number}")
+        } else {
+            param.name.clone()
+        }
     } else {
         arg.name.clone()
     };
-    ArgSpec { name, value: ArgExpr::Arg(number), format, span: arg.span.clone() }
-}
-
-/// For callers that have one text and want its error.
-pub(super) fn no_match(text: &str) -> PlanError {
-    PlanError::Other(anyhow!("{text}"))
+    ArgSpec {
+        name,
+        value: ArgExpr::Arg(number),
+        format,
+        span: arg.span.clone(),
+    }
 }

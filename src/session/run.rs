@@ -104,7 +104,10 @@ impl Session {
     }
 
     fn new(process: Process, signals: Signals, options: Options, sink: Box<dyn Sink>) -> Session {
-        let policy = crate::probe::Policy { optimise: options.optimise, traps: options.traps };
+        let policy = crate::probe::Policy {
+            optimise: options.optimise,
+            traps: options.traps,
+        };
         Session {
             process,
             options,
@@ -169,14 +172,20 @@ impl Session {
         }
         let sink = self.sink.take();
         self.arm(sink)?;
-        self.deadline = self.options.duration.map(|duration| clock::monotonic() + duration);
+        self.deadline = self
+            .options
+            .duration
+            .map(|duration| clock::monotonic() + duration);
         self.act_on_stopped()
     }
 
     /// Milliseconds until something is due without an event.
     fn patience(&self) -> Option<u32> {
         let now = clock::monotonic();
-        let due = [self.registry.next_due(), self.deadline].into_iter().flatten().min()?;
+        let due = [self.registry.next_due(), self.deadline]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(u32::try_from(due.saturating_sub(now) / 1_000_000 + 1).unwrap_or(u32::MAX))
     }
 
@@ -193,7 +202,9 @@ impl Session {
             // is sent on while it is still unread.
             let Ok(Some(tid)) = wait::peek() else { break };
             let entered = self.enter_early(tid);
-            let Ok(Some(status)) = wait::thread_now(tid) else { continue };
+            let Ok(Some(status)) = wait::thread_now(tid) else {
+                continue;
+            };
             match (entered, status) {
                 (Some(site), Status::Signal(sig::TRAP)) => {
                     self.process.note(tid, status);
@@ -202,7 +213,10 @@ impl Session {
                 _ => self.handle(tid, status)?,
             }
         }
-        if self.deadline.is_some_and(|deadline| clock::monotonic() >= deadline) {
+        if self
+            .deadline
+            .is_some_and(|deadline| clock::monotonic() >= deadline)
+        {
             self.deadline = None;
             self.detach()?;
         }
@@ -286,7 +300,12 @@ impl Session {
             None => (self.sink.take(), None),
         };
         let ended = self.ended.unwrap_or(Ended::Detached);
-        Outcome { ended, summary, sink, output_error }
+        Outcome {
+            ended,
+            summary,
+            sink,
+            output_error,
+        }
     }
 
     /// The site whose breakpoint a thread with this program counter has just hit.
@@ -298,7 +317,8 @@ impl Session {
     /// Lets go of everything after an error; what fails now is left out of the message, which is
     /// about the first failure.
     fn give_up(&mut self) {
-        if self.starting.is_some() || (self.launched && self.live.is_none() && self.ended.is_none()) {
+        if self.starting.is_some() || (self.launched && self.live.is_none() && self.ended.is_none())
+        {
             let _: io::Result<()> = poll::kill(self.process.pid, sig::KILL);
             let _ = wait::thread(Tid(self.process.pid.0));
         } else if self.ended.is_none() {

@@ -14,9 +14,9 @@ use crate::data::Command;
 use crate::probe::Text;
 use crate::sys::errno::{self, is_gone};
 use crate::sys::mem::Memory;
+use crate::sys::ptrace;
 use crate::sys::regs::NO_SYSCALL;
 use crate::sys::wait::Status;
-use crate::sys::ptrace;
 use crate::target::{Kinship, Process, Remote, State, Thread};
 
 impl Session {
@@ -57,8 +57,12 @@ impl Session {
     /// Gives a stopped thread a block of its own, when there is one left; a task that must not
     /// write its parent's block gets the shared one.
     pub(super) fn own_block(&mut self, tid: Tid) -> anyhow::Result<()> {
-        let Some(live) = &self.live else { return Ok(()) };
-        let Some(thread) = self.process.threads.get_mut(&tid) else { return Ok(()) };
+        let Some(live) = &self.live else {
+            return Ok(());
+        };
+        let Some(thread) = self.process.threads.get_mut(&tid) else {
+            return Ok(());
+        };
         let mut regs = ptrace::regs(tid)?;
         thread.mask = ptrace::sigmask(tid)?;
         thread.fs_base = Some(regs.fs_base());
@@ -97,7 +101,9 @@ impl Session {
 
     /// A thread, or the whole process, has ended.
     pub(super) fn thread_ended(&mut self, tid: Tid, status: Status) {
-        let Some(thread) = self.process.threads.remove(&tid) else { return };
+        let Some(thread) = self.process.threads.remove(&tid) else {
+            return;
+        };
         if let (Some(block), Some(live)) = (thread.block, &self.live) {
             live.injected.set_owner(block, crate::abi::NO_OWNER);
             if let Some(drain) = &self.drain {
@@ -106,7 +112,11 @@ impl Session {
         }
         // The leader reports last, with the status of the process.
         let pid = self.process.pid;
-        let last = !self.process.threads.values().any(|thread| thread.process == pid);
+        let last = !self
+            .process
+            .threads
+            .values()
+            .any(|thread| thread.process == pid);
         if tid.0 == pid.0 || (last && thread.process == pid) {
             self.ended = Some(match status {
                 Status::Exited(status) => Ended::Exited(status),
@@ -126,15 +136,21 @@ impl Session {
         }
         // The other threads are gone; the one that called exec took the leader's number.
         let pid = self.process.pid;
-        self.process.threads.retain(|other, thread| *other == tid || thread.process != pid);
+        self.process
+            .threads
+            .retain(|other, thread| *other == tid || thread.process != pid);
         if let Some(starting) = self.starting.take() {
             return self.restart(tid, starting);
         }
         if self.live.is_some() {
             self.last = Some(self.summary());
             self.live = None;
-            self.notes.push("the target began another program: its probes are gone".to_owned());
-            self.registry.gone(Span { start: Addr(0), end: Addr(u64::MAX) });
+            self.notes
+                .push("the target began another program: its probes are gone".to_owned());
+            self.registry.gone(Span {
+                start: Addr(0),
+                end: Addr(u64::MAX),
+            });
         }
         self.process.threads.remove(&tid);
         ignore_gone(ptrace::detach(tid, 0))?;
@@ -170,17 +186,23 @@ impl Session {
                 .registry
                 .sites()
                 .filter(|site| site.text().is_none_or(|text| text != Text::Original))
-                .filter_map(|site| Some((site.addr(), self.plan.ground.get(&site.addr())?.original())))
+                .filter_map(|site| {
+                    Some((site.addr(), self.plan.ground.get(&site.addr())?.original()))
+                })
                 .collect();
             // What is not ours any more stays as it is, in the child as in the parent.
             let foreign = |at: Addr| self.registry.site(at).is_some_and(|site| site.foreign());
             text.write(armed.into_iter().filter(|(at, _)| !foreign(*at)))?;
             let mut regs = ptrace::regs(tid)?;
-            if let Some(Inside::Displaced { original, pushed, .. }) = live.detours.locate(regs.pc()) {
+            if let Some(Inside::Displaced {
+                original, pushed, ..
+            }) = live.detours.locate(regs.pc())
+            {
                 regs.set_pc(original);
                 regs.drop_pushed(u64::from(pushed));
             }
-            if (1..live.injected.layout.blocks).any(|b| live.injected.gs_base(b) == regs.gs_base()) {
+            if (1..live.injected.layout.blocks).any(|b| live.injected.gs_base(b) == regs.gs_base())
+            {
                 regs.set_gs_base(0);
             }
             ptrace::set_regs(tid, &regs)?;
@@ -190,8 +212,13 @@ impl Session {
             thread.state = State::Stopped(Status::Interrupted);
             child.threads.insert(tid, thread);
             let maps = child.maps()?;
-            let mut spans: Vec<Span> =
-                live.injected.slabs.iter().flatten().map(|slab| slab.span).collect();
+            let mut spans: Vec<Span> = live
+                .injected
+                .slabs
+                .iter()
+                .flatten()
+                .map(|slab| slab.span)
+                .collect();
             spans.sort_by_key(|span| span.start);
             let occupied = child.occupied(&maps, &spans)?.unwrap_or_default();
             let inside = |span: &Span| {

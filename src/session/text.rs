@@ -32,14 +32,21 @@ pub(super) struct Text<'m> {
 
 impl<'m> Text<'m> {
     pub(super) fn new(memory: &'m Memory, whole: bool) -> Text<'m> {
-        Text { memory, whole, pages: BTreeMap::new() }
+        Text {
+            memory,
+            whole,
+            pages: BTreeMap::new(),
+        }
     }
 
     fn page(&mut self, number: u64) -> Option<&mut [u8; PAGE as usize]> {
         let memory = self.memory;
         let page = self.pages.entry(number).or_insert_with(|| {
             let mut bytes = Box::new([0; PAGE as usize]);
-            memory.read(Addr(number * PAGE), bytes.as_mut_slice()).ok().map(|()| bytes)
+            memory
+                .read(Addr(number * PAGE), bytes.as_mut_slice())
+                .ok()
+                .map(|()| bytes)
         });
         page.as_deref_mut()
     }

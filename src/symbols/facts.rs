@@ -48,9 +48,11 @@ pub struct CodeFacts {
     pub ranges: Vec<CodeRange>,
     /// Known functions and parts, by start, each start once.
     pub functions: Vec<FunctionSpan>,
-    /// Addresses in code that data, relocations, the header or exception tables name; also labels
-    /// of hand-written code.
+    /// Addresses in code that data, relocations or the header name; also labels of hand-written
+    /// code.
     pub pointers: Vec<LinkAddr>,
+    /// Where exceptions land.
+    pub landing_pads: Vec<LinkAddr>,
     /// Read-only data, by address.
     pub jump_table_data: Vec<DataRange>,
     /// What was broken and left out.
@@ -78,15 +80,18 @@ pub fn code_facts(image: &Image, symbols: &Symbols) -> anyhow::Result<CodeFacts>
             functions.get(after.checked_sub(1)?).map(|f| f.start)
         }));
     }
+    let mut landings: Vec<LinkAddr> = Vec::new();
     for fde in &frames.list {
         match landing_pads(image, fde) {
-            Some(pads) => pointers.extend(pads.into_iter().filter(|p| map.contains(p.0))),
+            Some(pads) => landings.extend(pads.into_iter().filter(|p| map.contains(p.0))),
             None => broken.push(format!("the exception table of {} is broken", fde.start)),
         }
     }
     pointers.extend(symbols.labels.iter().filter(|l| map.contains(l.0)));
     pointers.sort_unstable();
     pointers.dedup();
+    landings.sort_unstable();
+    landings.dedup();
     broken.extend(image.broken().iter().cloned());
     broken.extend(symbols.broken().iter().cloned());
     broken.extend(frames.broken.iter().cloned());
@@ -97,6 +102,7 @@ pub fn code_facts(image: &Image, symbols: &Symbols) -> anyhow::Result<CodeFacts>
         jump_table_data: jump_table_data(image),
         ranges,
         pointers,
+        landing_pads: landings,
         broken,
     })
 }
@@ -251,11 +257,16 @@ mod tests {
         for name in ["in_table", "begin"] {
             let at = span(&symbols, name).start;
             assert!(
-                facts.pointers.binary_search(&at).is_ok(),
+                facts.landing_pads.binary_search(&at).is_ok(),
                 "{name} {flags:?}"
             );
         }
-        assert!(facts.pointers.binary_search(&built.image().entry()).is_ok());
+        assert!(
+            facts
+                .landing_pads
+                .binary_search(&built.image().entry())
+                .is_ok()
+        );
         let run = span(&symbols, "run");
         let inside = |p: &&LinkAddr| run.start < **p && **p < run.end;
         assert!(
@@ -318,7 +329,10 @@ mod tests {
                 .flat_map(|f| landing_pads(&image, f).unwrap())
                 .collect();
             assert!(!pads.is_empty(), "{flags:?}");
-            assert!(pads.iter().all(|p| facts.pointers.binary_search(p).is_ok()));
+            assert!(
+                pads.iter()
+                    .all(|p| facts.landing_pads.binary_search(p).is_ok())
+            );
         }
     }
 

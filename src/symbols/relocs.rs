@@ -65,7 +65,24 @@ pub(super) struct Pointers<'a> {
     image: &'a Image,
     code: &'a CodeMap,
     pub(super) found: Vec<LinkAddr>,
+    /// Where the loader puts what a resolver chose, and the resolver.
+    pub(super) slots: Vec<(LinkAddr, LinkAddr)>,
     pub(super) broken: Vec<String>,
+}
+
+/// The slots of indirect functions (IFUNC) that a file's own code uses: where the loader puts the
+/// address that a resolver chose, and the resolver.
+pub fn indirect_slots(image: &Image) -> Vec<(LinkAddr, LinkAddr)> {
+    let nothing = CodeMap::new(std::iter::empty());
+    let mut pointers = Pointers {
+        image,
+        code: &nothing,
+        found: Vec::new(),
+        slots: Vec::new(),
+        broken: Vec::new(),
+    };
+    pointers.relocations();
+    pointers.slots
 }
 
 impl<'a> Pointers<'a> {
@@ -75,6 +92,7 @@ impl<'a> Pointers<'a> {
             image,
             code,
             found: Vec::new(),
+            slots: Vec::new(),
             broken: Vec::new(),
         };
         pointers.add(image.entry().0);
@@ -143,6 +161,9 @@ impl<'a> Pointers<'a> {
                     continue;
                 };
                 let kind = (info & 0xffff_ffff) as u32;
+                if let (R_IRELATIVE, Some(slot)) = (kind, u64_at(record, 0)) {
+                    self.slots.push((LinkAddr(slot), LinkAddr(addend)));
+                }
                 match kind {
                     R_RELATIVE | R_RELATIVE64 | R_IRELATIVE => self.add(addend),
                     R_64 | R_GLOB_DAT | R_JUMP_SLOT => {

@@ -9,8 +9,8 @@ use crate::base::{Addr, Pid, Tid};
 use crate::sys::errno::is_gone;
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Auxv, Mapping};
-use crate::sys::{clock, ptrace};
 use crate::sys::wait::{self, Status};
+use crate::sys::{clock, ptrace};
 
 /// How a task that we have not seen before is related to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
