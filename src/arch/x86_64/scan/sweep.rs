@@ -27,6 +27,8 @@ struct Found {
     bases: Vec<u64>,
     /// Displacements of operands such as `[rax*8+disp]`: where tables of addresses may start.
     absolute: Vec<u64>,
+    /// The same with `rax*4`: tables of 32-bit addresses.
+    narrow: Vec<u64>,
     near: Vec<(u64, u64)>,
     doubtful: Vec<usize>,
 }
@@ -59,6 +61,7 @@ pub fn sweep(input: &Input<'_>) -> Targets {
             let offset = halves[0].len();
             found.bases.extend(more.bases);
             found.absolute.extend(more.absolute);
+            found.narrow.extend(more.narrow);
             found.near.extend(more.near);
             let more = more.doubtful.iter().map(|index| index + offset);
             found.doubtful.extend(more);
@@ -83,6 +86,7 @@ pub fn sweep(input: &Input<'_>) -> Targets {
     tables::relative(input, &targets, found.bases);
     if !input.pie {
         tables::absolute(input, &targets, found.absolute);
+        tables::narrow(input, &targets, found.narrow);
     }
     found.near.sort_unstable();
     targets.near = found.near;
@@ -210,8 +214,10 @@ impl<'a> Worker<'a> {
             }
             Register::None if !self.input.pie => {
                 if i.memory_index() != Register::None {
-                    if i.memory_index_scale() == 8 {
-                        self.found.absolute.push(i.memory_displacement64());
+                    match i.memory_index_scale() {
+                        8 => self.found.absolute.push(i.memory_displacement64()),
+                        4 => self.found.narrow.push(i.memory_displacement64()),
+                        _ => {}
                     }
                 } else if is_lea(i) {
                     self.address(map, i.memory_displacement64(), true);

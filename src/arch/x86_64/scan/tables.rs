@@ -58,6 +58,24 @@ pub(super) fn absolute(input: &Input<'_>, targets: &Targets, mut bases: Vec<u64>
     }
 }
 
+/// Tables of 32-bit addresses in a file that is linked to a fixed place, where an operand of the
+/// form `[index*4+table]` names them. Loose 32-bit words are not taken for addresses: most that look
+/// like one are numbers, and no compiler stores code addresses so.
+pub(super) fn narrow(input: &Input<'_>, targets: &Targets, mut bases: Vec<u64>) {
+    bases.sort_unstable();
+    bases.dedup();
+    for base in bases {
+        let words = bytes_from(input, base, u64::MAX).chunks_exact(4);
+        for word in words.take(MOST_ENTRIES) {
+            let word = <[u8; 4]>::try_from(word).map(u32::from_le_bytes);
+            let Some((map, index)) = word.ok().and_then(|to| targets.find(to.into())) else {
+                break;
+            };
+            map.pointer.set(index);
+        }
+    }
+}
+
 /// The bytes of `[from, to)` as far as one range holds them.
 fn bytes_from<'a>(input: &Input<'a>, from: u64, to: u64) -> &'a [u8] {
     let ranges = input.rodata.iter().chain(input.code);

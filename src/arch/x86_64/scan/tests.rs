@@ -182,6 +182,28 @@ fn a_table_of_addresses_counts_in_a_file_linked_to_one_place() {
 }
 
 #[test]
+fn a_table_of_narrow_addresses_counts_where_an_operand_names_it() {
+    // push*5; mov eax,[rdi*4+table]; jmp rax
+    let table = 0x40_3000_u32;
+    let mut bytes = vec![0x50, 0x51, 0x52, 0x53, 0x55, 0x8b, 0x04, 0xbd];
+    bytes.extend(table.to_le_bytes());
+    bytes.extend([0xff, 0xe0]);
+    let data: Vec<u8> = [AT as u32 + 5, AT as u32 + 3]
+        .iter()
+        .flat_map(|a| a.to_le_bytes())
+        .collect();
+    let case = |fixed| Case {
+        bytes: &bytes,
+        functions: &[(0, 14)],
+        rodata: Some((table.into(), &data)),
+        fixed,
+        ..Case::default()
+    };
+    assert_eq!(case(true).at(0), Err(Refusal::PointerInto { at: 3 }));
+    assert_eq!(case(false).at(0).map(|w| w.len), Ok(5));
+}
+
+#[test]
 fn a_label_whose_address_is_taken_counts() {
     // push*5; lea rax,[rip-10] = +2; jmp rax
     let lea = [
