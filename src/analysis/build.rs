@@ -10,6 +10,7 @@ pub struct Source<'a> {
     rodata: Vec<Code<'a>>,
     functions: Vec<(u64, u64)>,
     pointers: Vec<u64>,
+    landing_pads: Vec<u64>,
     pie: bool,
 }
 
@@ -28,6 +29,7 @@ impl<'a> Source<'a> {
             rodata: rodata.filter_map(|r| bytes(r.start.0, &r.file)).collect(),
             functions: functions.collect(),
             pointers: facts.pointers.iter().map(|p| p.0).collect(),
+            landing_pads: facts.landing_pads.iter().map(|p| p.0).collect(),
             pie: image.kind() != Kind::Exec,
         }
     }
@@ -38,8 +40,7 @@ impl<'a> Source<'a> {
             code: &self.code,
             functions: &self.functions,
             pointers: &self.pointers,
-            // The facts list landing pads among the pointers.
-            landing_pads: &[],
+            landing_pads: &self.landing_pads,
             rodata: &self.rodata,
             pie: self.pie,
         })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::analysis::{Cache, File, Key, Source, Text, entry_facts};
+use crate::analysis::{Cache, File, Key, Source, Text};
 use crate::base::{Addr, LinkAddr, Pid, Span, Tid};
 use crate::symbols::{self, CodeFacts, Image, Symbols};
 use crate::sys::mem::Memory;
@@ -108,9 +108,8 @@ impl Module {
 
     /// Its symbols.
     pub fn symbols(&self) -> &Symbols {
-        self.symbols.get_or_init(|| {
-            Symbols::load(&self.image, self.debug()).unwrap_or_else(|_| Symbols::default())
-        })
+        self.symbols
+            .get_or_init(|| Symbols::load(&self.image, self.debug()).unwrap_or_default())
     }
 
     fn facts(&self) -> &CodeFacts {
@@ -121,20 +120,12 @@ impl Module {
     /// The verdicts of its entries, from the cache when they are there.
     pub fn file(&self, cache: Option<&Cache>) -> &File {
         self.file.get_or_init(|| {
-            let key = self.image.build_id().map(|id| Key {
-                build_id: id.to_vec(),
-                file_size: self.image.data().len() as u64,
-                debug_id: self
-                    .debug()
-                    .and_then(Image::build_id)
-                    .unwrap_or_default()
-                    .to_vec(),
-            });
+            let key = Key::of(&self.image, self.debug());
             let known = cache
                 .zip(key.as_ref())
                 .and_then(|(cache, key)| cache.load(key));
             known.unwrap_or_else(|| {
-                let file = self.with_text(|text| File::of(text, &entry_facts(self.symbols())));
+                let file = self.with_text(|text| File::of_symbols(text, self.symbols()));
                 if let (Some(cache), Some(key)) = (cache, &key) {
                     // A cache that cannot be written costs time at the next start, nothing else.
                     let _ = cache.store(key, &file);
@@ -146,8 +137,7 @@ impl Module {
 
     /// Asks about any address; sweeps the whole file.
     pub fn with_text<T>(&self, ask: impl FnOnce(&Text<'_>) -> T) -> T {
-        let source = Source::new(&self.image, self.facts());
-        ask(&Text::new(source.input()))
+        ask(&Source::new(&self.image, self.facts()).text())
     }
 }
 

@@ -335,7 +335,7 @@ fn program(
     if wanted.count_only {
         return Ok((Program::count(), Vec::new()));
     }
-    let args = if spec.args.iter().any(ArgSpec::needs_debug_info) {
+    let args = if spec.args.iter().any(|arg| arg.value.needs_debug_info()) {
         if !place.entry {
             return Err(spec.error("arguments by name are known at the entry of a function only"));
         }
@@ -397,7 +397,7 @@ fn from_debug_info(
                 };
                 out.push(by_number(arg, param, number));
             }
-            _ if arg.needs_debug_info() => {
+            _ if arg.value.needs_debug_info() => {
                 let message = "memory behind a named argument is not read yet; use +OFFSET($argN)";
                 return Err(spec.error_at(arg.span.clone(), message));
             }

@@ -47,6 +47,7 @@ pub struct Name {
 }
 
 /// All function symbols of a file.
+#[derive(Default)]
 pub struct Symbols {
     pub(super) entries: Vec<Entry>,
     pub(super) fragments: Vec<Entry>,
