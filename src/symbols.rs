@@ -12,6 +12,7 @@ mod elf;
 mod entries;
 mod facts;
 mod frames;
+mod header;
 #[cfg(test)]
 mod hostile;
 mod lines;

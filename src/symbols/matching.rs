@@ -19,8 +19,10 @@ const WORDS: &str = "std basic_string basic_istream basic_ostream basic_iostream
     virtual non-virtual covariant return thunk to VTT vtable typeinfo name for fn construction \
     guard variable reference temporary initializer TLS init function wrapper transaction clone \
     _Complex _Imaginary imaginary complex global constructors destructors keyed parm pack default \
+    override offset nullptr java resource invocation block in inner __vector _Accum _Fract _Sat any \
+    alignas base object without \
     argument string literal str i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 never \
-    dyn for impl extern unsafe mut closure shim closure vtable constant shim crate self";
+    as dyn for impl extern unsafe mut closure shim closure vtable constant shim crate self";
 
 impl Symbols {
     /// Indexes of the entries any of whose names matches, in order.
@@ -117,7 +119,8 @@ impl<'a> Matcher<'a> {
 fn fragments(text: &str, written: impl Fn(&str) -> bool) -> Vec<String> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
         .map(|run| run.trim_start_matches(|c: char| c.is_ascii_digit()))
-        .filter(|run| !run.is_empty() && !written(run))
+        // Single letters may be lifetimes or suffixes.
+        .filter(|run| run.len() > 1 && !written(run))
         .map(str::to_owned)
         .collect()
 }
@@ -203,5 +206,23 @@ mod tests {
         );
         symbols.matching(&NamePattern::exact("main"));
         assert!(symbols.has_demangled_nothing());
+    }
+
+    #[test]
+    fn every_function_is_found_by_what_is_shown_of_it() {
+        let this = std::env::current_exe().unwrap();
+        let libstdcxx = std::path::Path::new("/usr/lib/x86_64-linux-gnu/libstdc++.so.6");
+        for path in [this.as_path(), libstdcxx] {
+            let Ok(image) = super::super::Image::read(path) else {
+                continue;
+            };
+            let symbols = Symbols::load(&image, None).unwrap();
+            for (index, entry) in symbols.entries().iter().enumerate().step_by(97) {
+                let full = symbols.name(entry);
+                for name in [full, without_parameters(full), symbols.mangled(entry)] {
+                    assert!(found(&symbols, name).contains(&index), "{name}");
+                }
+            }
+        }
     }
 }
