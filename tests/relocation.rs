@@ -5,6 +5,10 @@
 //! `KPTRACE_CASES` sets the number of sequences, `KPTRACE_SEED` the seed, which is printed.
 
 #![cfg(target_arch = "x86_64")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test"
+)]
 
 #[path = "relocation/generate.rs"]
 mod generate;
