@@ -35,7 +35,8 @@ pub struct World {
     pub far: u64,
     /// Pages for copies: close, far up, far down.
     pub copies: [u64; 3],
-    /// A page all see as data, followed by nothing.
+    /// A page for data, followed by nothing; at no small multiple of another world's addresses, so
+    /// that scaled indices do not lead there.
     pub data: u64,
     /// A page for the stack.
     pub stack: u64,
@@ -63,15 +64,15 @@ pub const WORLDS: [World; 3] = [
         text: 0x6000_0000,
         far: 0x5800_0000,
         copies: [0x6002_0000, 0xa000_0000, 0x2000_0000],
-        data: 0x5100_0000,
-        stack: 0x5100_4000,
+        data: 0x5123_4000,
+        stack: 0x5123_8000,
     },
     World {
         text: 0xc000_0000,
         far: 0xb800_0000,
         copies: [0xc002_0000, 0x1_0000_0000, 0x8000_0000],
-        data: 0xb000_0000,
-        stack: 0xb000_4000,
+        data: 0xb345_6000,
+        stack: 0xb345_a000,
     },
 ];
 
@@ -110,7 +111,17 @@ pub fn incomparable(bytes: &[u8]) -> bool {
     let second = bytes.get(at + 1).copied().unwrap_or(0);
     let third = bytes.get(at + 2).copied().unwrap_or(0);
     let reg = |modrm: u8| (modrm >> 3) & 7;
+    // Locked accesses across cache lines: the kernel makes each take 10 ms. Those relative to RIP
+    // are aligned here.
+    let modrm = if opcode == 0x0f { third } else { second };
+    let elsewhere = modrm < 0xc0 && modrm & 0xc7 != 5;
+    let bit_test = opcode == 0x0f && matches!(second, 0xa3 | 0xab | 0xb3 | 0xbb);
+    if bytes[..at].contains(&0xf0) && (elsewhere || bit_test) {
+        return true;
+    }
     match opcode {
+        // xchg locks by itself.
+        0x86 | 0x87 if elsewhere => true,
         // mov to segment; popf; ret far; int; iret; breakpoints.
         0x8e | 0x9d | 0xca | 0xcb | 0xcc..=0xcf | 0xf1 => true,
         // xabort, xbegin.
@@ -433,9 +444,9 @@ pub fn real(rng: &mut Rng, at: u64, code: &[u8]) -> Option<Sequence> {
 }
 
 /// Registers (in DWARF order) with pointers to data, code and stack among numbers of all sizes. None
-/// points near the sequence at `at`, whose text a site changes, nor near the top of the stack: a
+/// points near the sequence, whose text a site changes, nor near the top of the stack: a
 /// call through the very slot where it puts its return address is a documented limit.
-pub fn registers(rng: &mut Rng, at: u64, world: &World) -> [u64; 16] {
+pub fn registers(rng: &mut Rng, world: &World) -> [u64; 16] {
     let mut regs = [0; 16];
     for (number, reg) in regs.iter_mut().enumerate() {
         *reg = match rng.below(100) {
@@ -443,7 +454,7 @@ pub fn registers(rng: &mut Rng, at: u64, world: &World) -> [u64; 16] {
             0..40 => world.data + 256 + rng.below(3584 / 8) * 8,
             40..45 => world.data + 256 + rng.below(3584),
             45..50 => world.stack + 256 + rng.below(2300),
-            50..60 => at + 512 + rng.below(512),
+            50..60 => world.far + rng.below(4096),
             60..78 => rng.below(20),
             78..83 => [0, u64::MAX, 1 << 63, u64::MAX >> 1][rng.below(4) as usize],
             83..90 => rng.next() as u32 as u64,

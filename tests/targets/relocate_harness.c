@@ -162,9 +162,6 @@ static void fill(void)
 		for (int i = 0; i < PAGE / 8; i++) {
 			uint64_t r = draw(&state);
 			word[i] = (r & 3) == 0 ? test.land + (r >> 8) % test.land_size : r;
-			/* Nothing reads the sequence as data or enters it sideways. */
-			if (word[i] - (test.at - 256) < 512)
-				word[i] += 512;
 		}
 	}
 	memset(case_fp, 0, sizeof case_fp);
@@ -207,6 +204,9 @@ static int complain(int index, const char *what, uint64_t was, uint64_t is)
 		fprintf(stderr, "; copy at %llx:", (long long)test.dest);
 		for (int i = 0; i < test.copy_len; i++)
 			fprintf(stderr, " %02x", test.copy[i]);
+		fprintf(stderr, "; flags %llx", (long long)test.flags);
+		for (int i = 0; i < 16; i++)
+			fprintf(stderr, " %s %llx", NAME[i], (long long)test.regs[i]);
 		fprintf(stderr, "\n");
 	}
 	return 'D';
@@ -216,6 +216,8 @@ static int compare(int index)
 {
 	uint64_t expected = original.pc, offset = original.pc - test.at;
 	int pushed = 0;
+	if (original.pc - test.dest < test.copy_len)
+		return 'B'; /* by chance it led to where the copy is: nothing to compare */
 	if (!original.landed && offset < test.len) {
 		expected = 0;
 		for (int i = 0; i < test.points; i++)
@@ -362,7 +364,7 @@ int main(void)
 	map_areas();
 	for (int index = 0; take(&test, sizeof test); index++) {
 		if (index % 4096 == 0)
-			alarm(30);
+			alarm(60);
 		uint8_t *text = twin(test.at), *moved = twin(test.dest);
 		memcpy(text, test.bytes, test.len);
 		run(test.at, &original);
