@@ -37,33 +37,43 @@ pub fn owner(sites: &Sites, byte: Addr) -> Option<&Site> {
     around(sites, span).find(|site| site.owned().is_some_and(|owned| owned.contains(byte)))
 }
 
-/// A site that keeps this one from being a jump: one that should be armed, or is foreign.
-pub fn blocker(sites: &Sites, site: &Site) -> Option<Addr> {
-    neighbours(sites, site)
-        .find(|other| other.live() || other.foreign())
-        .map(Site::addr)
+/// What the other sites leave to one: the answers of one look around.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surroundings {
+    /// A site that keeps this one from being a jump: one that should be armed, or is foreign.
+    pub blocker: Option<Addr>,
+    /// Whether its first byte may become an int3: nobody else owns it, and no detour runs past it,
+    /// which would lose its hits.
+    pub head_clear: bool,
+    /// Whether every byte that a jump displaces is free of others.
+    pub jump_clear: bool,
+    /// Whether its detour may hold all displaced instructions: no other site stands at one of
+    /// them, or should.
+    pub whole: bool,
 }
 
-/// Whether the first byte of a site may become an int3: nobody else owns it, and no detour runs
-/// past it, which would lose its hits.
-pub fn head_clear(sites: &Sites, site: &Site) -> bool {
-    let addr = site.addr();
-    neighbours(sites, site)
-        .filter(|other| other.claim().contains(addr))
-        .all(|other| !other.owned().is_some_and(|owned| owned.contains(addr)) && !other.runs_past())
-}
-
-/// Whether every byte that a jump displaces is free of others.
-pub fn jump_clear(sites: &Sites, site: &Site) -> bool {
-    let claim = site.claim();
-    neighbours(sites, site).all(|other| !other.owned().is_some_and(|owned| owned.overlaps(claim)))
-}
-
-/// Whether the detour of a site may hold all displaced instructions: no other site stands at one
-/// of them, or should.
-pub fn may_be_whole(sites: &Sites, site: &Site) -> bool {
-    site.facts().window.is_ok()
-        && neighbours(sites, site)
-            .filter(|other| site.claim().interior(other.addr()))
-            .all(|other| !other.live() && other.owned().is_none())
+/// Looks at the sites around one.
+pub fn surroundings(sites: &Sites, site: &Site) -> Surroundings {
+    let (addr, claim) = (site.addr(), site.claim());
+    let mut found = Surroundings {
+        blocker: None,
+        head_clear: true,
+        jump_clear: true,
+        whole: site.facts().window.is_ok(),
+    };
+    for other in neighbours(sites, site) {
+        let owned = other.owned();
+        let wanted = other.live();
+        if found.blocker.is_none() && (wanted || other.foreign()) {
+            found.blocker = Some(other.addr());
+        }
+        if other.claim().contains(addr) {
+            found.head_clear &= !owned.is_some_and(|o| o.contains(addr)) && !other.runs_past();
+        }
+        found.jump_clear &= !owned.is_some_and(|o| o.overlaps(claim));
+        if claim.interior(other.addr()) {
+            found.whole &= !wanted && owned.is_none();
+        }
+    }
+    found
 }

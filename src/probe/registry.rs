@@ -288,25 +288,20 @@ impl Registry {
         self.now = self.now.max(now);
         let mut steps = Vec::new();
         for addr in self.queue.take(self.now) {
+            let Some(site) = self.sites.get(&addr) else {
+                continue;
+            };
+            let (want, building) = self.want(site);
             let Some(site) = self.sites.get_mut(&addr) else {
                 continue;
             };
             site.dirty = false;
-            let Some(want) = self.want(addr) else {
-                continue;
-            };
-            if let Some(Action::Perform(kind)) = self.apply(addr, Event::Pursue(want)) {
+            let (state, action) = transition(site.state, Event::Pursue(want));
+            if let Some(Action::Perform(kind)) = action {
+                site.state = state;
+                site.building = building;
+                self.moving += 1;
                 steps.push(kind.at(addr));
-                let whole = self
-                    .sites
-                    .get(&addr)
-                    .is_some_and(|site| overlap::may_be_whole(&self.sites, site));
-                if let Some(site) = self.sites.get_mut(&addr) {
-                    site.building = Built {
-                        revision: site.revision,
-                        whole,
-                    };
-                }
             }
         }
         steps.sort_unstable();
@@ -335,7 +330,7 @@ impl Registry {
     }
 
     /// What a site should be, and why not a jump.
-    pub(super) fn goal(&self, site: &Site) -> (Text, Option<Refusal>) {
+    pub(super) fn goal(&self, site: &Site, blocker: Option<Addr>) -> (Text, Option<Refusal>) {
         if !self.armed {
             return (Text::Original, Some(Refusal::Off));
         }
@@ -352,7 +347,7 @@ impl Registry {
             Err(why) => Some(why.clone()),
             Ok(_) if !self.policy.optimise => Some(Refusal::OptimisationOff),
             Ok(_) if site.stops > 0 => Some(Refusal::Stop),
-            Ok(_) => overlap::blocker(&self.sites, site)
+            Ok(_) => blocker
                 .map(Refusal::BlockedBy)
                 .or_else(|| site.refusal.clone()),
         };
@@ -365,38 +360,44 @@ impl Registry {
         }
     }
 
-    /// What the circumstances ask of a site now.
-    fn want(&self, addr: Addr) -> Option<Want> {
-        let site = self.sites.get(&addr)?;
-        let (goal, _) = self.goal(site);
-        let whole = overlap::may_be_whole(&self.sites, site);
+    /// What the circumstances ask of a site now, and the detour that a step would build.
+    fn want(&self, site: &Site) -> (Want, Built) {
+        let around = overlap::surroundings(&self.sites, site);
         let held = site.held.filter(|held| held.due > self.now);
-        Some(Want {
-            goal,
-            head_clear: overlap::head_clear(&self.sites, site),
-            jump_clear: overlap::jump_clear(&self.sites, site),
-            stale: site.built.revision != site.revision || (site.built.whole && !whole),
+        let want = Want {
+            goal: self.goal(site, around.blocker).0,
+            head_clear: around.head_clear,
+            jump_clear: around.jump_clear,
+            stale: site.built.revision != site.revision || (site.built.whole && !around.whole),
             traps: self.policy.traps == TrapPolicy::Allow,
             held: held.map(|held| held.kind),
-        })
+        };
+        let building = Built {
+            revision: site.revision,
+            whole: around.whole,
+        };
+        (want, building)
     }
 
     /// Runs the transition function on a site and does what it asks of the registry.
-    fn apply(&mut self, addr: Addr, event: Event) -> Option<Action> {
+    fn apply(&mut self, addr: Addr, event: Event) {
         let now = self.now;
-        let site = self.sites.get_mut(&addr)?;
+        let Some(site) = self.sites.get_mut(&addr) else {
+            return;
+        };
         let before = site.state;
         let (after, action) = transition(before, event);
         site.state = after;
         let count = |state| usize::from(matches!(state, State::Moving { .. }));
-        self.moving = self.moving + count(after) - count(before);
-        match action.clone()? {
-            Action::Perform(_) => return action,
-            Action::Settle(_) => {
+        self.moving = (self.moving + count(after)).saturating_sub(count(before));
+        match action {
+            // Only `next_batch` pursues.
+            None | Some(Action::Perform(_)) => return,
+            Some(Action::Settle(_)) => {
                 site.held = None;
                 site.built = site.building;
             }
-            Action::Postpone(kind) => {
+            Some(Action::Postpone(kind)) => {
                 let held = Held::again(site.held, kind, now);
                 site.held = Some(held);
                 if matches!(
@@ -415,7 +416,7 @@ impl Registry {
                     self.queue.push_later(held.due, addr);
                 }
             }
-            Action::Refuse(why) => {
+            Some(Action::Refuse(why)) => {
                 if matches!(
                     before,
                     State::Moving {
@@ -428,8 +429,8 @@ impl Registry {
                 site.held = None;
                 site.refusal = Some(why);
             }
-            Action::Unarm(why) => site.unarmed = Some(why),
-            Action::Lose => site.held = None,
+            Some(Action::Unarm(why)) => site.unarmed = Some(why),
+            Some(Action::Lose) => site.held = None,
         }
         self.touch(addr);
         if after == State::Gone
@@ -441,7 +442,6 @@ impl Registry {
                 }
             }
         }
-        action
     }
 
     /// A site that nothing stands at and no probe is at leaves.

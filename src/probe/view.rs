@@ -85,7 +85,7 @@ impl Registry {
 
     /// How a site stands, and why it is not a jump.
     pub fn status(&self, site: &Site) -> (Status, Option<Refusal>) {
-        let (goal, why) = self.goal(site);
+        let (goal, why) = self.goal(site, overlap::surroundings(&self.sites, site).blocker);
         let text = match site.state {
             State::Gone => return (Status::Gone, None),
             State::Foreign(_) => return (Status::Foreign, Some(Refusal::Foreign)),
