@@ -24,7 +24,7 @@ function __fish_kptrace_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c kptrace -n "__fish_kptrace_needs_command" -s h -l help -d 'Print help'
+complete -c kptrace -n "__fish_kptrace_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kptrace -n "__fish_kptrace_needs_command" -s V -l version -d 'Print version'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "run" -d 'Start a command and trace it'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "attach" -d 'Trace a running process'
@@ -49,7 +49,7 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l color -d 'Colour
 always\t'Always'
 never\t'Never'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-follow -d 'Do not trace children; so far this is always so'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-follow -d 'Do not trace children; for now this is the default'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-opt -d 'Leave every probe a breakpoint'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s v -l verbose -d 'Say more'
@@ -74,7 +74,7 @@ never\t'Never'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'Not ours yet: the probe language' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s e -d 'Not ours yet' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-follow -d 'Do not trace children; so far this is always so'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-follow -d 'Do not trace children; for now this is the default'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-opt -d 'Leave every probe a breakpoint'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s v -l verbose -d 'Say more'

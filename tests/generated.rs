@@ -11,7 +11,7 @@ fn check(name: &str, text: &[u8]) {
         .join("completions")
         .join(name);
     if std::env::var_os("KPTRACE_WRITE").is_some() {
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, text).expect("completions/ can be written");
     }
     let stored = std::fs::read(&path).unwrap_or_default();
     assert!(

@@ -19,6 +19,10 @@ use crate::output::{ColorChoice, Verbosity};
 use super::texts::{ATTACH_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RUN_EXAMPLES};
 
 /// kprobes for user space, without root and without a kernel module
+///
+/// kptrace starts a command or attaches to a process and arms probes at functions: breakpoints,
+/// which become jumps into generated code wherever that is safe. A hit is counted or recorded
+/// within nanoseconds, without a stop of the target. When tracing ends, every byte is as it was.
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(name = "kptrace", version, after_help = EXAMPLES)]
 #[command(max_term_width = 100)]
@@ -124,7 +128,7 @@ pub struct Trace {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_probes: Option<u32>,
 
-    /// Do not trace children; so far this is always so
+    /// Do not trace children; for now this is the default
     #[arg(long)]
     pub no_follow: bool,
 

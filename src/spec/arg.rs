@@ -124,9 +124,7 @@ impl Reader<'_> {
         };
         let rest = text.get(first.len_utf8()..).unwrap_or_default();
         match first {
-            '%' if !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-                Ok(ArgExpr::Reg(rest.to_owned()))
-            }
+            '%' if is_identifier(rest) => Ok(ArgExpr::Reg(rest.to_owned())),
             '%' => Err(error(format!("`{text}` is no register")).help("as in %di, %si, %ax")),
             '$' => self.dollar(span.clone(), rest),
             '@' => Err(

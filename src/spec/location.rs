@@ -137,7 +137,14 @@ impl Reader<'_> {
                 .error(span, format!("`{text}` is no module"))
                 .help("a slash in a regex is written `\\/`; a path is one of a file"));
         }
-        Ok(if !quoted && text.contains(['*', '?']) {
+        let pattern = !quoted && text.contains(['*', '?']);
+        let directory = |rest: &str| rest.contains('/') && !rest.contains('\\');
+        if pattern && text.strip_prefix('/').is_some_and(|rest| !directory(rest)) {
+            return Err(self
+                .error(span, format!("`{text}` is no pattern of paths"))
+                .help("as in '/usr/lib/lib*:malloc'; a regex ends with a slash"));
+        }
+        Ok(if pattern {
             ModuleName::Glob(text.to_owned())
         } else {
             ModuleName::literal(text.to_owned())
@@ -209,7 +216,13 @@ impl Reader<'_> {
                         .error(at_span, format!("the module is named twice, `{text}` too"))
                         .help("a version is written SYMBOL@@VERSION"));
                 }
-                module = Some(self.module_text(&text, false, at_span.clone())?);
+                // In front it could be taken for a regex.
+                if text.starts_with('/') && text.contains(['*', '?']) {
+                    return Err(self
+                        .error(at_span, "a pattern of paths cannot follow the `@`")
+                        .help("write it in front: PATTERN:SYMBOL"));
+                }
+                module = Some(self.module_text(&text, false, at_span)?);
             }
             None => {}
         }

@@ -65,19 +65,7 @@ impl fmt::Display for ModuleName {
 
 /// Quotes all but the names that cannot be taken for anything else.
 fn name_or_quoted(f: &mut fmt::Formatter<'_>, name: &str, also: fn(char) -> bool) -> fmt::Result {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$') || also(c);
-    let colons = name.replace("::", "");
-    let file_like = !also('/') && (name.starts_with('.') || name.contains(".so"));
-    if !colons.is_empty()
-        && colons.chars().all(allowed)
-        && !name.starts_with(|c: char| c.is_ascii_digit() || c == ':')
-        && !name.ends_with(':')
-        && !(also('/') && name.contains(':'))
-        && !(name.starts_with('/') && name.ends_with('/'))
-        && !file_like
-        && !name.contains(":::")
-        && !name.ends_with("operator")
-    {
+    if is_unmistakable(name, also) {
         return f.write_str(name);
     }
     f.write_str("\"")?;
@@ -88,6 +76,28 @@ fn name_or_quoted(f: &mut fmt::Formatter<'_>, name: &str, also: fn(char) -> bool
         write!(f, "{c}")?;
     }
     f.write_str("\"")
+}
+
+fn is_unmistakable(name: &str, also: fn(char) -> bool) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$') || also(c);
+    let letters = name.replace("::", "");
+    if letters.is_empty() || !letters.chars().all(allowed) || name.contains(":::") {
+        return false;
+    }
+    // A number, a separator of its own, or the first half of `operator new`.
+    if name.starts_with(|c: char| c.is_ascii_digit() || c == ':')
+        || name.ends_with(':')
+        || name.ends_with("operator")
+    {
+        return false;
+    }
+    // Modules and files have no `::` and look like no regex; symbols do not look like files.
+    if also('/') {
+        let regex = |rest: &str| !rest.contains('/') || rest.contains("/+") || rest.ends_with('/');
+        !name.contains(':') && !name.strip_prefix('/').is_some_and(regex)
+    } else {
+        !name.starts_with('.') && !name.contains(".so")
+    }
 }
 
 impl fmt::Display for ArgSpec {
@@ -161,7 +171,7 @@ mod tests {
                 "'f(int, char)'%stop x=-8(%bp):s32",
                 "\"f(int, char)\"%stop x=-8(%bp):s32",
             ),
-            ("/x.so+0x10", "/x.so:0x10"),
+            ("/lib/x.so+0x10", "/lib/x.so:0x10"),
             ("f \\42 b=%ax:b4@3/8 $args", "f imm=0x2a b=%ax:b4@3/8 $args"),
         ] {
             assert_eq!(
