@@ -1,15 +1,55 @@
-//! The human: arguments, plan, exit codes.
+//! The human: arguments, what they mean, exit codes.
 
 pub mod args;
 pub mod exit;
 pub mod habits;
+mod inspect;
 pub mod pages;
+mod progress;
 mod texts;
+mod trace;
 mod values;
 
+use std::io::Write as _;
 use std::process::ExitCode;
+
+use args::Command;
+use exit::Exit;
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    ExitCode::from(125)
+    let command = match args::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(refusal) => return refusal.print().into(),
+    };
+    let mut out = std::io::stdout().lock();
+    let written = match command {
+        Command::Run(run) => return trace::run(&run),
+        Command::Attach(attach) => return trace::attach(&attach).into(),
+        Command::List(list) => return inspect::list(&list).into(),
+        Command::Check(check) => return inspect::check(&check).into(),
+        Command::Completions { shell } => pages::completions(shell, &mut out),
+        Command::Man => pages::man(&mut out),
+    };
+    match written.and_then(|()| out.flush()) {
+        Ok(()) => Exit::Success.into(),
+        // Who closes the pipe has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Success.into(),
+        Err(error) => {
+            complain(format_args!("cannot write: {error}"));
+            Exit::Failure.into()
+        }
+    }
+}
+
+/// One line on standard error; if that is closed there is nobody to tell.
+fn complain(what: std::fmt::Arguments<'_>) {
+    let text = what.to_string();
+    let mut lines = String::new();
+    for line in text.lines() {
+        lines.push_str("kptrace: ");
+        lines.push_str(&crate::output::escaped(line));
+        lines.push('\n');
+    }
+    let _ = std::io::stderr().write_all(lines.as_bytes());
 }

@@ -28,6 +28,18 @@ pub enum PlanError {
     Other(anyhow::Error),
 }
 
+impl std::fmt::Display for PlanError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PlanError::NoMatch(text) => write!(f, "no probe matched: {text}"),
+            PlanError::Spec(wrong) => wrong.iter().try_for_each(|diagnostic| diagnostic.fmt(f)),
+            PlanError::Other(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}
+
 impl From<anyhow::Error> for PlanError {
     fn from(error: anyhow::Error) -> Self {
         PlanError::Other(error)
@@ -124,7 +136,6 @@ pub(super) struct Site {
     pub(super) module: usize,
     pub(super) at: LinkAddr,
     pub(super) name: String,
-    pub(super) spec: usize,
     pub(super) program: Program,
     pub(super) args: Vec<String>,
     pub(super) stop: bool,

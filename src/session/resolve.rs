@@ -39,7 +39,7 @@ pub(super) fn resolve(
     let mut sites = Vec::new();
     let mut wrong = Vec::new();
     let mut unmatched = Vec::new();
-    for (index, spec) in wanted.specs.iter().enumerate() {
+    for spec in wanted.specs {
         let places = match places(modules, wanted, spec) {
             Ok(places) => places,
             Err(why) => {
@@ -62,7 +62,6 @@ pub(super) fn resolve(
                     module: place.module,
                     at: place.at,
                     name: place.name,
-                    spec: index,
                     program,
                     args,
                     stop: spec.kind == Kind::Stop,

@@ -1,0 +1,296 @@
+//! `list` and `check`: what could be probed, and what probes would do; nothing is touched.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::args::{Check, List, Target};
+use super::complain;
+use super::exit::Exit;
+use super::trace::{cache, specs};
+use crate::base::Tid;
+use crate::output::{Verbosity, escaped};
+use crate::session::{Module, Plan, PlanError, Wanted, modules, plan};
+use crate::spec::{ModuleName, Pattern, parse_pattern};
+use crate::sys::mem::Memory;
+use crate::sys::procfs;
+
+/// The modules of a file or a process.
+fn open(target: &Target) -> anyhow::Result<Vec<Module>> {
+    match target {
+        Target::File(path) => {
+            let mut module = Module::of_file(Path::new(path))?;
+            module.program = true;
+            Ok(vec![module])
+        }
+        Target::Pid(pid) => {
+            let (pid, tid) = (*pid, Tid(pid.0));
+            let look = || -> anyhow::Result<Vec<Module>> {
+                let maps = procfs::maps(pid, tid)?;
+                let memory = Memory::open(pid, tid)?;
+                let mut notes = Vec::new();
+                let modules = modules(pid, tid, &memory, &maps, &mut notes)?;
+                for note in notes {
+                    complain(format_args!("{note}"));
+                }
+                Ok(modules)
+            };
+            look().with_context(|| format!("cannot look into process {pid}"))
+        }
+    }
+}
+
+fn fail(error: &anyhow::Error) -> Exit {
+    complain(format_args!("{error:#}"));
+    Exit::Failure
+}
+
+fn written(result: io::Result<()>) -> Exit {
+    match result {
+        Ok(()) => Exit::Success,
+        // Who closes the pipe has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
+        Err(error) => {
+            complain(format_args!("cannot write: {error}"));
+            Exit::Failure
+        }
+    }
+}
+
+/// `kptrace list`.
+pub(super) fn list(list: &List) -> Exit {
+    let pattern = match list.pattern.as_deref().map(pattern).transpose() {
+        Ok(pattern) => pattern,
+        Err(message) => {
+            complain(format_args!("{message}"));
+            return Exit::Usage;
+        }
+    };
+    let modules = match open(&list.target) {
+        Ok(modules) => modules,
+        Err(error) => return fail(&error),
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match print_list(list, &modules, pattern.as_ref(), &mut out)
+        .and_then(|n| out.flush().map(|()| n))
+    {
+        Ok(0) => {
+            complain(format_args!("nothing matches"));
+            Exit::NoMatch
+        }
+        other => written(other.map(drop)),
+    }
+}
+
+fn pattern(text: &str) -> Result<(Option<ModuleName>, Pattern), String> {
+    let (module, name) = parse_pattern(text).map_err(|error| error.to_string())?;
+    Ok((module, Pattern::new(&name)?))
+}
+
+fn print_list(
+    list: &List,
+    modules: &[Module],
+    pattern: Option<&(Option<ModuleName>, Pattern)>,
+    out: &mut impl Write,
+) -> io::Result<usize> {
+    let cache = cache();
+    let mut count = 0;
+    for module in modules {
+        if let Some((Some(name), _)) = pattern
+            && !name.matches(&module.path)
+        {
+            continue;
+        }
+        let symbols = module.symbols();
+        for entry in module.file(cache.as_ref()).entries() {
+            let known = symbols
+                .entry_at(entry.addr)
+                .and_then(|index| symbols.entries().get(index));
+            let name = known.map_or_else(
+                || format!("fn_{}", entry.addr),
+                |e| symbols.name(e).to_owned(),
+            );
+            let asked = |pattern: &Pattern| {
+                pattern.matches(&name)
+                    || known.is_some_and(|e| {
+                        e.names.clone().any(|n| pattern.matches(symbols.name_at(n)))
+                    })
+            };
+            if pattern.is_some_and(|(_, pattern)| !asked(pattern)) {
+                continue;
+            }
+            count += 1;
+            let address = entry.addr.at(module.bias);
+            if list.json {
+                let row = json!({
+                    "type": "entry",
+                    "name": name,
+                    "module": module.name,
+                    "address": address.to_string(),
+                    "size": entry.size,
+                    "verdict": entry.word(),
+                    "window": entry.window_word(),
+                    "reason": entry.reason(),
+                });
+                writeln!(out, "{row}")?;
+            } else {
+                let reason = entry.reason().unwrap_or_default();
+                let window = entry.window_word().unwrap_or("-");
+                let name = escaped(&name);
+                let module = escaped(&module.name);
+                let word = entry.word();
+                let size = entry.size;
+                let line =
+                    format!("{address:>#18} {size:>8} {word:<7} {window:<8} {module}:{name}");
+                writeln!(
+                    out,
+                    "{line}{}{reason}",
+                    if reason.is_empty() { "" } else { "  # " }
+                )?;
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// `kptrace check`.
+pub(super) fn check(check: &Check) -> Exit {
+    let specs = match specs(&check.probes) {
+        Ok(specs) => specs,
+        Err(wrong) => {
+            for diagnostic in wrong {
+                let _ = write!(io::stderr(), "{diagnostic}");
+            }
+            return Exit::Usage;
+        }
+    };
+    let modules = match open(&check.target) {
+        Ok(modules) => modules,
+        Err(error) => return fail(&error),
+    };
+    let cache = cache();
+    let wanted = Wanted {
+        specs: &specs,
+        exclude: &[],
+        count_only: false,
+        max_probes: None,
+        cache: cache.as_ref(),
+        progress: &|_| {},
+    };
+    let plan = match plan(&modules, &wanted) {
+        Ok(plan) => plan,
+        Err(PlanError::NoMatch(text)) => {
+            complain(format_args!("no probe matched\n{text}"));
+            return Exit::NoMatch;
+        }
+        Err(PlanError::Spec(wrong)) => {
+            for diagnostic in wrong {
+                let _ = write!(io::stderr(), "{diagnostic}");
+            }
+            return Exit::Usage;
+        }
+        Err(PlanError::Other(error)) => return fail(&error),
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    written(print_check(check, &plan, &check.target, &mut out).and_then(|()| out.flush()))
+}
+
+/// What each probe would become, then what all of them would cost.
+fn print_check(
+    check: &Check,
+    plan: &Plan,
+    target: &Target,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut pages = std::collections::BTreeSet::new();
+    let (mut jumps, mut traps) = (0, 0);
+    for info in &plan.probes {
+        let address = info.address.unwrap_or_default();
+        let ground = plan
+            .ground
+            .get(&address)
+            .filter(|_| !plan.refused.contains_key(&info.id));
+        let hex = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let (verdict, reason, bytes) = match ground {
+            Some(ground) => {
+                let bytes = hex(ground.original());
+                match &ground.facts.window {
+                    Ok(_) => ("jump", None, bytes),
+                    Err(why) => ("trap", Some(why.to_string()), bytes),
+                }
+            }
+            None => {
+                let why = plan.refused.get(&info.id);
+                (
+                    "refused",
+                    Some(why.map_or_else(String::new, ToString::to_string)),
+                    String::new(),
+                )
+            }
+        };
+        match verdict {
+            "jump" => jumps += 1,
+            "trap" => traps += 1,
+            _ => {}
+        }
+        if verdict != "refused" {
+            pages.insert(address.0 >> 12);
+            pages.insert((address.0 + 4) >> 12);
+        }
+        if check.json {
+            let row = json!({
+                "type": "check", "name": info.name, "module": info.module,
+                "address": address.to_string(), "verdict": verdict, "reason": reason, "bytes": bytes,
+            });
+            writeln!(out, "{row}")?;
+        } else {
+            let name = escaped(&format!("{}:{}", info.module, info.name));
+            let reason = reason.map(|why| format!("  # {why}")).unwrap_or_default();
+            writeln!(out, "{address:>#18} {verdict:<7} {name}  [{bytes}]{reason}")?;
+        }
+        let class = plan
+            .class
+            .get(info.id.0 as usize)
+            .and_then(|&class| plan.classes.get(class as usize));
+        if let (Verbosity::Verbose, false, Some(program)) =
+            (check.talk.verbosity(), check.json, class)
+        {
+            for line in program.to_string().lines() {
+                writeln!(out, "    {line}")?;
+            }
+        }
+    }
+    let text_bytes = pages.len() * 4096;
+    if check.json {
+        let row = json!({
+            "type": "check_summary", "probes": plan.probes.len(), "jump": jumps, "trap": traps,
+            "refused": plan.refused.len(), "text_pages": pages.len(), "text_bytes": text_bytes,
+        });
+        writeln!(out, "{row}")?;
+    } else {
+        let running = if matches!(target, Target::Pid(_)) {
+            "this process"
+        } else {
+            "a process"
+        };
+        let refused = plan.refused.len();
+        writeln!(
+            out,
+            "{} probes: {jumps} jumps, {traps} traps, {refused} refused; {} KiB of text would be copied in {running}",
+            plan.probes.len(),
+            text_bytes / 1024,
+        )?;
+        for note in &plan.notes {
+            writeln!(out, "note: {}", escaped(note))?;
+        }
+    }
+    Ok(())
+}

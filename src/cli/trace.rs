@@ -1,0 +1,377 @@
+//! `run` and `attach`: what was typed becomes a session; what comes out becomes an exit code.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::args::{Attach, Format, Run, Trace, Trap};
+use super::complain;
+use super::exit::Exit;
+use super::progress::Progress;
+use crate::analysis::Cache;
+use crate::base::{Pid, Tid};
+use crate::data::Sink;
+use crate::output::{Json, Style, SummaryTable, Text, Verbosity, report};
+use crate::probe::{Limit, TrapPolicy};
+use crate::session::{
+    Ended, Exclude, Options, Outcome, Plan, PlanError, Session, Wanted, modules, plan,
+};
+use crate::spec::{Diagnostic, Pattern, ProbeSpec, parse_file, parse_pattern, parse_probe};
+use crate::sys::errno::sig;
+use crate::sys::poll::{self, Signals};
+use crate::sys::wait::{self, Status};
+use crate::sys::{file, procfs};
+use crate::target::{self, LaunchError, Process};
+
+/// Stack of the thread that traces: demangling and DWARF nest.
+const STACK: usize = 16 << 20;
+
+/// What the probes' texts ask for.
+pub(super) struct Request {
+    pub(super) specs: Vec<ProbeSpec>,
+    pub(super) exclude: Vec<Exclude>,
+    pub(super) count_only: bool,
+    pub(super) max_probes: Option<u32>,
+    pub(super) progress: bool,
+}
+
+impl Request {
+    /// Makes the plan for a process.
+    fn plan(
+        &self,
+        pid: Pid,
+        tid: Tid,
+        memory: &crate::sys::mem::Memory,
+    ) -> Result<Plan, PlanError> {
+        let progress = Progress::new(self.progress);
+        let maps = procfs::maps(pid, tid).context("reading its mappings")?;
+        let mut notes = Vec::new();
+        let modules = modules(pid, tid, memory, &maps, &mut notes)?;
+        let cache = cache();
+        let wanted = Wanted {
+            specs: &self.specs,
+            exclude: &self.exclude,
+            count_only: self.count_only,
+            max_probes: self.max_probes,
+            cache: cache.as_ref(),
+            progress: &|what| progress.at(what),
+        };
+        let mut plan = plan(&modules, &wanted)?;
+        plan.notes.extend(notes);
+        Ok(plan)
+    }
+}
+
+/// The user's cache, when there is a safe place for it.
+pub(super) fn cache() -> Option<Cache> {
+    Cache::open(&file::cache_dir()?).ok()
+}
+
+/// Reads the probes of `-p`, files of probes included.
+pub(super) fn specs(texts: &[String]) -> Result<Vec<ProbeSpec>, Vec<Diagnostic>> {
+    let mut specs = Vec::new();
+    let mut wrong = Vec::new();
+    for text in texts {
+        match text.strip_prefix('@') {
+            Some(path) => match fs::read_to_string(path) {
+                Ok(content) => match parse_file(path, &content) {
+                    Ok(more) => specs.extend(more),
+                    Err(errors) => wrong.extend(errors),
+                },
+                Err(error) => {
+                    let message = format!("cannot read the probes of {path}: {error}");
+                    wrong.push(Diagnostic::new(text, 1..text.len(), message));
+                }
+            },
+            None => match parse_probe(text) {
+                Ok(spec) => specs.push(spec),
+                Err(error) => wrong.push(error),
+            },
+        }
+    }
+    if wrong.is_empty() {
+        Ok(specs)
+    } else {
+        Err(wrong)
+    }
+}
+
+fn request(trace: &Trace) -> Result<Request, Vec<Diagnostic>> {
+    let mut exclude = Vec::new();
+    let mut wrong = Vec::new();
+    for text in &trace.exclude {
+        match parse_pattern(text) {
+            Ok((module, name)) => match Pattern::new(&name) {
+                Ok(name) => exclude.push(Exclude { module, name }),
+                Err(message) => wrong.push(Diagnostic::new(text, 0..text.len(), message)),
+            },
+            Err(error) => wrong.push(error),
+        }
+    }
+    let specs = specs(&trace.probes);
+    match specs {
+        Ok(specs) if wrong.is_empty() => Ok(Request {
+            specs,
+            exclude,
+            count_only: trace.count_only(),
+            max_probes: trace.max_probes,
+            progress: !trace.talk.quiet && io::stderr().is_terminal(),
+        }),
+        Ok(_) => Err(wrong),
+        Err(mut errors) => {
+            errors.extend(wrong);
+            Err(errors)
+        }
+    }
+}
+
+fn options(trace: &Trace) -> Options {
+    Options {
+        optimise: !trace.no_opt,
+        traps: match trace.trap {
+            Trap::Auto => TrapPolicy::Allow,
+            Trap::Never => TrapPolicy::Never,
+        },
+        limit: if trace.trap_limit == 0 {
+            Limit::NONE
+        } else {
+            Limit::per_second(trace.trap_limit)
+        },
+        memory: trace.mem,
+        duration: trace
+            .duration
+            .map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// Where trace text goes.
+enum Stream {
+    Out,
+    Err,
+}
+
+/// Opens the output and makes the sink that writes it. Done before anything is traced, so that a
+/// wrong path fails early.
+fn sink(trace: &Trace, stream: Stream) -> Result<Box<dyn Sink>, String> {
+    let env = |name: &str| std::env::var_os(name);
+    let choice = trace.talk.color();
+    let (out, terminal): (Box<dyn Write + Send>, bool) = match (trace.output.as_deref(), stream) {
+        (None, Stream::Err) => (Box::new(io::stderr()), io::stderr().is_terminal()),
+        (None, Stream::Out) => (Box::new(io::stdout()), io::stdout().is_terminal()),
+        (Some(path), _) if path == Path::new("-") => {
+            (Box::new(io::stdout()), io::stdout().is_terminal())
+        }
+        (Some(path), _) => {
+            let file = file::create_output(path)
+                .map_err(|error| format!("cannot write to {}: {error}", path.display()))?;
+            let terminal = file.is_terminal();
+            (Box::new(file), terminal)
+        }
+    };
+    let style = Style::decide(choice, env, terminal);
+    Ok(match trace.format() {
+        Format::Json => Box::new(Json::new(out)),
+        Format::Summary => Box::new(SummaryTable::new(
+            out,
+            style,
+            trace.talk.verbosity() == Verbosity::Verbose,
+        )),
+        Format::Text => Box::new(Text::new(out, style, jiff::tz::TimeZone::system())),
+    })
+}
+
+fn print_diagnostics(wrong: &[Diagnostic]) {
+    for diagnostic in wrong {
+        let _ = write!(io::stderr(), "{diagnostic}");
+    }
+}
+
+/// Tells what went wrong and chooses the exit code.
+fn failed(error: &anyhow::Error, otherwise: Exit) -> Exit {
+    match error.downcast_ref::<PlanError>() {
+        Some(PlanError::NoMatch(text)) => {
+            complain(format_args!("no probe matched\n{text}"));
+            Exit::NoMatch
+        }
+        Some(PlanError::Spec(wrong)) => {
+            print_diagnostics(wrong);
+            Exit::Usage
+        }
+        _ => {
+            complain(format_args!("{error:#}"));
+            otherwise
+        }
+    }
+}
+
+/// Runs a tracing thread to its end. Its end also releases threads that were not woken to be
+/// let go (`ptrace(2)`: tracees are detached when their tracer ends).
+fn in_tracer<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let thread = std::thread::Builder::new()
+        .name("tracer".to_owned())
+        .stack_size(STACK);
+    let thread = thread.spawn(work).context("starting a thread")?;
+    thread.join().unwrap_or_else(|_| {
+        Err(anyhow::anyhow!(
+            "the tracing thread panicked; this is a bug"
+        ))
+    })
+}
+
+/// Prints what is left: the sink's summary, then the report. False if output failed.
+fn conclude(trace: &Trace, outcome: &mut Outcome) -> bool {
+    let mut fine = true;
+    let mut error = outcome.output_error.take();
+    if let Some(sink) = &mut outcome.sink
+        && error.is_none()
+    {
+        error = sink
+            .summary(&outcome.summary)
+            .and_then(|()| sink.flush())
+            .err();
+    }
+    match error {
+        // Who closes the pipe has read enough.
+        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Some(error) => {
+            complain(format_args!("tracing stopped, cannot write: {error}"));
+            fine = false;
+        }
+        None => {}
+    }
+    let env = |name: &str| std::env::var_os(name);
+    let style = Style::decide(trace.talk.color(), env, io::stderr().is_terminal());
+    let _ = report(
+        &outcome.summary,
+        &mut io::stderr().lock(),
+        style,
+        trace.talk.verbosity(),
+    );
+    fine
+}
+
+/// `kptrace run`.
+pub(super) fn run(run: &Run) -> ExitCode {
+    let request = match request(&run.trace) {
+        Ok(request) => request,
+        Err(wrong) => {
+            print_diagnostics(&wrong);
+            return Exit::Usage.into();
+        }
+    };
+    let sink = match sink(&run.trace, Stream::Err) {
+        Ok(sink) => sink,
+        Err(message) => {
+            complain(format_args!("{message}"));
+            return Exit::OwnFailure.into();
+        }
+    };
+    let options = options(&run.trace);
+    let command = run.cmd.clone();
+    let traced = in_tracer(move || {
+        let signals = Signals::collect().context("collecting signals")?;
+        let (process, starting) = match target::launch(&command, signals.mask_before()) {
+            Ok(launched) => launched,
+            Err(LaunchError::Exec(error)) => return Ok(Err(error)),
+            Err(LaunchError::Other(error)) => return Err(error.context("cannot start the command")),
+        };
+        let pid = process.pid;
+        let planner = move |process: &Process| {
+            Ok(request.plan(process.pid, Tid(process.pid.0), &process.memory)?)
+        };
+        let session = Session::launched(process, starting, signals, options, sink, planner);
+        Ok(Ok((pid, session.run()?)))
+    });
+    match traced {
+        Ok(Ok((pid, mut outcome))) => {
+            conclude(&run.trace, &mut outcome);
+            end_as(pid, outcome.ended)
+        }
+        Ok(Err(error)) => {
+            let name = run
+                .cmd
+                .first()
+                .map(|name| name.to_string_lossy())
+                .unwrap_or_default();
+            complain(format_args!("cannot run {name}: {error}"));
+            if let Some(hint) = super::habits::command_line_in_one_word(run) {
+                complain(format_args!("{hint}"));
+            }
+            match error.kind() {
+                io::ErrorKind::NotFound => Exit::NotFound.into(),
+                _ => Exit::NotExecutable.into(),
+            }
+        }
+        Err(error) => failed(&error, Exit::OwnFailure).into(),
+    }
+}
+
+/// Ends as the target ended: its status, or the same signal. A target that was let go is waited
+/// for.
+fn end_as(pid: Pid, ended: Ended) -> ExitCode {
+    let ended = match ended {
+        Ended::Detached => loop {
+            match wait::thread(Tid(pid.0)) {
+                Ok(Status::Exited(status)) => break Ended::Exited(status),
+                Ok(Status::Killed(signal)) => break Ended::Killed(signal),
+                Ok(_) => {}
+                Err(_) => break Ended::Detached,
+            }
+        },
+        ended => ended,
+    };
+    match ended {
+        Ended::Exited(status) => ExitCode::from(u8::try_from(status & 0xff).unwrap_or(1)),
+        Ended::Killed(signal) => {
+            poll::die_by(signal);
+            ExitCode::from(u8::try_from(128 + (signal & 0x7f)).unwrap_or(1))
+        }
+        Ended::Detached => Exit::OwnFailure.into(),
+    }
+}
+
+/// `kptrace attach`.
+pub(super) fn attach(attach: &Attach) -> Exit {
+    let request = match request(&attach.trace) {
+        Ok(request) => request,
+        Err(wrong) => {
+            print_diagnostics(&wrong);
+            return Exit::Usage;
+        }
+    };
+    let Some(pid) = attach.pid else {
+        return Exit::Usage;
+    };
+    let sink = match sink(&attach.trace, Stream::Out) {
+        Ok(sink) => sink,
+        Err(message) => {
+            complain(format_args!("{message}"));
+            return Exit::Failure;
+        }
+    };
+    let options = options(&attach.trace);
+    let traced = in_tracer(move || {
+        let signals = Signals::collect().context("collecting signals")?;
+        let process = target::attach(pid)?;
+        let tid = process.threads.keys().next().copied().unwrap_or(Tid(pid.0));
+        let plan = request.plan(pid, tid, &process.memory)?;
+        Session::attached(process, plan, signals, options, sink).run()
+    });
+    match traced {
+        Ok(mut outcome) => {
+            let fine = conclude(&attach.trace, &mut outcome);
+            if let Ended::Killed(signal) = outcome.ended
+                && signal != sig::TERM
+            {
+                complain(format_args!("the target was ended by signal {signal}"));
+            }
+            if fine { Exit::Success } else { Exit::Failure }
+        }
+        Err(error) => failed(&error, Exit::Failure),
+    }
+}
