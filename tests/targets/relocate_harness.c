@@ -181,8 +181,14 @@ static void fill(void)
 	}
 }
 
+/* Whether all data is put back before a run, not the case's own pages alone. */
+static int thorough;
+
 static void run(uint64_t from, struct outcome *out)
 {
+	for (uint32_t i = 0; thorough && i < head.data_areas; i++)
+		memset((void *)head.area[head.code_areas + i].start, 0,
+		       head.area[head.code_areas + i].size);
 	fill();
 	start = from;
 	result = out;
@@ -193,7 +199,7 @@ static void run(uint64_t from, struct outcome *out)
 static int complain(int index, const char *what, uint64_t was, uint64_t is)
 {
 	static int count;
-	if (count++ < 10) {
+	if (thorough && count++ < 10) {
 		fprintf(stderr, "case %d: %s: original %llx, copy %llx;", index, what,
 			(long long)was, (long long)is);
 		fprintf(stderr, " pc %llx (signal %d), %llx (signal %d); at %llx:",
@@ -272,6 +278,21 @@ static int compare(int index)
 	return original.pc == test.at + test.len ? 'L' : 'B';
 }
 
+/* Runs the original, then the copy. */
+static int both(int index)
+{
+	uint8_t *text = twin(test.at), *moved = twin(test.dest);
+	memcpy(text, test.bytes, test.len);
+	run(test.at, &original);
+	*text = 0xcc; /* a new arrival at the site is where the comparison ends */
+	memcpy(moved, test.copy, test.copy_len);
+	run(test.dest, &copy);
+	int letter = compare(index);
+	memset(text, 0xcc, test.len);
+	memset(moved, 0xcc, test.copy_len);
+	return letter;
+}
+
 static int take(void *to, size_t size)
 {
 	size_t got = fread(to, 1, size, stdin);
@@ -311,6 +332,7 @@ static void on_alarm(int signal, siginfo_t *info, void *context)
 {
 	(void)info;
 	set_bases(own_fs, own_gs);
+	thorough = 1;
 	result->signal = signal;
 	result->pc = ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
 	complain(-1, "never ends", original.pc, copy.pc);
@@ -365,15 +387,15 @@ int main(void)
 	for (int index = 0; take(&test, sizeof test); index++) {
 		if (index % 4096 == 0)
 			alarm(60);
-		uint8_t *text = twin(test.at), *moved = twin(test.dest);
-		memcpy(text, test.bytes, test.len);
-		run(test.at, &original);
-		*text = 0xcc; /* a new arrival at the site is where the comparison ends */
-		memcpy(moved, test.copy, test.copy_len);
-		run(test.dest, &copy);
-		putchar(compare(index));
-		memset(text, 0xcc, test.len);
-		memset(moved, 0xcc, test.copy_len);
+		/* A random address may lie in a page of other cases, which keeps what is written
+		 * there: a difference counts when it comes back with all data put back. */
+		thorough = 0;
+		int letter = both(index);
+		if (letter == 'D') {
+			thorough = 1;
+			letter = both(index);
+		}
+		putchar(letter);
 	}
 	return 0;
 }
