@@ -5,7 +5,7 @@
 //! refers to it. Whatever may change a decision puts the site, and those it collides with, into
 //! the queue.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::Refusal;
 use super::overlap::{self, Sites};
@@ -56,7 +56,7 @@ pub struct Registry {
     policy: Policy,
     armed: bool,
     pub(super) sites: Sites,
-    pub(super) probes: BTreeMap<ProbeId, Probe>,
+    pub(super) probes: HashMap<ProbeId, Probe>,
     queue: Queue,
     moving: usize,
     now: u64,
@@ -69,7 +69,7 @@ impl Registry {
             policy,
             armed: true,
             sites: Sites::new(),
-            probes: BTreeMap::new(),
+            probes: HashMap::new(),
             queue: Queue::default(),
             moving: 0,
             now: 0,
@@ -91,17 +91,26 @@ impl Registry {
         if let Some(probe) = self.probes.get(&id).filter(|probe| !probe.gone) {
             return Err(Refusal::Known(probe.addr));
         }
-        if let Some(site) = self.sites.get(&addr) {
-            if site.foreign() {
-                return Err(Refusal::Foreign);
+        let claim = match self.sites.get(&addr) {
+            Some(site) if site.foreign() => return Err(Refusal::Foreign),
+            Some(site) => {
+                self.admit(site, needs_stop)?;
+                let claim = site.claim();
+                if let Some(site) = self.sites.get_mut(&addr) {
+                    site.join(id, needs_stop);
+                }
+                claim
             }
-            self.admit(site, needs_stop)?;
-        } else {
-            facts.trap.clone()?;
-            let site = Site::new(addr, facts.checked());
-            self.admit(&site, needs_stop)?;
-            self.sites.insert(addr, site);
-        }
+            None => {
+                facts.trap.clone()?;
+                let mut site = Site::new(addr, facts.checked());
+                self.admit(&site, needs_stop)?;
+                let claim = site.claim();
+                site.join(id, needs_stop);
+                self.sites.insert(addr, site);
+                claim
+            }
+        };
         let probe = Probe {
             addr,
             enabled: true,
@@ -109,14 +118,7 @@ impl Registry {
             gone: false,
         };
         self.probes.insert(id, probe);
-        if let Some(site) = self.sites.get_mut(&addr) {
-            site.probes.push(id);
-            site.enabled += 1;
-            site.stops += u32::from(needs_stop);
-            site.hot = false;
-            site.revision = site.revision.wrapping_add(1);
-        }
-        self.touch(addr);
+        self.touch_claim(claim);
         Ok(())
     }
 
@@ -459,6 +461,11 @@ impl Registry {
             return;
         };
         let claim = site.claim();
+        self.touch_claim(claim);
+    }
+
+    /// Puts every site that claims a byte of `claim` into the queue.
+    fn touch_claim(&mut self, claim: Span) {
         let first = Addr(claim.start.0.saturating_sub(u64::from(MAX_REACH)));
         for (&other, site) in self.sites.range_mut(first..claim.end) {
             if !site.dirty && site.claim().overlaps(claim) {

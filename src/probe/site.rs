@@ -153,6 +153,15 @@ impl Site {
         }
     }
 
+    /// Takes in one more probe, enabled.
+    pub(super) fn join(&mut self, id: ProbeId, needs_stop: bool) {
+        self.probes.push(id);
+        self.enabled += 1;
+        self.stops += u32::from(needs_stop);
+        self.hot = false;
+        self.revision = self.revision.wrapping_add(1);
+    }
+
     /// Its address, which is its identity.
     pub fn addr(&self) -> Addr {
         self.addr
