@@ -207,6 +207,11 @@ fn failed(error: &anyhow::Error, otherwise: Exit) -> Exit {
     }
 }
 
+/// Before there is a second thread: one that does not block a signal would swallow it.
+fn collect_signals() -> anyhow::Result<Signals> {
+    Signals::collect().context("collecting signals")
+}
+
 /// Runs a tracing thread to its end. Its end also releases threads that were not woken to be
 /// let go (`ptrace(2)`: tracees are detached when their tracer ends).
 fn in_tracer<T: Send + 'static>(
@@ -272,9 +277,12 @@ pub(super) fn run(run: &Run) -> ExitCode {
         }
     };
     let options = options(&run.trace);
+    let signals = match collect_signals() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error, Exit::OwnFailure).into(),
+    };
     let command = run.cmd.clone();
     let traced = in_tracer(move || {
-        let signals = Signals::collect().context("collecting signals")?;
         let (process, starting) = match target::launch(&command, signals.mask_before()) {
             Ok(launched) => launched,
             Err(LaunchError::Exec(error)) => return Ok(Err(error)),
@@ -355,8 +363,11 @@ pub(super) fn attach(attach: &Attach) -> Exit {
         }
     };
     let options = options(&attach.trace);
+    let signals = match collect_signals() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error, Exit::Failure),
+    };
     let traced = in_tracer(move || {
-        let signals = Signals::collect().context("collecting signals")?;
         let process = target::attach(pid)?;
         let tid = process.threads.keys().next().copied().unwrap_or(Tid(pid.0));
         let plan = request.plan(pid, tid, &process.memory)?;

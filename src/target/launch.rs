@@ -72,7 +72,8 @@ fn begin(pid: Pid, tid: Tid) -> anyhow::Result<(Process, Starting)> {
     );
     let mut process = Process::new(pid, tid).context("cannot look into it")?;
     let mut thread = Thread::new(pid);
-    thread.state = State::Stopped(Status::Exec);
+    // The stop at exec is dealt with: what follows is a program that is about to run.
+    thread.state = State::Stopped(Status::Interrupted);
     process.threads.insert(tid, thread);
     let entry = Addr(process.auxv.entry);
     let mut original = [0];
