@@ -194,7 +194,7 @@ mod tests {
         let shared = object();
         let mut ring = Ring::new(&shared, &LAYOUT, 1);
         shared.store(LAYOUT.block(1) + u64::from(abi::HEAD), u64::MAX - 7);
-        assert_eq!(values(&mut ring, &shared).0, []);
+        assert_eq!(values(&mut ring, &shared).0, Vec::<u64>::new());
         let mut writer = Writer {
             shared: &shared,
             head: u64::MAX - 7,

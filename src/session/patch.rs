@@ -24,6 +24,9 @@ const INT3: u8 = 0xcc;
 /// How often blocked threads are looked at again when one of them woke up meanwhile.
 const LOOKS: usize = 3;
 
+/// What one pass writes at a site, if anything.
+type Pass = fn(&Edit) -> Option<(Addr, &[u8])>;
+
 /// One site on its way from what it is to what it will be.
 struct Edit {
     at: Addr,
@@ -296,8 +299,7 @@ impl Session {
         } else {
             self.processors()
         };
-        let passes: [fn(&Edit) -> Option<(Addr, &[u8])>; 3] =
-            [Edit::first, Edit::second, Edit::third];
+        let passes: [Pass; 3] = [Edit::first, Edit::second, Edit::third];
         for pass in passes {
             if edits.iter().any(|edit| pass(edit).is_some()) {
                 pages

@@ -257,16 +257,11 @@ mod tests {
         for name in ["in_table", "begin"] {
             let at = span(&symbols, name).start;
             assert!(
-                facts.landing_pads.binary_search(&at).is_ok(),
+                facts.pointers.binary_search(&at).is_ok(),
                 "{name} {flags:?}"
             );
         }
-        assert!(
-            facts
-                .landing_pads
-                .binary_search(&built.image().entry())
-                .is_ok()
-        );
+        assert!(facts.pointers.binary_search(&built.image().entry()).is_ok());
         let run = span(&symbols, "run");
         let inside = |p: &&LinkAddr| run.start < **p && **p < run.end;
         assert!(
