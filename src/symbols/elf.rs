@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::bytes::{string_at, u32_at, u64_at};
 use super::header::{Header, file_range};
