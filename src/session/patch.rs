@@ -12,9 +12,10 @@ use crate::base::Addr;
 use crate::probe::{Batch, Outcome, Refusal, Step};
 use crate::sys::clock;
 
-/// Most sites that are changed in one pause, in a target that runs. Ten thousand take 10 ms and
-/// more when they must be written one by one.
-const MOST_AT_ONCE: usize = 2048;
+/// How long a running target is kept waiting: what is not written by then waits for another pause.
+const PAUSE: u64 = 4_000_000;
+/// How many sites are written before the clock is looked at.
+const CHUNK: usize = 1024;
 
 impl Session {
     /// Does everything that can be done now, batch by batch.
@@ -39,13 +40,19 @@ impl Session {
             .copied()
             .filter(|step| self.prepare(*step))
             .collect();
-        // Nobody minds a pause before the program's first instruction.
-        let most = if self.begun { MOST_AT_ONCE } else { usize::MAX };
-        for steps in steps.chunks(most) {
+        let mut chunks = steps.chunks(CHUNK);
+        while let Some(first) = chunks.next() {
             self.process
                 .stop_running(&mut self.backlog)
                 .context("stopping the target")?;
-            self.write(steps)?;
+            // Nobody minds a pause before the program's first instruction.
+            let end = clock::monotonic() + if self.begun { PAUSE } else { u64::MAX / 2 };
+            self.write(first)?;
+            while clock::monotonic() < end
+                && let Some(next) = chunks.next()
+            {
+                self.write(next)?;
+            }
             self.act_on_stopped()?;
             if self.ended.is_some() || self.live.is_none() {
                 break;

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use super::run::Session;
 use super::text::{Check, Text as Pages};
 use crate::arch::native::relocate;
-use crate::base::{Addr, Span, Tid};
+use crate::base::{Addr, Span};
 use crate::probe::{Outcome, Refusal, Step, Text};
 use crate::sys::poll;
 use crate::target::State;
@@ -269,20 +269,7 @@ fn pass(
         pages
             .write(edits.iter().filter_map(what))
             .context("writing the target's text")?;
-        serialise(processors);
+        poll::serialise(processors);
     }
     Ok(())
-}
-
-/// Makes every core that may run the target forget what it fetched: running there changes the
-/// address space, which serialises (Intel SDM volume 3, "Handling Self- and Cross-Modifying Code").
-fn serialise(processors: &BTreeSet<usize>) {
-    if processors.is_empty() {
-        return;
-    }
-    let own = poll::processors(Tid(0));
-    for &processor in processors {
-        poll::run_on(&[processor]);
-    }
-    poll::run_on(&own);
 }
