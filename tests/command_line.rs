@@ -3,5 +3,9 @@
 
 mod support;
 
+#[path = "command_line/arguments.rs"]
+mod arguments;
 #[path = "command_line/counts.rs"]
 mod counts;
+#[path = "command_line/spellings.rs"]
+mod spellings;
