@@ -7,5 +7,9 @@ mod support;
 mod arguments;
 #[path = "command_line/counts.rs"]
 mod counts;
+#[path = "command_line/formats.rs"]
+mod formats;
+#[path = "command_line/lost.rs"]
+mod lost;
 #[path = "command_line/spellings.rs"]
 mod spellings;
