@@ -161,7 +161,7 @@ pub(super) fn check(check: &Check) -> Exit {
         Ok(specs) => specs,
         Err(wrong) => {
             for diagnostic in wrong {
-                let _ = write!(io::stderr(), "{diagnostic}");
+                let _ = writeln!(io::stderr(), "{diagnostic}");
             }
             return Exit::Usage;
         }
@@ -187,7 +187,7 @@ pub(super) fn check(check: &Check) -> Exit {
         }
         Err(PlanError::Spec(wrong)) => {
             for diagnostic in wrong {
-                let _ = write!(io::stderr(), "{diagnostic}");
+                let _ = writeln!(io::stderr(), "{diagnostic}");
             }
             return Exit::Usage;
         }

@@ -299,7 +299,10 @@ impl Session {
         let drained = self.drain.take().and_then(Drain::finish);
         let (sink, output_error) = match drained {
             Some(drained) => {
-                self.count_abandoned(&mut summary, &drained.recorded);
+                // Whose output failed is told that; no detour is to blame for what is not there.
+                if drained.error.is_none() {
+                    self.count_abandoned(&mut summary, &drained.recorded);
+                }
                 (Some(drained.sink), drained.error)
             }
             None => (self.sink.take(), None),

@@ -1,0 +1,15 @@
+//! The command line as its users meet it, on programs that are always there and on targets of
+//! our own. Needs a C compiler, no root.
+
+mod support;
+
+#[path = "command_line/arguments.rs"]
+mod arguments;
+#[path = "command_line/counts.rs"]
+mod counts;
+#[path = "command_line/formats.rs"]
+mod formats;
+#[path = "command_line/lost.rs"]
+mod lost;
+#[path = "command_line/spellings.rs"]
+mod spellings;
