@@ -11,11 +11,13 @@ mod ifunc;
 mod module;
 mod patch;
 mod plan;
+mod quiescent;
 mod report;
 mod resolve;
 mod run;
 mod tasks;
 mod text;
+mod write;
 
 pub use end::{Ended, Outcome};
 pub use module::{Module, modules};
