@@ -259,9 +259,8 @@ impl Worker {
                 self.deliver(horizon);
             }
             self.tell_losses();
-            if any {
-                self.attempt(|sink| sink.flush());
-            }
+            // Also when nothing came: what was read a round ago may be delivered only now.
+            self.attempt(|sink| sink.flush());
             pause = if any { BUSY } else { IDLE };
         }
     }
