@@ -7,6 +7,8 @@ mod support;
 mod arguments;
 #[path = "command_line/counts.rs"]
 mod counts;
+#[path = "command_line/ends.rs"]
+mod ends;
 #[path = "command_line/formats.rs"]
 mod formats;
 #[path = "command_line/lost.rs"]
