@@ -174,6 +174,7 @@ impl Session {
         if let Some(planner) = self.planner.take() {
             self.plan = planner(&self.process)?;
         }
+        self.notes.append(&mut self.plan.notes);
         let sink = self.sink.take();
         self.arm(sink)?;
         self.begun = true;

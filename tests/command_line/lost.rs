@@ -97,6 +97,8 @@ fn a_count_loses_nothing_however_small_the_memory() {
 
 #[test]
 fn more_threads_than_blocks_still_count_exactly() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("UTF-8");
     let line = [
         "run",
         "--mem",
@@ -106,12 +108,13 @@ fn more_threads_than_blocks_still_count_exactly() {
         "--format",
         "json",
         "-o",
-        "-",
+        path,
         "--",
     ];
     let program = flood();
     let line = [&line[..], &[&program, "40", "1000"]].concat();
-    let ended = kptrace(&line).expect(0);
-    let (recorded, lost) = recorded_and_lost(&ended.out);
+    kptrace(&line).expect(0);
+    let trace = fs::read_to_string(path).expect("the trace");
+    let (recorded, lost) = recorded_and_lost(&trace);
     assert_eq!(recorded + lost, 40_000);
 }
