@@ -114,12 +114,6 @@ pub fn kill(pid: crate::base::Pid, signal: i32) -> io::Result<()> {
     super::errno::check(unsafe { libc::kill(pid.0, signal) }.into()).map(drop)
 }
 
-/// Sends a signal to one thread.
-pub fn kill_thread(pid: crate::base::Pid, tid: crate::base::Tid, signal: i32) -> io::Result<()> {
-    // SAFETY: an integer system call.
-    super::errno::check(unsafe { libc::syscall(libc::SYS_tgkill, pid.0, tid.0, signal) }).map(drop)
-}
-
 /// Runs the calling thread on these processors only; errors are ignored, as a processor may be
 /// forbidden.
 pub fn run_on(processors: &[usize]) {
