@@ -75,9 +75,13 @@ impl Process {
         if process == self.pid {
             return Ok(Kinship::Thread);
         }
-        let ours = self.threads.keys().find(|&&other| other != tid);
-        let shares = ours.and_then(|&other| procfs::same_memory(other, tid));
-        Ok(if shares.unwrap_or(false) {
+        // A thread that has ended, such as the leader after pthread_exit, has no memory to compare.
+        let shares = self
+            .threads
+            .keys()
+            .filter(|&&other| other != tid)
+            .any(|&other| procfs::same_memory(other, tid) == Some(true));
+        Ok(if shares {
             Kinship::Borrower(process)
         } else {
             Kinship::Child(process)
