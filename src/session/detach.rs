@@ -54,7 +54,9 @@ impl Session {
                 .memory
                 .write(starting.entry, &[starting.original])?;
             for (tid, status) in self.process.stopped() {
-                if status == Status::Signal(sig::TRAP) && ptrace::pc(tid)? == starting.entry + 1 {
+                if status == Status::Signal(sig::TRAP)
+                    && ptrace::pc(tid).is_ok_and(|pc| pc == starting.entry + 1)
+                {
                     ptrace::set_pc(tid, starting.entry)?;
                     self.process.resume(tid, 0)?;
                 }
@@ -199,7 +201,10 @@ impl Session {
             }
             ptrace::step(tid, std::mem::take(&mut deliver))?;
             match wait::thread(tid)? {
-                Status::Exited(_) | Status::Killed(_) => return Ok(()),
+                ended @ (Status::Exited(_) | Status::Killed(_)) => {
+                    self.process.ends.push_back((tid, ended));
+                    return Ok(());
+                }
                 Status::Signal(signal @ (sig::SEGV | sig::BUS)) => {
                     let at = ptrace::pc(tid)?;
                     if let Some(Inside::Handlers {
@@ -234,8 +239,19 @@ impl Session {
             self.dispositions.repair(&mut self.process, tid, signal)?;
         }
         ptrace::set_sigmask(tid, mask)?;
+        let mut now = Status::Interrupted;
+        if let Status::GroupStop(_) = status {
+            // Stepping took it out of its group stop; it stops again before it runs.
+            ptrace::interrupt(tid)?;
+            ptrace::cont(tid, 0)?;
+            now = wait::thread(tid)?;
+            if matches!(now, Status::Exited(_) | Status::Killed(_)) {
+                self.process.ends.push_back((tid, now));
+                return Ok(());
+            }
+        }
         if let Some(thread) = self.process.threads.get_mut(&tid) {
-            thread.state = State::Stopped(Status::Interrupted);
+            thread.state = State::Stopped(now);
         }
         Ok(())
     }
@@ -270,7 +286,9 @@ impl Session {
             };
             let ours = self.live.as_ref().is_some_and(|live| {
                 let blocks = 1..live.injected.layout.blocks;
-                blocks.into_iter().any(|block| live.injected.gs_base(block) == regs.gs_base())
+                blocks
+                    .into_iter()
+                    .any(|block| live.injected.gs_base(block) == regs.gs_base())
             });
             // Otherwise the program has set it meanwhile.
             if ours {
@@ -297,14 +315,5 @@ impl Session {
                 .context("unmapping our memory")?;
         }
         remote.finish().context("giving a thread back")
-    }
-
-    /// Deals with reports that came while something else was waited for; true if there were any.
-    fn take_backlog(&mut self) -> anyhow::Result<bool> {
-        let any = !self.backlog.is_empty();
-        while let Some((tid, status)) = self.backlog.pop() {
-            self.handle(tid, status)?;
-        }
-        Ok(any)
     }
 }
