@@ -14,6 +14,7 @@ use kptrace::sys::shm::Shared;
 const LAYOUT: Layout = Layout {
     probes: 3,
     ring_size: 1 << 12,
+    largest: 128,
     blocks: 4,
 };
 const STRING: u16 = 64;
