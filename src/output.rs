@@ -10,9 +10,9 @@ mod style;
 mod summary;
 mod text;
 
-pub use escape::escaped;
+pub use escape::{escaped, json_line};
 pub use json::Json;
-pub use report::{Verbosity, report};
+pub use report::{Verbosity, counted, report};
 pub use style::{ColorChoice, Style};
 pub use summary::SummaryTable;
 pub use text::Text;

@@ -8,7 +8,9 @@ use super::run::Session;
 use crate::base::{Addr, Tid};
 use crate::probe::{Refusal, Text};
 use crate::sys::errno::{is_gone, sig};
+use crate::sys::wait::Status;
 use crate::sys::{clock, poll, ptrace};
+use crate::target::State;
 
 const INT3: u8 = 0xcc;
 
@@ -155,7 +157,12 @@ impl Session {
                 regs.drop_pushed(u64::from(pushed));
                 ptrace::set_regs(tid, &regs)?;
                 self.back_to_trap(site)?;
-                Ok(self.process.resume(tid, signal)?)
+                // Changing text resumes who is stopped, this thread too.
+                let state = self.process.threads.get(&tid).map(|thread| thread.state);
+                if state == Some(State::Stopped(Status::Signal(signal))) {
+                    self.process.resume(tid, signal)?;
+                }
+                Ok(())
             }
             _ => Ok(self.process.resume(tid, signal)?),
         }

@@ -71,6 +71,8 @@ pub struct Session {
     deadline: Option<u64>,
     interrupted: Option<u64>,
     launched: bool,
+    /// Whether the target runs code of its own.
+    pub(super) begun: bool,
 }
 
 impl Session {
@@ -87,6 +89,7 @@ impl Session {
         session.starting = Some(starting);
         session.planner = Some(Box::new(planner));
         session.launched = true;
+        session.begun = false;
         session
     }
 
@@ -131,6 +134,7 @@ impl Session {
             deadline: None,
             interrupted: None,
             launched: false,
+            begun: true,
         }
     }
 
@@ -170,8 +174,10 @@ impl Session {
         if let Some(planner) = self.planner.take() {
             self.plan = planner(&self.process)?;
         }
+        self.notes.append(&mut self.plan.notes);
         let sink = self.sink.take();
         self.arm(sink)?;
+        self.begun = true;
         self.deadline = self
             .options
             .duration
@@ -294,7 +300,10 @@ impl Session {
         let drained = self.drain.take().and_then(Drain::finish);
         let (sink, output_error) = match drained {
             Some(drained) => {
-                self.count_abandoned(&mut summary, &drained.recorded);
+                // Whose output failed is told that; no detour is to blame for what is not there.
+                if drained.error.is_none() {
+                    self.count_abandoned(&mut summary, &drained.recorded);
+                }
                 (Some(drained.sink), drained.error)
             }
             None => (self.sink.take(), None),

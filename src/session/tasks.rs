@@ -79,6 +79,12 @@ impl Session {
             }
             return Ok(());
         }
+        // The program set it, and needs it; a base that a session left behind leads nowhere. Its
+        // hits go to the shared block (`owner_check` of the detours).
+        let theirs = regs.gs_base() != 0 && !ours;
+        if theirs && self.process.memory.word(Addr(regs.gs_base())).is_ok() {
+            return Ok(());
+        }
         let block = match thread.block {
             Some(block) => block,
             None => {
@@ -252,7 +258,7 @@ pub(super) fn restart_call(tid: Tid) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ignore_gone(result: std::io::Result<()>) -> anyhow::Result<()> {
+pub(super) fn ignore_gone(result: std::io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if !is_gone(&error) => Err(error.into()),
         _ => Ok(()),
