@@ -270,7 +270,9 @@ impl Session {
             };
             let ours = self.live.as_ref().is_some_and(|live| {
                 let blocks = 1..live.injected.layout.blocks;
-                blocks.into_iter().any(|block| live.injected.gs_base(block) == regs.gs_base())
+                blocks
+                    .into_iter()
+                    .any(|block| live.injected.gs_base(block) == regs.gs_base())
             });
             // Otherwise the program has set it meanwhile.
             if ours {

@@ -181,6 +181,7 @@ fn emitted(bench: &Bench, records: bool, time: bool) -> anyhow::Result<String> {
             probes: 1,
             ring_size: 1 << 23,
             blocks: 3,
+            largest: 64,
         },
         own_blocks: true,
     };
