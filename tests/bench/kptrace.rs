@@ -39,7 +39,7 @@ impl Results {
         let lines = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&lines);
         let reader = std::thread::spawn(move || {
-            let mut last = Vec::new();
+            let (mut last, mut line) = (Vec::new(), Vec::new());
             let Ok(mut file) = File::open(path) else {
                 return String::new();
             };
@@ -48,12 +48,19 @@ impl Results {
                 let got = &buffer[..got];
                 let ends = got.iter().filter(|&&byte| byte == b'\n').count();
                 count.fetch_add(ends as u64, Ordering::Relaxed);
-                last.extend_from_slice(got);
-                // Enough for the summary of one probe.
-                last.drain(..last.len().saturating_sub(1 << 16));
+                let mut parts = got.rsplitn(3, |&byte| byte == b'\n');
+                let rest = parts.next().unwrap_or_default();
+                if let Some(whole) = parts.next() {
+                    if parts.next().is_some() {
+                        line.clear();
+                    }
+                    line.extend_from_slice(whole);
+                    std::mem::swap(&mut last, &mut line);
+                    line.clear();
+                }
+                line.extend_from_slice(rest);
             }
-            let text = String::from_utf8_lossy(&last);
-            text.lines().last().unwrap_or_default().to_owned()
+            String::from_utf8_lossy(&last).into_owned()
         });
         Results { lines, reader }
     }

@@ -89,10 +89,10 @@ pub fn run(bench: &Bench) -> anyhow::Result<Floor> {
         "ns",
     );
     let mut floor = Floor::default();
-    let mut record = None;
+    let (mut record, mut no_time) = (None, None);
     // The floor is what the others are compared with: it is measured with any of them.
     for (name, detour, calls, threads) in FLOOR {
-        let needed = matches!(detour, "count" | "record") && threads == 1;
+        let needed = matches!(detour, "count" | "record" | "record_notime") && threads == 1;
         if !needed && !bench.wants(name) {
             continue;
         }
@@ -104,11 +104,18 @@ pub fn run(bench: &Bench) -> anyhow::Result<Floor> {
         if threads == 1 && detour == "record" {
             record = sample.median();
         }
+        if detour == "record_notime" {
+            no_time = sample.median();
+        }
         table.row(name, &sample, "");
     }
     for (name, records, time) in EMITTED {
         if bench.wants(name) {
-            table.base(if records && time { record } else { floor.count });
+            table.base(match (records, time) {
+                (false, _) => floor.count,
+                (true, false) => no_time,
+                (true, true) => record,
+            });
             let code = emitted(bench, records, time)?;
             let calls = if records { RECORDS } else { CALLS };
             let pairs = bench.or_quick(9, 5) * if records { 3 } else { 1 };
@@ -134,7 +141,7 @@ pub fn run(bench: &Bench) -> anyhow::Result<Floor> {
         table.row(TRAP, &sample, &note);
     }
     println!(
-        "  (ratios: counts to the floor's safe count, records with a time to its safe record)"
+        "  (ratios: counts and losses to the floor's safe count, records to its safe records)"
     );
     bench.machine.run_anywhere();
     Ok(floor)
