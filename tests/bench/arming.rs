@@ -14,7 +14,7 @@ use super::kptrace;
 use super::table::{Sample, Table, ms};
 use super::target::Target;
 
-/// A row's name, its pattern, and whether the last function is among its sites.
+/// A row's name and its pattern; the last function is among the sites of each.
 const ROWS: [(&str, &str); 3] = [
     ("arm 1 site", "fn_09999"),
     ("arm 1,000 sites", "fn_09*"),

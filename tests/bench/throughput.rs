@@ -67,7 +67,7 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
         let sample = Sample::new([recorded as f64 / took / 1e6]);
         let lost = made.saturating_sub(recorded);
         let goal = if rate == 1_000_000 {
-            "; goal: none"
+            "; goal: none lost"
         } else {
             ""
         };
