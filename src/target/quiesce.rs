@@ -8,11 +8,13 @@ use std::io;
 use super::process::Process;
 use super::thread::State;
 use crate::base::{Addr, Pid, Span, Tid};
-use crate::sys::errno::is_gone;
+use crate::sys::errno::{is_gone, sig};
 use crate::sys::procfs::{self, Mapping, Where};
 use crate::sys::wait::Status;
 use crate::sys::{errno, ptrace};
 
+/// Signals that an instruction raises; it may be one of ours.
+const FAULTS: [i32; 5] = [sig::TRAP, sig::SEGV, sig::BUS, sig::ILL, sig::FPE];
 /// How much of one stack is looked at.
 const STACK_LIMIT: u64 = 64 << 20;
 
@@ -71,6 +73,7 @@ impl Process {
     }
 
     /// Stops one thread whose stop does the least harm and says which; for calls made inside it.
+    /// `ESRCH` when all have ended or are stopped for a fault, which is not ours to judge.
     pub fn stop_one(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<Tid> {
         let usable = |thread: &super::Thread| {
             matches!(
@@ -82,23 +85,46 @@ impl Process {
         loop {
             let ours = |thread: &super::Thread, pid| thread.process == pid;
             let pid = self.pid;
+            let ended = |tid: Tid| {
+                let end = |status| matches!(status, Status::Exited(_) | Status::Killed(_));
+                other.iter().any(|&(who, status)| who == tid && end(status))
+            };
             let found = self.threads.iter().find(|(_, t)| ours(t, pid) && usable(t));
             if let Some((&tid, _)) = found {
                 return Ok(tid);
             }
-            let mut candidates: Vec<(u8, Tid)> = self
+            let mut candidates: Vec<(bool, u8, Tid)> = self
                 .threads
                 .iter()
-                .filter(|(_, thread)| {
-                    ours(thread, pid) && !matches!(thread.state, State::Stopped(_))
+                .filter(|(tid, thread)| {
+                    let stopped = matches!(thread.state, State::Stopped(_));
+                    ours(thread, pid) && !stopped && !ended(**tid)
                 })
-                .map(|(&tid, thread)| (harm(thread.process, tid), tid))
+                .map(|(&tid, thread)| (avoid.contains(&tid), harm(thread.process, tid), tid))
                 .collect();
             candidates.sort_unstable();
-            let Some(&(_, tid)) = candidates.first() else {
+            let next = match candidates.first() {
+                Some(&(.., tid)) => Some((tid, None)),
+                None => self
+                    .threads
+                    .iter()
+                    .find_map(|(&tid, thread)| match thread.state {
+                        State::Stopped(Status::Signal(signal))
+                            if ours(thread, pid) && !FAULTS.contains(&signal) =>
+                        {
+                            Some((tid, Some(signal)))
+                        }
+                        _ => None,
+                    }),
+            };
+            let Some((tid, signal)) = next else {
                 return Err(io::Error::from_raw_os_error(errno::ESRCH));
             };
             self.interrupt(tid)?;
+            if let Some(signal) = signal {
+                // Its handler is entered, and stops before the first instruction.
+                self.resume(tid, signal)?;
+            }
             if !self.await_stop(tid, other)? {
                 avoid.insert(tid);
             }
