@@ -149,12 +149,7 @@ pub fn own_calls() -> Result<(), String> {
     let program = program.to_str().expect("UTF-8");
     agree(
         &[program],
-        &[
-            ("calls", "fib"),
-            ("calls", "twice"),
-            ("calls", "in_thread"),
-            ("libc", "malloc"),
-        ],
+        &[("calls", "fib"), ("calls", "twice"), ("libc", "malloc")],
     )
 }
 
@@ -168,9 +163,13 @@ pub fn ls() -> Result<(), String> {
 }
 
 pub fn shell() -> Result<(), String> {
-    let script = "x=1; for i in a b c d; do x=$x$i; done; echo $x; exec 2>/dev/null";
+    // A file: gdb takes no word with spaces when it starts a program without a shell.
+    let script = tempfile::NamedTempFile::new().expect("a file");
+    let text = "x=1\nfor i in a b c d; do x=$x$i; done\necho $x\nexec 2>/dev/null\n";
+    fs::write(script.path(), text).expect("written");
+    let script = script.path().to_str().expect("UTF-8");
     agree(
-        &[&find("sh"), "-c", script],
+        &[&find("sh"), script],
         &[("libc", "malloc"), ("libc", "free")],
     )
 }
