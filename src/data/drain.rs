@@ -287,7 +287,11 @@ impl Worker {
         ring.read(shared, &mut Vec::new(), &size_of, |probe, bytes| {
             let tid = owner.or_else(|| directory.by_pointer(Decoder::thread(bytes)));
             queue.push_back(Waiting {
-                ticks: Decoder::ticks(bytes),
+                // A time to come would keep it, and all behind it, in memory until then.
+                ticks: match Decoder::ticks(bytes) {
+                    0 => 0,
+                    ticks => ticks.min(clock::ticks()),
+                },
                 probe,
                 tid,
                 bytes: bytes.into(),

@@ -19,10 +19,11 @@ pub fn preview(plan: &Plan, id: ProbeId) -> Option<Vec<String>> {
     let class = *plan.class.get(id.0 as usize)?;
     let program = plan.classes.get(class as usize)?.clone();
     let probes = u32::try_from(plan.probes.len()).ok()?;
+    let largest = plan.largest_record();
     let environment = Environment {
         shared_block: SHARED_BLOCK,
         alive: SHARED_BLOCK - 4096,
-        layout: Layout::fit(probes, 1 << 16, 2, 1 << 24),
+        layout: Layout::fit(probes, Layout::smallest_ring(largest), largest, 2, 1 << 24),
         own_blocks: true,
     };
     let window = ground.window;

@@ -5,16 +5,14 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::process::Process;
+use super::process::{Process, Reports};
 use super::thread::State;
 use crate::base::{Addr, Pid, Span, Tid};
-use crate::sys::errno::{is_gone, sig};
+use crate::sys::errno::is_gone;
 use crate::sys::procfs::{self, Mapping, Where};
 use crate::sys::wait::Status;
 use crate::sys::{errno, ptrace};
 
-/// Signals that an instruction raises; it may be one of ours.
-const FAULTS: [i32; 5] = [sig::TRAP, sig::SEGV, sig::BUS, sig::ILL, sig::FPE];
 /// How much of one stack is looked at.
 const STACK_LIMIT: u64 = 64 << 20;
 
@@ -44,7 +42,7 @@ impl Occupied {
 impl Process {
     /// Stops every thread that runs; those blocked in the kernel are left alone. Reports of ends
     /// and strangers go to `other`.
-    pub fn stop_running(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<()> {
+    pub fn stop_running(&mut self, other: &mut Reports) -> io::Result<()> {
         // Asked to stop and too deep in the kernel to do it now; they will before they run on.
         let mut deep = BTreeSet::new();
         loop {
@@ -73,8 +71,8 @@ impl Process {
     }
 
     /// Stops one thread whose stop does the least harm and says which; for calls made inside it.
-    /// `ESRCH` when all have ended or are stopped for a fault, which is not ours to judge.
-    pub fn stop_one(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<Tid> {
+    /// One that is stopped for a signal, ours being none, takes it first.
+    pub fn stop_one(&mut self, other: &mut Reports) -> io::Result<Tid> {
         let usable = |thread: &super::Thread| {
             matches!(
                 thread.state,
@@ -83,47 +81,30 @@ impl Process {
         };
         let mut avoid = BTreeSet::new();
         loop {
-            let ours = |thread: &super::Thread, pid| thread.process == pid;
             let pid = self.pid;
-            let ended = |tid: Tid| {
-                let end = |status| matches!(status, Status::Exited(_) | Status::Killed(_));
-                other.iter().any(|&(who, status)| who == tid && end(status))
-            };
-            let found = self.threads.iter().find(|(_, t)| ours(t, pid) && usable(t));
+            let ours = |thread: &super::Thread| thread.process == pid;
+            let found = self.threads.iter().find(|(_, t)| ours(t) && usable(t));
             if let Some((&tid, _)) = found {
                 return Ok(tid);
             }
-            let mut candidates: Vec<(bool, u8, Tid)> = self
+            let candidates = self
                 .threads
                 .iter()
-                .filter(|(tid, thread)| {
-                    let stopped = matches!(thread.state, State::Stopped(_));
-                    ours(thread, pid) && !stopped && !ended(**tid)
-                })
-                .map(|(&tid, thread)| (avoid.contains(&tid), harm(thread.process, tid), tid))
-                .collect();
-            candidates.sort_unstable();
-            let next = match candidates.first() {
-                Some(&(.., tid)) => Some((tid, None)),
-                None => self
-                    .threads
-                    .iter()
-                    .find_map(|(&tid, thread)| match thread.state {
-                        State::Stopped(Status::Signal(signal))
-                            if ours(thread, pid) && !FAULTS.contains(&signal) =>
-                        {
-                            Some((tid, Some(signal)))
-                        }
-                        _ => None,
-                    }),
-            };
-            let Some((tid, signal)) = next else {
+                .filter(|(tid, thread)| ours(thread) && !avoid.contains(*tid))
+                .filter_map(|(&tid, thread)| match thread.state {
+                    State::Stopped(Status::Exec) => None,
+                    State::Stopped(_) => Some((0, tid)),
+                    State::Running | State::Listening => Some((harm(pid, tid), tid)),
+                });
+            let Some((_, tid)) = candidates.min() else {
                 return Err(io::Error::from_raw_os_error(errno::ESRCH));
             };
             self.interrupt(tid)?;
-            if let Some(signal) = signal {
-                // Its handler is entered, and stops before the first instruction.
-                self.resume(tid, signal)?;
+            // The handler's frame is built, then the thread stops again before any of its code.
+            match self.threads.get(&tid).map(|thread| thread.state) {
+                Some(State::Stopped(Status::Signal(signal))) => self.resume(tid, signal)?,
+                Some(State::Stopped(_)) => self.resume(tid, 0)?,
+                _ => {}
             }
             if !self.await_stop(tid, other)? {
                 avoid.insert(tid);

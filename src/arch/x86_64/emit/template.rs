@@ -330,6 +330,7 @@ mod tests {
         layout: Layout {
             probes: 10,
             ring_size: 1 << 16,
+            largest: 64,
             blocks: 4,
         },
         own_blocks: true,
