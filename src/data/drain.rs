@@ -179,9 +179,15 @@ impl Drain {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Drains the rest and waits for it, unless `give_up`, which may wait for a wake-up, says to
-    /// leave it: who reads our output may never read again. `None` if it was left, or panicked.
-    pub fn finish(self, mut give_up: impl FnMut() -> bool) -> Option<Drained> {
+    /// Drains the rest and waits for it. `None` if the thread panicked.
+    pub fn finish(self) -> Option<Drained> {
+        self.tell(Command::Finish);
+        self.thread.join().ok()
+    }
+
+    /// The same, unless `give_up`, which may wait for a wake-up, says to leave it: who reads our
+    /// output may never read again. `None` then, too.
+    pub fn finish_unless(self, mut give_up: impl FnMut() -> bool) -> Option<Drained> {
         self.tell(Command::Finish);
         while !self.over.load(Ordering::Acquire) && !self.thread.is_finished() {
             if give_up() {

@@ -363,7 +363,10 @@ impl Session {
             left = arrived.iter().any(end) && clock::monotonic().saturating_sub(begun) > TWICE;
             left
         };
-        let drained = self.drain.take().and_then(|drain| drain.finish(give_up));
+        let drained = self
+            .drain
+            .take()
+            .and_then(|drain| drain.finish_unless(give_up));
         let (sink, output_error) = match drained {
             Some(drained) => {
                 // Whose output failed is told that; no detour is to blame for what is not there.
