@@ -22,7 +22,7 @@ pub fn main() -> ExitCode {
         Ok(command) => command,
         Err(refusal) => return refusal.print().into(),
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = std::io::stdout();
     let written = match command {
         Command::Run(run) => return trace::run(&run),
         Command::Attach(attach) => return trace::attach(&attach).into(),
