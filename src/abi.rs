@@ -34,8 +34,9 @@ pub const COUNTERS: u32 = 0x80;
 /// Owner of a block that nobody owns. Not canonical, so never an fs base.
 pub const NO_OWNER: u64 = u64::MAX;
 
-/// Ring space kept free for records of signal handlers that interrupt a reservation.
-pub const RING_SLACK: u32 = 4096;
+/// How many reservations may be interrupted, one inside another, between their look at the ring and
+/// their taking of the space: by signal handlers that leave records too.
+pub const NESTED: u32 = 4;
 /// No record is larger; the slop behind a ring has this size.
 pub const MAX_RECORD: u32 = 16384;
 /// Records start at multiples of this.
@@ -78,18 +79,20 @@ pub struct Layout {
     pub probes: u32,
     /// Ring bytes per block, a power of two; 0 when no program records.
     pub ring_size: u32,
+    /// Bytes of the largest record that any program leaves.
+    pub largest: u32,
     /// Number of blocks, the shared one included.
     pub blocks: u32,
 }
 
 impl Layout {
-    /// A layout for `probes` probes within `budget` bytes: as many blocks as fit, at most
-    /// `max_blocks`, at least two.
-    pub fn fit(probes: u32, ring_size: u32, max_blocks: u32, budget: u64) -> Layout {
+    /// A layout with as many blocks as fit into `budget` bytes: at most `max_blocks`, at least two.
+    pub fn fit(probes: u32, ring_size: u32, largest: u32, max_blocks: u32, budget: u64) -> Layout {
         debug_assert!(ring_size == 0 || ring_size.is_power_of_two());
         let one = Layout {
             probes,
             ring_size,
+            largest,
             blocks: 1,
         };
         let blocks = (budget / one.block_size()).clamp(2, u64::from(max_blocks.max(2)));
@@ -97,6 +100,16 @@ impl Layout {
             blocks: u32::try_from(blocks).unwrap_or(2),
             ..one
         }
+    }
+
+    /// Ring space kept free for records of signal handlers that interrupt a reservation.
+    pub fn slack(&self) -> u32 {
+        NESTED * self.largest
+    }
+
+    /// The smallest ring that may hold records of `largest` bytes.
+    pub fn smallest_ring(largest: u32) -> u32 {
+        (4 * NESTED * largest).next_power_of_two().max(1 << 16)
     }
 
     /// Offset in a block of a probe's hit counter.
@@ -144,6 +157,7 @@ mod tests {
         let layout = Layout {
             probes: 3,
             ring_size: 1 << 16,
+            largest: 64,
             blocks: 2,
         };
         assert!(layout.hits(ProbeId(2)) < layout.lost(ProbeId(0)));
@@ -153,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_layout_has_a_block_for_a_thread_however_small_the_budget() {
-        assert_eq!(Layout::fit(100_000, 0, 64, 4096).blocks, 2);
-        assert_eq!(Layout::fit(1, 0, 64, 1 << 26).blocks, 64);
+        assert_eq!(Layout::fit(100_000, 0, 0, 64, 4096).blocks, 2);
+        assert_eq!(Layout::fit(1, 0, 0, 64, 1 << 26).blocks, 64);
     }
 }

@@ -12,7 +12,7 @@ mod text;
 
 pub use escape::escaped;
 pub use json::Json;
-pub use report::{Verbosity, report};
+pub use report::{Verbosity, counted, report};
 pub use style::{ColorChoice, Style};
 pub use summary::SummaryTable;
 pub use text::Text;

@@ -11,14 +11,18 @@ mod ifunc;
 mod module;
 mod patch;
 mod plan;
+mod preview;
+mod quiescent;
 mod report;
 mod resolve;
 mod run;
 mod tasks;
 mod text;
+mod write;
 
 pub use end::{Ended, Outcome};
 pub use module::{Module, modules};
 pub use plan::{Ground, Plan, PlanError, Planned, Wanted, plan};
+pub use preview::preview;
 pub use resolve::Exclude;
 pub use run::{Options, Session};

@@ -16,5 +16,4 @@ pub use launch::{LaunchError, Starting, launch};
 pub use process::{Kinship, Process};
 pub use quiesce::Occupied;
 pub use remote::Remote;
-pub use room::{Room, low_room, near};
 pub use thread::{State, Thread};

@@ -68,6 +68,7 @@ impl Key {
             build_id: image.build_id()?.to_vec(),
             file_size: image.data().len() as u64,
             debug_id: debug.and_then(Image::build_id).unwrap_or(&[]).to_vec(),
+            stamp: image.stamp(),
         })
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{File, stored};
+use crate::symbols::Stamp;
 
 /// No analysis is larger: ten million entries.
 const MOST_BYTES: u64 = 256 << 20;
@@ -22,6 +23,8 @@ pub struct Key {
     pub file_size: u64,
     /// The build-id of the separate debug file whose symbols were used; empty without one.
     pub debug_id: Vec<u8>,
+    /// Which file it was: a file that claims another's build-id must not speak for it.
+    pub stamp: Stamp,
 }
 
 /// A directory of stored analyses.

@@ -6,7 +6,7 @@ use crate::arch::native::scan::{Refusal, Window, WindowKind};
 use crate::base::LinkAddr;
 
 /// Version of the format and of the rules behind the verdicts.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"kptrace\x01";
 const KINDS: [WindowKind; 4] = [
@@ -63,6 +63,9 @@ fn head(key: &Key) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend(VERSION.to_le_bytes());
     out.extend(key.file_size.to_le_bytes());
+    out.extend(key.stamp.device.to_le_bytes());
+    out.extend(key.stamp.inode.to_le_bytes());
+    out.extend(key.stamp.changed.to_le_bytes());
     for id in [&key.build_id, &key.debug_id] {
         out.extend((id.len() as u64).to_le_bytes());
         out.extend(id);
@@ -145,6 +148,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::symbols::Stamp;
 
     pub(in super::super) fn sample() -> (Key, File) {
         let window = |kind, len| Window {
@@ -174,6 +178,11 @@ pub(super) mod tests {
             build_id: vec![1, 2, 3],
             file_size: 77,
             debug_id: vec![],
+            stamp: Stamp {
+                device: 1,
+                inode: 2,
+                changed: 3,
+            },
         };
         (key, File::from_entries(entries).unwrap())
     }
@@ -196,6 +205,11 @@ pub(super) mod tests {
             debug_id: vec![3],
             ..key.clone()
         };
+        let other = Key {
+            stamp: Stamp::default(),
+            ..key.clone()
+        };
+        assert_eq!(decode(&other, &bytes), None);
         assert_eq!(decode(&larger, &bytes), None);
         assert_eq!(decode(&debug, &bytes), None);
     }

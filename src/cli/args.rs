@@ -1,5 +1,5 @@
 //! The command line as clap reads it. Knows names of options and what they must look like; what
-//! they do is the plan's. Invariant: what is returned is consistent ([`habits`](super::habits)
+//! they do is the plan's. Invariant: what is returned is consistent ([`super::habits`]
 //! refuses the rest), and every refusal says what to type.
 
 use std::ffi::{OsStr, OsString};
@@ -93,9 +93,10 @@ pub struct Attach {
 /// Options of `run` and `attach`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Trace {
-    /// Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or @FILE;
-    /// arguments to print follow after a space (may be repeated)
+    /// The probes, as typed.
     #[arg(
+        help = "Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or \
+                @FILE; arguments to print follow after a space (may be repeated)",
         short = 'p',
         long = "probe",
         value_name = "PROBE",

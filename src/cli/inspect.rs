@@ -11,8 +11,8 @@ use super::complain;
 use super::exit::Exit;
 use super::trace::{cache, specs};
 use crate::base::Tid;
-use crate::output::{Verbosity, escaped};
-use crate::session::{Module, Plan, PlanError, Wanted, modules, plan};
+use crate::output::{Verbosity, counted, escaped};
+use crate::session::{Module, Plan, PlanError, Wanted, modules, plan, preview};
 use crate::spec::{ModuleName, Pattern, parse_pattern};
 use crate::sys::mem::Memory;
 use crate::sys::procfs;
@@ -266,6 +266,9 @@ fn print_check(
             for line in program.to_string().lines() {
                 writeln!(out, "    {line}")?;
             }
+            for line in preview(plan, info.id).unwrap_or_default() {
+                writeln!(out, "      {line}")?;
+            }
         }
     }
     let text_bytes = pages.len() * 4096;
@@ -284,8 +287,10 @@ fn print_check(
         let refused = plan.refused.len();
         writeln!(
             out,
-            "{} probes: {jumps} jumps, {traps} traps, {refused} refused; {} KiB of text would be copied in {running}",
-            plan.probes.len(),
+            "{}: {}, {}, {refused} refused; {} KiB of text would be copied in {running}",
+            counted(plan.probes.len(), "probe"),
+            counted(jumps, "jump"),
+            counted(traps, "trap"),
             text_bytes / 1024,
         )?;
         for note in &plan.notes {

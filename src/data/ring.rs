@@ -116,6 +116,7 @@ mod tests {
     const LAYOUT: Layout = Layout {
         probes: 2,
         ring_size: 1 << 16,
+        largest: 40,
         blocks: 2,
     };
     const SIZE: u32 = abi::REC_FIELDS + 8;

@@ -155,7 +155,8 @@ fn missed(summary: &Summary, out: &mut dyn Write, style: Style) -> io::Result<()
     Ok(())
 }
 
-fn counted(n: usize, noun: &str) -> String {
+/// A number and what is counted, in the plural unless it is one.
+pub fn counted(n: usize, noun: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{n} {noun}{plural}")
 }

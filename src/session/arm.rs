@@ -20,9 +20,8 @@ use crate::target::{InjectRequest, Injected, State};
 
 /// Most blocks in one object; threads beyond share one.
 const MOST_BLOCKS: u32 = 4096;
-/// Sizes of a ring.
-const SMALLEST_RING: u64 = 1 << 16;
-const LARGEST_RING: u64 = 1 << 23;
+/// No ring is larger, unless its records are.
+const LARGEST_RING: u32 = 1 << 23;
 /// Offset in a block's header that nothing else uses: for results of calls made in the target.
 const SCRATCH: u64 = 0x50;
 const _: () = assert!(SCRATCH > abi::TAIL as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
@@ -128,21 +127,18 @@ impl Session {
     /// Rings as large as the memory allows for twice the threads there are.
     fn layout(&self) -> Layout {
         let probes = u32::try_from(self.plan.probes.len()).unwrap_or(u32::MAX);
-        let records = self
-            .plan
-            .classes
-            .iter()
-            .any(|program| program.record().is_some());
+        let largest = self.plan.largest_record();
         let memory = self.options.memory;
-        let ring = if records {
-            let threads = 2 * self.process.threads.len() as u64 + 2;
-            let share = (memory / threads).clamp(SMALLEST_RING, LARGEST_RING);
-            // The largest power of two within the share.
-            1 << share.ilog2()
-        } else {
+        let ring = if largest == 0 {
             0
+        } else {
+            let threads = 2 * self.process.threads.len() as u64 + 2;
+            let share = u32::try_from(memory / threads).unwrap_or(u32::MAX);
+            let smallest = Layout::smallest_ring(largest);
+            // The largest power of two within the share.
+            1 << share.clamp(smallest, LARGEST_RING.max(smallest)).ilog2()
         };
-        Layout::fit(probes, ring, MOST_BLOCKS, memory)
+        Layout::fit(probes, ring, largest, MOST_BLOCKS, memory)
     }
 
     /// Code memory for each slab of the plan: what its detours can take at most.

@@ -9,8 +9,8 @@ use super::run::Session;
 use crate::base::{Span, Tid};
 use crate::sys::errno::{is_gone, sig};
 use crate::sys::procfs::{self, Where};
+use crate::sys::ptrace;
 use crate::sys::wait::{self, Status};
-use crate::sys::{clock, ptrace};
 use crate::target::{Remote, State};
 
 /// How often threads that are in our code are given time to leave it.
@@ -80,6 +80,13 @@ impl Session {
         let mut clear = false;
         for attempt in 0..PATIENCE {
             self.process.stop_running(&mut self.backlog)?;
+            // Hits and births that are reported now are from before, and dealt with first: once we
+            // are gone, a hit would end the target, and a child keep what is ours.
+            self.process.collect(&mut self.backlog)?;
+            if self.take_backlog()? {
+                self.act_on_stopped()?;
+                continue;
+            }
             self.leave_code()?;
             if self.ended.is_some() || self.live.is_none() {
                 return Ok(());
@@ -96,7 +103,6 @@ impl Session {
             }
             self.act_on_stopped()?;
             self.signals.wait(Some(if attempt < 10 { 1 } else { 10 }))?;
-            self.take_waits()?;
         }
         self.restore_gs()?;
         if clear {
@@ -223,8 +229,12 @@ impl Session {
     fn trap_pending(&self) -> bool {
         let bit = 1 << (sig::TRAP - 1);
         self.process.threads.iter().any(|(&tid, thread)| {
-            thread.state == State::Stopped(Status::Signal(sig::TRAP))
-                || procfs::status(thread.process, tid).is_ok_and(|status| status.pending & bit != 0)
+            let reported = thread.state == State::Stopped(Status::Signal(sig::TRAP));
+            reported
+                || procfs::status(thread.process, tid).is_ok_and(|status| {
+                    let stopped = status.state == b't' && thread.state == State::Running;
+                    stopped || status.pending & bit != 0
+                })
         })
     }
 
@@ -264,15 +274,12 @@ impl Session {
         remote.finish().context("giving a thread back")
     }
 
-    /// Takes reports without acting on the registry.
-    fn take_waits(&mut self) -> anyhow::Result<()> {
+    /// Deals with reports that came while something else was waited for; true if there were any.
+    fn take_backlog(&mut self) -> anyhow::Result<bool> {
+        let any = !self.backlog.is_empty();
         while let Some((tid, status)) = self.backlog.pop() {
             self.handle(tid, status)?;
         }
-        while let Ok(Some((tid, status))) = wait::any() {
-            self.handle(tid, status)?;
-        }
-        clock::pause(0);
-        Ok(())
+        Ok(any)
     }
 }

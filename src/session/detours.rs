@@ -17,6 +17,11 @@ const ALIGN: u64 = 16;
 /// arguments least often.
 const PREFERRED: [u8; 9] = [11, 10, 0, 9, 8, 2, 1, 4, 5];
 
+/// The register that a detour uses without saving it, of those that are dead at its site.
+pub(super) fn free_register(dead: u16) -> Option<u8> {
+    PREFERRED.into_iter().find(|number| dead >> number & 1 != 0)
+}
+
 /// What is known of a site's code when its detour is built.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Displaced<'a> {
@@ -113,7 +118,7 @@ impl Detours {
         flags_live: bool,
         dead: u16,
     ) -> Result<usize, Refusal> {
-        let free = PREFERRED.into_iter().find(|number| dead >> number & 1 != 0);
+        let free = free_register(dead);
         let key = (classes, flags_live, free);
         if let Some(&index) = self.by_key.get(&key) {
             return Ok(index);

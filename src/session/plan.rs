@@ -121,6 +121,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Bytes of the largest record that a program leaves; 0 when none does.
+    pub fn largest_record(&self) -> u32 {
+        let records = self.classes.iter().filter_map(Program::record);
+        records.map(|record| record.layout().1).max().unwrap_or(0)
+    }
+
     /// How messages call an address: the name of a probe there, or the address.
     pub fn name_at(&self, at: Addr) -> String {
         let probe = self.wanted.iter().find(|wanted| wanted.at == at);

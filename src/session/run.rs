@@ -71,6 +71,8 @@ pub struct Session {
     deadline: Option<u64>,
     interrupted: Option<u64>,
     launched: bool,
+    /// Whether the target runs code of its own.
+    pub(super) begun: bool,
 }
 
 impl Session {
@@ -87,6 +89,7 @@ impl Session {
         session.starting = Some(starting);
         session.planner = Some(Box::new(planner));
         session.launched = true;
+        session.begun = false;
         session
     }
 
@@ -131,6 +134,7 @@ impl Session {
             deadline: None,
             interrupted: None,
             launched: false,
+            begun: true,
         }
     }
 
@@ -172,6 +176,7 @@ impl Session {
         }
         let sink = self.sink.take();
         self.arm(sink)?;
+        self.begun = true;
         self.deadline = self
             .options
             .duration

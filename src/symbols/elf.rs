@@ -4,22 +4,16 @@
 //! slicing by it cannot fail; what does not fit is dropped and noted in [`Image::broken`].
 //! Layouts and constants: the System V gABI, chapters 4 and 5, and its x86-64 supplement.
 
-use std::fs::OpenOptions;
-use std::io::Read;
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::bytes::{string_at, u32_at, u64_at};
 use super::header::{Header, file_range};
+use super::read::{Stamp, read_file};
 use crate::base::LinkAddr;
 
-/// Largest file that is read.
-const FILE_CAP: u64 = 4 << 30;
-/// `O_NONBLOCK` of x86-64 Linux: opening a FIFO in place of a file must not hang.
-const NONBLOCK: i32 = 0o4000;
 /// How many notes on broken parts are kept.
 pub(super) const BROKEN_CAP: usize = 100;
 
@@ -101,6 +95,7 @@ impl Section {
 /// The bytes of a file, read (never mapped: a file may shrink), and their outline.
 pub struct Image {
     data: Vec<u8>,
+    stamp: Stamp,
     name: String,
     kind: Kind,
     entry: LinkAddr,
@@ -118,12 +113,20 @@ impl Image {
     /// Reads a program or library. Fails with one line that names the path: no file, not a regular
     /// file, not ELF, 32-bit, another machine, truncated, too large.
     pub fn read(path: &Path) -> anyhow::Result<Image> {
-        Image::parse(read_file(path)?, &path.display().to_string(), true)
+        let (data, stamp) = read_file(path)?;
+        let image = Image::parse(data, &path.display().to_string(), true)?;
+        Ok(Image { stamp, ..image })
     }
 
     /// Reads a separate debug file, whose segments need not have their bytes.
     pub fn read_debug(path: &Path) -> anyhow::Result<Image> {
-        Image::parse(read_file(path)?, &path.display().to_string(), false)
+        let (data, _) = read_file(path)?;
+        Image::parse(data, &path.display().to_string(), false)
+    }
+
+    /// Which file it was read from; all zero for bytes.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     /// The same over bytes; `name` stands for the path in messages.
@@ -150,6 +153,7 @@ impl Image {
             build_id: None,
             eh_frame_hdr: None,
             broken: Vec::new(),
+            stamp: Stamp::default(),
             data,
         };
         let dynamic = image.read_segments(&header, whole)?;
@@ -440,37 +444,6 @@ impl Image {
             )
         })
     }
-}
-
-fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let name = path.display();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(NONBLOCK)
-        .open(path)
-        .with_context(|| format!("{name}: cannot open it"))?;
-    let meta = file
-        .metadata()
-        .with_context(|| format!("{name}: cannot read it"))?;
-    if meta.is_dir() {
-        bail!("{name}: a directory; name a program or a shared library");
-    }
-    if !meta.is_file() {
-        bail!("{name}: not a regular file; name a program or a shared library");
-    }
-    if meta.len() > FILE_CAP {
-        bail!(
-            "{name}: {} bytes, more than the {FILE_CAP} that are read",
-            meta.len()
-        );
-    }
-    let mut data = Vec::new();
-    data.try_reserve_exact(usize::try_from(meta.len())?.saturating_add(1))
-        .with_context(|| format!("{name}: no memory for {} bytes", meta.len()))?;
-    file.take(FILE_CAP)
-        .read_to_end(&mut data)
-        .with_context(|| format!("{name}: cannot read it"))?;
-    Ok(data)
 }
 
 #[cfg(test)]

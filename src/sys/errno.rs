@@ -16,6 +16,8 @@ pub const EEXIST: i32 = libc::EEXIST;
 pub const EFAULT: i32 = libc::EFAULT;
 /// Input/output error; what `/proc/PID/mem` says of an unmapped page.
 pub const EIO: i32 = libc::EIO;
+/// Nobody to wait for.
+pub const ECHILD: i32 = libc::ECHILD;
 /// Interrupted system call.
 pub const EINTR: i32 = libc::EINTR;
 /// Try again.

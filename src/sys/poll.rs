@@ -120,14 +120,33 @@ pub fn kill_thread(pid: crate::base::Pid, tid: crate::base::Tid, signal: i32) ->
     super::errno::check(unsafe { libc::syscall(libc::SYS_tgkill, pid.0, tid.0, signal) }).map(drop)
 }
 
-/// Runs the calling thread on these processors only; errors are ignored, as a processor may be
-/// forbidden.
-pub fn run_on(processors: &[usize]) {
+/// Makes the calling thread run on these processors only; false if it may not.
+fn run_on(processors: &[usize]) -> bool {
     let mut set = nix::sched::CpuSet::new();
     for &processor in processors {
-        let _ = set.set(processor);
+        if set.set(processor).is_err() {
+            return false;
+        }
     }
-    let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set);
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).is_ok()
+}
+
+/// Makes each of these processors forget what it fetched ahead: the calling thread runs there for a
+/// moment, and the change of address space serialises (Intel SDM volume 3, "Handling Self- and
+/// Cross-Modifying Code"). Where it may not run, every processor is waited for until it has taken
+/// an interrupt, whose return serialises too (`MEMBARRIER_CMD_GLOBAL`, `membarrier(2)`).
+pub fn serialise(processors: &std::collections::BTreeSet<usize>) {
+    const MEMBARRIER_CMD_GLOBAL: i32 = 1;
+    if processors.is_empty() {
+        return;
+    }
+    let own = self::processors(crate::base::Tid(0));
+    let visited = processors.iter().all(|&processor| run_on(&[processor]));
+    run_on(&own);
+    if !visited {
+        // SAFETY: three integers; no memory is touched.
+        unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    }
 }
 
 /// The processors a thread may run on; those of the calling thread for 0.

@@ -208,16 +208,14 @@ pub fn whereabouts(pid: Pid, tid: Tid) -> io::Result<Where> {
     Ok(parse_where(&text).unwrap_or(Where::Running))
 }
 
-/// Fields of `/proc/PID/stat` that identify a process: its state letter and its start time in
-/// clock ticks after boot.
-pub fn stat(pid: Pid) -> io::Result<(u8, u64)> {
-    let text = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat"))?).into_owned();
-    // The command name may hold anything, closing parentheses included: fields follow the last.
-    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let mut fields = fields.split_whitespace();
-    let state = fields.next().and_then(|s| s.bytes().next()).unwrap_or(0);
-    let start = fields.nth(18).and_then(|s| s.parse().ok()).unwrap_or(0);
-    Ok((state, start))
+/// Where a process's program break started, from `/proc/PID/stat` (`proc_pid_stat(5)`, field 47);
+/// `None` when the kernel does not tell.
+pub fn start_brk(pid: Pid) -> Option<Addr> {
+    let text = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?).into_owned();
+    // The command name may hold anything, closing parentheses included: field 3 follows the last.
+    let (_, fields) = text.rsplit_once(')')?;
+    let start = fields.split_whitespace().nth(47 - 3)?.parse().ok()?;
+    (start != 0).then_some(Addr(start))
 }
 
 /// The command name of a process or thread, without the final newline; untrusted.
@@ -341,6 +339,6 @@ mod tests {
         assert!(auxv(pid).unwrap().entry != 0);
         assert!(maps(pid, Tid(pid.0)).unwrap().iter().any(|m| m.exec));
         assert_eq!(own_status().unwrap().process, pid.0);
-        assert!(stat(pid).unwrap().1 > 0);
+        assert!(start_brk(pid).is_some());
     }
 }

@@ -8,11 +8,12 @@ use anyhow::Context as _;
 
 use super::process::Process;
 use super::remote::{MapRequest, Remote};
-use super::room;
+use super::room::Space;
 use crate::abi::{self, Layout};
 use crate::base::{Addr, Span, Tid};
 use crate::sys::errno;
 use crate::sys::file::open_target_fd;
+use crate::sys::procfs;
 use crate::sys::shm::Shared;
 
 const PAGE: u64 = 4096;
@@ -74,9 +75,10 @@ impl Injected {
     /// is left behind.
     pub fn new(process: &mut Process, tid: Tid, request: &Request) -> anyhow::Result<Injected> {
         let maps = process.maps().context("reading its mappings")?;
+        let mut space = Space::new(&maps, procfs::start_brk(process.pid));
         let mut remote = Remote::begin(process, tid).context("borrowing a thread of it")?;
         let mut mapped = Vec::new();
-        let result = build(&mut remote, &maps, request, &mut mapped);
+        let result = build(&mut remote, &mut space, request, &mut mapped);
         if result.is_err() {
             for span in &mapped {
                 // The first error is the one to tell.
@@ -142,7 +144,7 @@ impl Injected {
 
 fn build(
     remote: &mut Remote<'_>,
-    maps: &[crate::sys::procfs::Mapping],
+    space: &mut Space,
     request: &Request,
     mapped: &mut Vec<Span>,
 ) -> anyhow::Result<Injected> {
@@ -158,9 +160,8 @@ fn build(
         .and_then(|file| Shared::map(&file, data + code))
         .with_context(|| format!("sizing {} bytes of shared memory", data + code));
     let result = shared.and_then(|shared| {
-        let low = room::low_room(maps, layout.block_size() + PAGE)
-            .context("no room below 2 GiB for the shared block")?;
-        let alive = low.0;
+        let low = space.low(layout.block_size() + PAGE);
+        let alive = low.context("no room below 2 GiB for the shared block")?;
         map(
             remote,
             mapped,
@@ -210,11 +211,12 @@ fn build(
                 .advise(at, len, MADV_DONTDUMP)
                 .context("madvise(MADV_DONTDUMP)")?;
         }
+        mapped.iter().for_each(|&span| space.take(span));
         let mut slabs = Vec::new();
         let mut offset = data;
         for &(near, len) in &request.slabs {
             let len = len.next_multiple_of(PAGE);
-            slabs.push(slab(remote, mapped, maps, (near, len), (fd, offset)));
+            slabs.push(slab(remote, mapped, space, (near, len), (fd, offset)));
             offset += len;
         }
         let init = |index| {
@@ -288,24 +290,13 @@ fn map(
 fn slab(
     remote: &mut Remote<'_>,
     mapped: &mut Vec<Span>,
-    maps: &[crate::sys::procfs::Mapping],
+    space: &mut Space,
     (near, len): (Span, u64),
     (fd, offset): (i64, u64),
 ) -> Option<Slab> {
-    // Slabs of other groups were mapped since `maps` was read.
-    let mut taken = maps.to_vec();
-    if let Some(first) = maps.first() {
-        taken.extend(mapped.iter().map(|span| crate::sys::procfs::Mapping {
-            span: *span,
-            path: String::new(),
-            inode: 0,
-            ..first.clone()
-        }));
-    }
-    taken.sort_by_key(|mapping| mapping.span.start);
-    let place = room::near(&taken, near, len)?;
+    let place = space.near(near, len)?;
     let request = MapRequest {
-        at: place.0,
+        at: place,
         len,
         protection: PROT_READ | PROT_EXEC,
         flags: MAP_SHARED | MAP_FIXED_NOREPLACE,
@@ -313,6 +304,7 @@ fn slab(
         offset,
     };
     let at = map(remote, mapped, request).ok()?;
+    space.take(Span::new(at, len));
     // Only what core dumps hold suffers when this fails.
     let _ = remote.advise(at, len, MADV_DONTDUMP);
     Some(Slab {

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use super::thread::{State, Thread};
 use crate::base::{Addr, Pid, Tid};
-use crate::sys::errno::is_gone;
+use crate::sys::errno::{self, is_gone};
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Auxv, Mapping};
 use crate::sys::wait::{self, Status};
@@ -29,7 +30,7 @@ pub struct Process {
     /// Its id.
     pub pid: Pid,
     /// Its memory.
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
     /// Its threads, and those of processes that borrow its memory.
     pub threads: BTreeMap<Tid, Thread>,
     /// What the kernel told it at its start.
@@ -48,7 +49,7 @@ impl Process {
             .ok_or_else(|| io::Error::other("no system call instruction found in it"))?;
         Ok(Process {
             pid,
-            memory,
+            memory: Arc::new(memory),
             threads: BTreeMap::new(),
             auxv,
             syscall_at,
@@ -140,29 +141,45 @@ impl Process {
     pub fn await_stop(&mut self, tid: Tid, other: &mut Vec<(Tid, Status)>) -> io::Result<bool> {
         let mut looks = 0_u32;
         loop {
-            match self.threads.get(&tid).map(|thread| thread.state) {
-                Some(State::Stopped(_)) => return Ok(true),
+            let process = match self.threads.get(&tid) {
+                Some(thread) if matches!(thread.state, State::Stopped(_)) => return Ok(true),
                 None => return Ok(false),
-                Some(_) => {}
-            }
-            let Some((from, status)) = wait::any()? else {
+                Some(thread) => thread.process,
+            };
+            let Some((from, status)) = self.next_report(other)? else {
                 looks += 1;
                 let deep = looks.is_multiple_of(64)
-                    && procfs::status(self.pid, tid).map_or(true, |status| status.state == b'D');
+                    && procfs::status(process, tid).map_or(true, |status| status.state == b'D');
                 if deep {
                     return Ok(false);
                 }
                 clock::pause(looks);
                 continue;
             };
+            if from == tid && matches!(status, Status::Exited(_) | Status::Killed(_)) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Writes down every report that is there, or hands it to `other`.
+    pub fn collect(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<()> {
+        while self.next_report(other)?.is_some() {}
+        Ok(())
+    }
+
+    fn next_report(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<Option<(Tid, Status)>> {
+        let report = match wait::any() {
+            Err(error) if errno::number(&error) == errno::ECHILD => None,
+            report => report?,
+        };
+        if let Some((from, status)) = report {
             let ended = matches!(status, Status::Exited(_) | Status::Killed(_));
             if ended || !self.note(from, status) {
                 other.push((from, status));
             }
-            if ended && from == tid {
-                return Ok(false);
-            }
         }
+        Ok(report)
     }
 }
 

@@ -43,33 +43,29 @@ impl Process {
     /// Stops every thread that runs; those blocked in the kernel are left alone. Reports of ends
     /// and strangers go to `other`.
     pub fn stop_running(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<()> {
+        // Asked to stop and too deep in the kernel to do it now; they will before they run on.
+        let mut deep = BTreeSet::new();
         loop {
-            let mut waited = false;
-            let running: Vec<(Tid, Pid)> = self
+            let runs = |tid: Tid, thread: &super::Thread| {
+                thread.state == State::Running
+                    && matches!(procfs::whereabouts(thread.process, tid), Ok(Where::Running))
+            };
+            let running: Vec<Tid> = self
                 .threads
                 .iter()
-                .filter(|(_, thread)| thread.state == State::Running)
-                .map(|(&tid, thread)| (tid, thread.process))
+                .filter(|(tid, thread)| !deep.contains(*tid) && runs(**tid, thread))
+                .map(|(&tid, _)| tid)
                 .collect();
-            for &(tid, process) in &running {
-                if matches!(procfs::whereabouts(process, tid), Ok(Where::Running)) {
-                    self.interrupt(tid)?;
-                }
-            }
-            for (tid, _) in running {
-                if self
-                    .threads
-                    .get(&tid)
-                    .is_some_and(|thread| thread.interrupted)
-                {
-                    waited = true;
-                    if !self.await_stop(tid, other)? {
-                        self.threads.remove(&tid);
-                    }
-                }
-            }
-            if !waited {
+            if running.is_empty() {
                 return Ok(());
+            }
+            for &tid in &running {
+                self.interrupt(tid)?;
+            }
+            for tid in running {
+                if !self.await_stop(tid, other)? {
+                    deep.insert(tid);
+                }
             }
         }
     }
@@ -152,11 +148,12 @@ impl Process {
                             (sp, Some((before, pc)))
                         }
                         Ok(Where::Running) => return Ok(None),
+                        // It has ended.
                         Err(_) => continue,
                     }
                 }
             };
-            self.scan(maps, spans, sp, &mut words);
+            self.scan_stacks(maps, spans, sp, &mut words);
             if let Some((before, pc)) = blocked {
                 let same = matches!(procfs::whereabouts(thread.process, tid),
                     Ok(Where::Blocked { pc: now, .. }) if now == pc)
@@ -170,33 +167,84 @@ impl Process {
         Ok(Some(occupied))
     }
 
-    /// Keeps every word from `sp` to the end of its mapping that lies in a span.
-    fn scan(&self, maps: &[Mapping], spans: &[Span], sp: Addr, words: &mut BTreeSet<Addr>) {
-        let Some(mapping) = maps.iter().find(|m| m.span.contains(sp)) else {
-            return;
-        };
-        // The red zone holds nothing that is returned to, but costs nothing to look at.
-        let mut at = Addr((sp.0 & !7).saturating_sub(128)).max(mapping.span.start);
-        let end = mapping.span.end.min(at + STACK_LIMIT);
-        let mut chunk = vec![0; 64 << 10];
-        while at < end {
-            let want = usize::try_from(end.0 - at.0)
-                .unwrap_or(usize::MAX)
-                .min(chunk.len());
-            let got = self.memory.read_some(at, &mut chunk[..want]).unwrap_or(0);
-            if got < 8 {
-                return;
+    /// Looks at the stack that `sp` lies in and, where a signal handler runs on a stack of its own,
+    /// at those it interrupted.
+    fn scan_stacks(&self, maps: &[Mapping], spans: &[Span], sp: Addr, words: &mut BTreeSet<Addr>) {
+        let mut seen: Vec<Span> = Vec::new();
+        let mut stacks = vec![sp];
+        while let Some(sp) = stacks.pop() {
+            let Some(mapping) = maps.iter().find(|m| m.span.contains(sp)) else {
+                continue;
+            };
+            // The red zone holds nothing that is returned to, but costs nothing to look at.
+            let start = Addr((sp.0 & !7).saturating_sub(128)).max(mapping.span.start);
+            let end = mapping.span.end.min(start + STACK_LIMIT);
+            if seen.iter().any(|s| s.contains(sp)) || seen.len() > MOST_STACKS {
+                continue;
             }
-            for word in chunk[..got].chunks_exact(8) {
-                keep(
-                    words,
-                    spans,
-                    Addr(word.try_into().map_or(0, u64::from_le_bytes)),
-                );
-            }
-            at = at + (got & !7) as u64;
+            let span = Span { start, end };
+            seen.push(span);
+            self.scan(span, spans, words, &mut stacks);
         }
     }
+
+    /// Keeps every word of a stack that lies in a span, and the stack pointers that signal frames
+    /// on it saved.
+    fn scan(
+        &self,
+        stack: Span,
+        spans: &[Span],
+        words: &mut BTreeSet<Addr>,
+        interrupted: &mut Vec<Addr>,
+    ) {
+        let mut at = stack.start;
+        let mut chunk = vec![0; 64 << 10];
+        while at < stack.end {
+            let want = usize::try_from(stack.end.0 - at.0)
+                .unwrap_or(usize::MAX)
+                .min(chunk.len());
+            let got = self.memory.read_some(at, &mut chunk[..want]).unwrap_or(0) & !7;
+            let read = &chunk[..got];
+            for word in read.chunks_exact(8) {
+                keep(words, spans, Addr(number(word)));
+            }
+            let frames = (0..got).step_by(8).filter_map(|offset| {
+                read.get(offset..offset + SIGNAL_FRAME)
+                    .and_then(interrupted_sp)
+            });
+            interrupted.extend(frames.filter(|sp| !stack.contains(*sp)));
+            // A frame may lie across the end of what was read.
+            let step = if got == want && at + (want as u64) < stack.end {
+                got - SIGNAL_FRAME
+            } else {
+                got
+            };
+            if step == 0 || got < SIGNAL_FRAME {
+                return;
+            }
+            at = at + step as u64;
+        }
+    }
+}
+
+/// Bytes of a signal frame that are looked at: return address, `ucontext` up to the segment
+/// registers (`struct rt_sigframe`, `struct sigcontext_64` in the kernel's x86 headers).
+const SIGNAL_FRAME: usize = 200;
+/// No thread has more stacks that matter.
+const MOST_STACKS: usize = 16;
+
+fn number(word: &[u8]) -> u64 {
+    word.try_into().map_or(0, u64::from_le_bytes)
+}
+
+/// The stack pointer that a signal frame saved, if this is one: known by the flags word and the
+/// code segment.
+fn interrupted_sp(frame: &[u8]) -> Option<Addr> {
+    let word = |at: usize| frame.get(at..at + 8).map(number);
+    const UC_FLAGS: usize = 8;
+    const SP: usize = 48 + 15 * 8;
+    const CS: usize = 48 + 18 * 8;
+    (word(UC_FLAGS)? <= 7 && word(CS)? & 0xffff == 0x33).then_some(Addr(word(SP)?))
 }
 
 fn keep(words: &mut BTreeSet<Addr>, spans: &[Span], word: Addr) {

@@ -11,7 +11,9 @@
 
 mod assembler;
 mod body;
+mod listing;
 mod template;
 mod value;
 
+pub use listing::listing;
 pub use template::{Environment, Place, Section, Template, Unsupported};

@@ -88,8 +88,9 @@ fn leave_record(
     space: Space,
 ) -> Result<(), Unsupported> {
     let (offsets, size) = record.layout();
-    let room =
-        i64::from(environment.layout.ring_size) - i64::from(abi::RING_SLACK) - i64::from(size);
+    let room = i64::from(environment.layout.ring_size)
+        - i64::from(environment.layout.slack())
+        - i64::from(size);
     let room = i32::try_from(room).ok().filter(|room| *room > 0);
     let room = room.ok_or_else(|| Unsupported("a ring smaller than a record".to_owned()))?;
     let size = i32::try_from(size).map_err(|_| Unsupported("a record too large".to_owned()))?;

@@ -319,7 +319,7 @@ fn registers(programs: &[Program]) -> impl Iterator<Item = AsmRegister64> {
 
 #[cfg(test)]
 mod tests {
-    use iced_x86::{Decoder, DecoderOptions, FastFormatter};
+    use iced_x86::{Decoder, DecoderOptions};
 
     use super::*;
     use crate::program::{Field, FieldKind, Inst, IntFormat, Record, Width};
@@ -330,19 +330,15 @@ mod tests {
         layout: Layout {
             probes: 10,
             ring_size: 1 << 16,
+            largest: 64,
             blocks: 4,
         },
         own_blocks: true,
     };
 
-    fn listing(bytes: &[u8], ip: u64) -> String {
-        let mut text = String::new();
-        let mut formatter = FastFormatter::new();
-        for instruction in Decoder::with_ip(64, bytes, ip, DecoderOptions::NONE) {
-            formatter.format(&instruction, &mut text);
-            text.push('\n');
-        }
-        text
+    fn listing(bytes: &[u8], at: u64) -> String {
+        let lines = crate::arch::x86_64::emit::listing(bytes, at).into_iter();
+        lines.map(|(_, text)| text + "\n").collect()
     }
 
     #[test]

@@ -1,0 +1,51 @@
+//! The detour that a probe would get, as text. Nothing is written anywhere: the code is made for
+//! addresses that a target might give it.
+
+use super::detours::free_register;
+use super::plan::Plan;
+use crate::abi::Layout;
+use crate::arch::native::emit::{Environment, Template, listing};
+use crate::arch::native::relocate::relocate;
+use crate::base::ProbeId;
+
+const SHARED_BLOCK: u32 = 0x1000_0000;
+/// Where the detour lies, from its site.
+const DISTANCE: u64 = 0x1000_0000;
+
+/// The instructions of a probe's detour, one a line; `None` for a probe that is refused.
+pub fn preview(plan: &Plan, id: ProbeId) -> Option<Vec<String>> {
+    let planned = plan.wanted.iter().find(|planned| planned.id == id)?;
+    let ground = plan.ground.get(&planned.at)?;
+    let class = *plan.class.get(id.0 as usize)?;
+    let program = plan.classes.get(class as usize)?.clone();
+    let probes = u32::try_from(plan.probes.len()).ok()?;
+    let largest = plan.largest_record();
+    let environment = Environment {
+        shared_block: SHARED_BLOCK,
+        alive: SHARED_BLOCK - 4096,
+        layout: Layout::fit(probes, Layout::smallest_ring(largest), largest, 2, 1 << 24),
+        own_blocks: true,
+    };
+    let window = ground.window;
+    let free = free_register(window.dead_regs);
+    let template = Template::new(&[program], &environment, !window.flags_dead, free).ok()?;
+    let start = planned.at.0.wrapping_add(DISTANCE);
+    let copy = start.wrapping_add(template.hot_len() as u64);
+    let bytes = ground.original().get(..usize::from(window.len))?;
+    let displaced = relocate(planned.at.0, bytes, copy).ok()?;
+    let cold_at = copy.wrapping_add(displaced.bytes.len() as u64);
+    let (hot, cold) = template.place(&[id], start, cold_at)?;
+    let mut lines = Vec::new();
+    for (title, bytes, at) in [
+        ("handlers", &hot, start),
+        ("displaced instructions", &displaced.bytes, copy),
+        ("seldom", &cold, cold_at),
+    ] {
+        if !bytes.is_empty() {
+            lines.push(format!("; {title}"));
+        }
+        let code = listing(bytes, at).into_iter();
+        lines.extend(code.map(|(at, text)| format!("{at:#x}  {text}")));
+    }
+    Some(lines)
+}
