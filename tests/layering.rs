@@ -1,0 +1,1 @@
+//! The map of `src/` is what the code does.
