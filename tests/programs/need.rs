@@ -1,6 +1,8 @@
 //! Programs that may be missing. Knows nothing of what is done with them. Invariant: with
 //! `KPTRACE_REQUIRE_PROGRAMS` set nothing is skipped.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Completion, Failed};
@@ -38,4 +40,23 @@ pub fn missing_one(why: &str) -> Result<Completion, Failed> {
         Some(_) => Err(format!("{why}, and KPTRACE_REQUIRE_PROGRAMS is set").into()),
         None => Ok(Completion::ignored_with(why)),
     }
+}
+
+/// Where postgres has its programs; the newest one.
+pub fn postgres() -> Option<PathBuf> {
+    if let Some(initdb) = find("initdb") {
+        let real = fs::canonicalize(initdb).ok()?;
+        let place = real.parent()?.to_owned();
+        if place.join("postgres").exists() {
+            return Some(place);
+        }
+    }
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut places: Vec<PathBuf> = versions
+        .flatten()
+        .map(|version| version.path().join("bin"))
+        .filter(|place| place.join("initdb").exists())
+        .collect();
+    places.sort();
+    places.pop()
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::Verdict;
 use super::case::{Probes, command_with};
-use super::need::{all, find, missing_one};
+use super::need::{all, missing_one, postgres};
 use super::redis::{self, Client, READY};
 use super::sites::Sites;
 use super::support;
@@ -74,28 +74,9 @@ struct Cluster {
     kptrace: PathBuf,
 }
 
-/// Where postgres has its programs; the newest one.
-fn programs() -> Option<PathBuf> {
-    if let Some(initdb) = find("initdb") {
-        let real = fs::canonicalize(initdb).ok()?;
-        let place = real.parent()?.to_owned();
-        if place.join("postgres").exists() {
-            return Some(place);
-        }
-    }
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
-    let mut places: Vec<PathBuf> = versions
-        .flatten()
-        .map(|version| version.path().join("bin"))
-        .filter(|place| place.join("initdb").exists())
-        .collect();
-    places.sort();
-    places.pop()
-}
-
 impl Cluster {
     fn new() -> Result<Cluster, Verdict> {
-        let Some(programs) = programs() else {
+        let Some(programs) = postgres() else {
             return Err(missing_one("no postgres here"));
         };
         let owner = if geteuid().is_root() {

@@ -1,4 +1,5 @@
 //! What a summary says of its sites. Reads JSON that kptrace printed; knows nothing of programs.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
