@@ -10,7 +10,7 @@ mod style;
 mod summary;
 mod text;
 
-pub use escape::escaped;
+pub use escape::{escaped, json_line};
 pub use json::Json;
 pub use report::{Verbosity, counted, report};
 pub use style::{ColorChoice, Style};

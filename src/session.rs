@@ -2,6 +2,7 @@
 //! loop owns all state and is kept short; each kind of thing that happens has a file of its own.
 
 mod arm;
+mod child;
 mod detach;
 mod detours;
 mod dispositions;

@@ -13,7 +13,7 @@ mod thread;
 pub use attach::attach;
 pub use inject::{Injected, Request as InjectRequest, Slab};
 pub use launch::{LaunchError, Starting, launch};
-pub use process::{Kinship, Process};
+pub use process::{Kinship, Process, Reports};
 pub use quiesce::Occupied;
 pub use remote::Remote;
 pub use thread::{State, Thread};

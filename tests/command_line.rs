@@ -3,5 +3,21 @@
 
 mod support;
 
+#[path = "command_line/arguments.rs"]
+mod arguments;
 #[path = "command_line/counts.rs"]
 mod counts;
+#[path = "command_line/ends.rs"]
+mod ends;
+#[path = "command_line/formats.rs"]
+mod formats;
+#[path = "command_line/hostile.rs"]
+mod hostile;
+#[path = "command_line/inspect.rs"]
+mod inspect;
+#[path = "command_line/lost.rs"]
+mod lost;
+#[path = "command_line/spellings.rs"]
+mod spellings;
+#[path = "command_line/wrong.rs"]
+mod wrong;

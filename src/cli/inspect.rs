@@ -11,7 +11,7 @@ use super::complain;
 use super::exit::Exit;
 use super::trace::{cache, specs};
 use crate::base::Tid;
-use crate::output::{Verbosity, counted, escaped};
+use crate::output::{Verbosity, counted, escaped, json_line};
 use crate::session::{Module, Plan, PlanError, Wanted, modules, plan, preview};
 use crate::spec::{ModuleName, Pattern, parse_pattern};
 use crate::sys::mem::Memory;
@@ -134,7 +134,7 @@ fn print_list(
                     "window": entry.window_word(),
                     "reason": entry.reason(),
                 });
-                writeln!(out, "{row}")?;
+                writeln!(out, "{}", json_line(&row))?;
             } else {
                 let reason = entry.reason().unwrap_or_default();
                 let window = entry.window_word().unwrap_or("-");
@@ -161,7 +161,7 @@ pub(super) fn check(check: &Check) -> Exit {
         Ok(specs) => specs,
         Err(wrong) => {
             for diagnostic in wrong {
-                let _ = write!(io::stderr(), "{diagnostic}");
+                let _ = writeln!(io::stderr(), "{diagnostic}");
             }
             return Exit::Usage;
         }
@@ -187,7 +187,7 @@ pub(super) fn check(check: &Check) -> Exit {
         }
         Err(PlanError::Spec(wrong)) => {
             for diagnostic in wrong {
-                let _ = write!(io::stderr(), "{diagnostic}");
+                let _ = writeln!(io::stderr(), "{diagnostic}");
             }
             return Exit::Usage;
         }
@@ -250,7 +250,7 @@ fn print_check(
                 "type": "check", "name": info.name, "module": info.module,
                 "address": address.to_string(), "verdict": verdict, "reason": reason, "bytes": bytes,
             });
-            writeln!(out, "{row}")?;
+            writeln!(out, "{}", json_line(&row))?;
         } else {
             let name = escaped(&format!("{}:{}", info.module, info.name));
             let reason = reason.map(|why| format!("  # {why}")).unwrap_or_default();
@@ -277,7 +277,7 @@ fn print_check(
             "type": "check_summary", "probes": plan.probes.len(), "jump": jumps, "trap": traps,
             "refused": plan.refused.len(), "text_pages": pages.len(), "text_bytes": text_bytes,
         });
-        writeln!(out, "{row}")?;
+        writeln!(out, "{}", json_line(&row))?;
     } else {
         let running = if matches!(target, Target::Pid(_)) {
             "this process"

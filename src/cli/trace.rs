@@ -185,7 +185,7 @@ fn sink(trace: &Trace, stream: Stream) -> Result<Box<dyn Sink>, String> {
 
 fn print_diagnostics(wrong: &[Diagnostic]) {
     for diagnostic in wrong {
-        let _ = write!(io::stderr(), "{diagnostic}");
+        let _ = writeln!(io::stderr(), "{diagnostic}");
     }
 }
 

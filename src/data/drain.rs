@@ -259,9 +259,8 @@ impl Worker {
                 self.deliver(horizon);
             }
             self.tell_losses();
-            if any {
-                self.attempt(|sink| sink.flush());
-            }
+            // Also when nothing came: what was read a round ago may be delivered only now.
+            self.attempt(|sink| sink.flush());
             pause = if any { BUSY } else { IDLE };
         }
     }
@@ -288,7 +287,11 @@ impl Worker {
         ring.read(shared, &mut Vec::new(), &size_of, |probe, bytes| {
             let tid = owner.or_else(|| directory.by_pointer(Decoder::thread(bytes)));
             queue.push_back(Waiting {
-                ticks: Decoder::ticks(bytes),
+                // A time to come would keep it, and all behind it, in memory until then.
+                ticks: match Decoder::ticks(bytes) {
+                    0 => 0,
+                    ticks => ticks.min(clock::ticks()),
+                },
                 probe,
                 tid,
                 bytes: bytes.into(),

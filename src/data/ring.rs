@@ -15,6 +15,11 @@ pub struct Ring {
     tail: u64,
 }
 
+/// A position that records can have, whatever was written: steps from one to another arrive.
+fn aligned(position: u64) -> u64 {
+    position - position % u64::from(abi::RECORD_ALIGN)
+}
+
 impl Ring {
     /// The ring of a block, from where it was read last.
     pub fn new(shared: &Shared, layout: &Layout, block: u32) -> Ring {
@@ -25,7 +30,7 @@ impl Ring {
             size: u64::from(layout.ring_size),
             head: at + u64::from(abi::HEAD),
             tail_at,
-            tail: shared.load(tail_at),
+            tail: aligned(shared.load(tail_at)),
         }
     }
 
@@ -46,7 +51,7 @@ impl Ring {
         if self.size == 0 {
             return false;
         }
-        let head = shared.load(self.head);
+        let head = aligned(shared.load(self.head));
         let mut unfinished = false;
         while self.tail != head {
             let left = head.wrapping_sub(self.tail);
@@ -94,7 +99,7 @@ impl Ring {
         if self.size == 0 {
             return false;
         }
-        let head = shared.load(self.head);
+        let head = aligned(shared.load(self.head));
         let before = self.tail;
         if head.wrapping_sub(self.tail) > self.size {
             self.tail = head;
@@ -203,5 +208,22 @@ mod tests {
         writer.write(0xffff, 1, true);
         assert_eq!(values(&mut ring, &shared), (vec![], true));
         assert!(ring.skip(&shared));
+    }
+
+    #[test]
+    fn positions_between_those_of_records_are_come_past() {
+        for (head, tail) in [(4, 0), (64, 3), (u64::MAX, u64::MAX - 70), (0, 1)] {
+            let shared = object();
+            // Where a position of its own would be found, there is none.
+            let start = LAYOUT.block(1) + u64::from(LAYOUT.ring());
+            for at in (0..u64::from(LAYOUT.ring_size)).step_by(8) {
+                shared.store(start + at, 1);
+            }
+            shared.store(LAYOUT.block(1) + u64::from(abi::HEAD), head);
+            shared.store(LAYOUT.block(1) + u64::from(abi::TAIL), tail);
+            let mut ring = Ring::new(&shared, &LAYOUT, 1);
+            while ring.skip(&shared) {}
+            assert_eq!(values(&mut ring, &shared), (vec![], false));
+        }
     }
 }

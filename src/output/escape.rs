@@ -93,6 +93,20 @@ pub fn escaped(untrusted: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// An object as one line. What serde leaves as it is (C1 controls, direction marks) can stand in
+/// strings only, and is escaped there.
+pub fn json_line(object: &serde_json::Value) -> String {
+    let mut out = Vec::new();
+    for c in object.to_string().chars() {
+        if is_unsafe(c) {
+            json_char(&mut out, c);
+        } else {
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Appends bytes as a JSON string. What is unsafe becomes `\u....`; what is no UTF-8 becomes
 /// U+FFFD, as every JSON reader can hold it.
 pub(super) fn json(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -140,6 +154,17 @@ fn json_char(out: &mut Vec<u8>, c: char) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_object_is_one_harmless_line_that_reads_back() {
+        let object = serde_json::json!({"a\u{9b}31m": ["\u{202e}\n\u{1b}", "\u{e0041}\"\\é"]});
+        let line = json_line(&object);
+        assert!(!line.chars().any(is_unsafe), "{line:?}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&line).unwrap(),
+            object
+        );
+    }
 
     fn made(f: fn(&mut Vec<u8>, &[u8]), bytes: &[u8]) -> String {
         let mut out = Vec::new();

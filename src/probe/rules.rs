@@ -35,10 +35,8 @@ impl World {
     }
 
     fn without_traps() -> World {
-        World::with(Policy {
-            optimise: true,
-            traps: TrapPolicy::Never,
-        })
+        let (optimise, traps) = (true, TrapPolicy::Never);
+        World::with(Policy { optimise, traps })
     }
 
     fn add(&mut self, addr: Addr, n: u32) {

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::detours::{Detours, most};
 use super::dispositions::Dispositions;
 use super::run::Session;
+use super::tasks::unless_gone;
 use crate::abi::{self, Layout};
 use crate::arch::native::emit::{Environment, Template};
 use crate::base::{Addr, Tid};
@@ -85,7 +86,7 @@ impl Session {
             own_blocks,
         });
         for (tid, _) in self.process.stopped() {
-            self.own_block(tid)?;
+            unless_gone(self.own_block(tid))?;
         }
         for wanted in &self.plan.wanted {
             let Some(ground) = self.plan.ground.get(&wanted.at) else {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use super::detours::Inside;
 use super::end::Ended;
 use super::run::Session;
+use super::tasks::ignore_gone;
 use crate::base::{Span, Tid};
 use crate::sys::errno::{is_gone, sig};
 use crate::sys::procfs::{self, Where};
@@ -17,6 +18,12 @@ use crate::target::{Remote, State};
 const PATIENCE: usize = 200;
 /// How many instructions a thread may take to leave a detour.
 const STEPS: usize = 4096;
+/// Signals that instructions raise: `SIGILL`, `SIGTRAP`, `SIGBUS`, `SIGFPE`, `SIGSEGV`.
+const FORCED: u64 = 1 << (sig::ILL - 1)
+    | 1 << (sig::TRAP - 1)
+    | 1 << (sig::BUS - 1)
+    | 1 << (sig::FPE - 1)
+    | 1 << (sig::SEGV - 1);
 
 impl Session {
     /// Disarms, clears up, and ends the session; the target goes on.
@@ -47,7 +54,9 @@ impl Session {
                 .memory
                 .write(starting.entry, &[starting.original])?;
             for (tid, status) in self.process.stopped() {
-                if status == Status::Signal(sig::TRAP) && ptrace::pc(tid)? == starting.entry + 1 {
+                if status == Status::Signal(sig::TRAP)
+                    && ptrace::pc(tid).is_ok_and(|pc| pc == starting.entry + 1)
+                {
                     ptrace::set_pc(tid, starting.entry)?;
                     self.process.resume(tid, 0)?;
                 }
@@ -176,24 +185,34 @@ impl Session {
             ptrace::set_regs(tid, &regs)?;
             return Ok(());
         }
-        // In the handlers: a signal it is stopped for is given back afterwards.
+        // In the handlers. The signal it is stopped for is blocked and delivered with the first
+        // step: so the kernel queues it again, with all that came with it. Signals of instructions
+        // stay as they are, or the kernel would reset their actions when it forces them.
         let mask = ptrace::sigmask(tid)?;
-        ptrace::set_sigmask(tid, u64::MAX)?;
+        ptrace::set_sigmask(tid, mask | !FORCED)?;
+        let mut deliver = match status {
+            Status::Signal(signal) if FORCED >> (signal - 1) & 1 == 0 => signal,
+            _ => 0,
+        };
+        let mut faulted = None;
         for _ in 0..STEPS {
             if let Some(Inside::Displaced { .. }) = live.detours.locate(pc) {
                 break;
             }
-            ptrace::step(tid, 0)?;
+            ptrace::step(tid, std::mem::take(&mut deliver))?;
             match wait::thread(tid)? {
-                Status::Exited(_) | Status::Killed(_) => return Ok(()),
-                Status::Signal(sig::TRAP) => {}
-                Status::Signal(sig::SEGV | sig::BUS) => {
+                ended @ (Status::Exited(_) | Status::Killed(_)) => {
+                    self.process.ends.push_back((tid, ended));
+                    return Ok(());
+                }
+                Status::Signal(signal @ (sig::SEGV | sig::BUS)) => {
                     let at = ptrace::pc(tid)?;
                     if let Some(Inside::Handlers {
                         fixup: Some(resume),
                     }) = live.detours.locate(at)
                     {
                         ptrace::set_pc(tid, resume)?;
+                        faulted = Some(signal);
                     }
                 }
                 _ => {}
@@ -203,7 +222,6 @@ impl Session {
                 break;
             }
         }
-        ptrace::set_sigmask(tid, mask)?;
         if let Some(Inside::Displaced {
             original, pushed, ..
         }) = live.detours.locate(pc)
@@ -213,14 +231,27 @@ impl Session {
             regs.drop_pushed(u64::from(pushed));
             ptrace::set_regs(tid, &regs)?;
         }
-        if let Status::Signal(signal) = status
-            && signal != sig::TRAP
-        {
-            // Stepping consumed the stop for this signal: send it again.
-            crate::sys::poll::kill_thread(self.process.pid, tid, signal)?;
+        // A step is a forced signal too.
+        for signal in [Some(sig::TRAP), faulted].into_iter().flatten() {
+            if let Some(thread) = self.process.threads.get_mut(&tid) {
+                thread.mask = mask;
+            }
+            self.dispositions.repair(&mut self.process, tid, signal)?;
+        }
+        ptrace::set_sigmask(tid, mask)?;
+        let mut now = Status::Interrupted;
+        if let Status::GroupStop(_) = status {
+            // Stepping took it out of its group stop; it stops again before it runs.
+            ptrace::interrupt(tid)?;
+            ptrace::cont(tid, 0)?;
+            now = wait::thread(tid)?;
+            if matches!(now, Status::Exited(_) | Status::Killed(_)) {
+                self.process.ends.push_back((tid, now));
+                return Ok(());
+            }
         }
         if let Some(thread) = self.process.threads.get_mut(&tid) {
-            thread.state = State::Stopped(Status::Interrupted);
+            thread.state = State::Stopped(now);
         }
         Ok(())
     }
@@ -247,10 +278,22 @@ impl Session {
                 .threads
                 .get_mut(&tid)
                 .and_then(|t| t.gs_before.take());
-            if let Some(base) = before {
-                let mut regs = ptrace::regs(tid)?;
+            let Some(base) = before else { continue };
+            let mut regs = match ptrace::regs(tid) {
+                Ok(regs) => regs,
+                Err(error) if is_gone(&error) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let ours = self.live.as_ref().is_some_and(|live| {
+                let blocks = 1..live.injected.layout.blocks;
+                blocks
+                    .into_iter()
+                    .any(|block| live.injected.gs_base(block) == regs.gs_base())
+            });
+            // Otherwise the program has set it meanwhile.
+            if ours {
                 regs.set_gs_base(base);
-                ptrace::set_regs(tid, &regs)?;
+                ignore_gone(ptrace::set_regs(tid, &regs))?;
             }
         }
         Ok(())
@@ -272,14 +315,5 @@ impl Session {
                 .context("unmapping our memory")?;
         }
         remote.finish().context("giving a thread back")
-    }
-
-    /// Deals with reports that came while something else was waited for; true if there were any.
-    fn take_backlog(&mut self) -> anyhow::Result<bool> {
-        let any = !self.backlog.is_empty();
-        while let Some((tid, status)) = self.backlog.pop() {
-            self.handle(tid, status)?;
-        }
-        Ok(any)
     }
 }

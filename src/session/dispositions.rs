@@ -14,6 +14,9 @@ use crate::target::{Process, Remote};
 /// Size of the kernel's `struct sigaction` on x86-64: handler, flags, restorer, mask.
 const ACTION: usize = 32;
 
+/// Signals that our code may raise.
+const SIGNALS: [i32; 3] = [sig::TRAP, sig::SEGV, sig::BUS];
+
 #[derive(Clone, Copy, Debug)]
 struct Known {
     signal: i32,
@@ -24,7 +27,15 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Dispositions {
     known: Vec<Known>,
+    /// Which of them were caught and ignored when they were read.
+    seen: [u64; 2],
     scratch: Addr,
+}
+
+/// Which signals that our code may raise are caught, and which ignored.
+fn seen(status: procfs::Status) -> [u64; 2] {
+    let ours = SIGNALS.into_iter().map(bit).fold(0, |all, bit| all | bit);
+    [status.caught & ours, status.ignored & ours]
 }
 
 fn bit(signal: i32) -> u64 {
@@ -35,8 +46,9 @@ impl Dispositions {
     /// Reads the actions by calls of a stopped thread; `scratch` is memory of ours in the target.
     pub(super) fn read(process: &mut Process, tid: Tid, scratch: Addr) -> io::Result<Dispositions> {
         let mut known = Vec::new();
+        let seen = seen(procfs::status(process.pid, tid)?);
         let mut remote = Remote::begin(process, tid)?;
-        for signal in [sig::TRAP, sig::SEGV, sig::BUS] {
+        for signal in SIGNALS {
             if remote.sigaction(signal, Addr(0), scratch).is_err() {
                 continue;
             }
@@ -45,7 +57,19 @@ impl Dispositions {
             known.push(Known { signal, action });
         }
         remote.finish()?;
-        Ok(Dispositions { known, scratch })
+        Ok(Dispositions {
+            known,
+            seen,
+            scratch,
+        })
+    }
+
+    /// Reads the actions again if the program changed them, by calls of a thread that is stopped.
+    pub(super) fn renew(&mut self, process: &mut Process, tid: Tid) -> io::Result<()> {
+        if seen(procfs::status(process.pid, tid)?) != self.seen {
+            *self = Dispositions::read(process, tid, self.scratch)?;
+        }
+        Ok(())
     }
 
     /// Puts mask and action of a forced signal back, if the kernel changed them. The thread is

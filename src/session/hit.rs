@@ -5,9 +5,10 @@ use anyhow::Context as _;
 
 use super::detours::Inside;
 use super::run::Session;
+use super::tasks::unless_gone;
 use crate::base::{Addr, Tid};
 use crate::probe::{Refusal, Text};
-use crate::sys::errno::{is_gone, sig};
+use crate::sys::errno::sig;
 use crate::sys::{clock, poll, ptrace};
 
 const INT3: u8 = 0xcc;
@@ -67,10 +68,7 @@ impl Session {
 
     /// A thread stopped for SIGTRAP: our breakpoint, the entry breakpoint, or the target's own.
     pub(super) fn trapped(&mut self, tid: Tid) -> anyhow::Result<()> {
-        match self.try_trapped(tid) {
-            Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(()),
-            other => other,
-        }
+        unless_gone(self.try_trapped(tid))
     }
 
     fn try_trapped(&mut self, tid: Tid) -> anyhow::Result<()> {
@@ -103,6 +101,10 @@ impl Session {
         let ours = self.plan.ground.contains_key(&site);
         if ours && byte[0] != INT3 {
             ptrace::set_pc(tid, site)?;
+            // It is delivered to nobody any more.
+            for probe in self.plan.wanted.iter().filter(|wanted| wanted.at == site) {
+                *self.missed.entry(probe.id).or_default() += 1;
+            }
             self.dispositions
                 .repair(&mut self.process, tid, sig::TRAP)?;
             return Ok(self.process.resume(tid, 0)?);
@@ -124,10 +126,7 @@ impl Session {
     /// A thread faulted. In a handler of ours that was foreseen; in a displaced instruction the
     /// program must see the fault where the instruction belongs.
     pub(super) fn faulted(&mut self, tid: Tid, signal: i32) -> anyhow::Result<()> {
-        match self.try_faulted(tid, signal) {
-            Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(()),
-            other => other,
-        }
+        unless_gone(self.try_faulted(tid, signal))
     }
 
     fn try_faulted(&mut self, tid: Tid, signal: i32) -> anyhow::Result<()> {
@@ -155,6 +154,7 @@ impl Session {
                 regs.drop_pushed(u64::from(pushed));
                 ptrace::set_regs(tid, &regs)?;
                 self.back_to_trap(site)?;
+                // Changing text resumes who is stopped, this thread too; then this does nothing.
                 Ok(self.process.resume(tid, signal)?)
             }
             _ => Ok(self.process.resume(tid, signal)?),

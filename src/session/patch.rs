@@ -45,6 +45,10 @@ impl Session {
             self.process
                 .stop_running(&mut self.backlog)
                 .context("stopping the target")?;
+            self.take_exec()?;
+            if self.ended.is_some() || self.live.is_none() {
+                break;
+            }
             // Nobody minds a pause before the program's first instruction.
             let end = clock::monotonic() + if self.begun { PAUSE } else { u64::MAX / 2 };
             self.write(first)?;

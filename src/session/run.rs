@@ -5,23 +5,29 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use anyhow::Context as _;
+
 use super::arm::Live;
 use super::dispositions::Dispositions;
 use super::end::{Ended, Outcome};
 use super::plan::Plan;
+use super::tasks::unless_gone;
 use crate::abi::Layout;
 use crate::base::{Addr, ProbeId, Tid};
 use crate::data::{Directory, Drain, Sink, Summary};
 use crate::probe::{Limit, Registry, Throttle, TrapPolicy};
 use crate::sys::clock;
-use crate::sys::errno::sig;
+use crate::sys::errno::{self, sig};
 use crate::sys::poll::{self, Arrived, Signals};
 use crate::sys::shm::Shared;
 use crate::sys::wait::{self, Status};
-use crate::target::{Process, Starting, State};
+use crate::target::{Process, Reports, Starting, State};
 
 /// Two interrupts within this many nanoseconds, which the target survives, detach.
 const TWICE: u64 = 1_000_000_000;
+
+/// How often the end of a target is looked for when something failed.
+const GOING: u32 = 2_000;
 
 /// What the user chose, beyond the probes.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +63,7 @@ pub struct Session {
     pub(super) missed: HashMap<ProbeId, u64>,
     pub(super) notes: Vec<String>,
     /// Reports that came while we waited for something else.
-    pub(super) backlog: Vec<(Tid, Status)>,
+    pub(super) backlog: Reports,
     pub(super) signals: Signals,
     /// The entry breakpoint, until it is hit.
     pub(super) starting: Option<Starting>,
@@ -123,7 +129,7 @@ impl Session {
             drain: None,
             missed: HashMap::new(),
             notes: Vec::new(),
-            backlog: Vec::new(),
+            backlog: Reports::new(),
             signals,
             starting: None,
             planner: None,
@@ -141,12 +147,13 @@ impl Session {
     /// Traces until the target ends or is let go. On an error the target is disarmed and let go
     /// before it is returned; one that was started for this run and has not begun is ended.
     pub fn run(mut self) -> anyhow::Result<Outcome> {
-        let result = self.trace();
-        if result.is_err() {
-            self.give_up();
+        match self.trace() {
+            Err(error) if !self.is_over() => {
+                self.give_up();
+                Err(error)
+            }
+            _ => Ok(self.finish()),
         }
-        result?;
-        Ok(self.finish())
     }
 
     fn trace(&mut self) -> anyhow::Result<()> {
@@ -169,11 +176,40 @@ impl Session {
         Ok(())
     }
 
+    /// Whether what failed did so because the target ended, or began another program: that may be
+    /// reported a moment later.
+    fn is_over(&mut self) -> bool {
+        for looks in 0..GOING {
+            let told = self.process.collect(&mut self.backlog).is_ok()
+                && self.take_exec().is_ok()
+                && self.take_backlog().is_ok();
+            if self.ended.is_some() {
+                return true;
+            }
+            if !told {
+                return false;
+            }
+            clock::pause(looks);
+        }
+        false
+    }
+
+    /// Deals with threads that began another program.
+    pub(super) fn take_exec(&mut self) -> anyhow::Result<()> {
+        for (tid, status) in self.process.stopped() {
+            if status == Status::Exec {
+                self.handle(tid, status)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Arms everything; the target's threads are as they are.
     pub(super) fn begin(&mut self) -> anyhow::Result<()> {
         if let Some(planner) = self.planner.take() {
             self.plan = planner(&self.process)?;
         }
+        self.notes.append(&mut self.plan.notes);
         let sink = self.sink.take();
         self.arm(sink)?;
         self.begun = true;
@@ -197,15 +233,23 @@ impl Session {
     /// Takes every report that is there.
     fn drain_waits(&mut self) -> anyhow::Result<()> {
         loop {
-            while let Some((tid, status)) = self.backlog.pop() {
-                self.handle(tid, status)?;
-            }
+            self.take_backlog()?;
             if self.ended.is_some() {
                 return Ok(());
             }
             // What is done to a thread before its report is consumed outlives us: a breakpoint hit
             // is sent on while it is still unread.
-            let Ok(Some(tid)) = wait::peek() else { break };
+            let tid = match wait::peek() {
+                Ok(Some(tid)) => tid,
+                Ok(None) => break,
+                Err(error) if errno::number(&error) == errno::ECHILD => {
+                    self.notes
+                        .push("the target is gone; nobody said how it ended".to_owned());
+                    self.ended = Some(Ended::Detached);
+                    return Ok(());
+                }
+                Err(error) => return Err(error).context("waiting for the target"),
+            };
             let entered = self.enter_early(tid);
             let Ok(Some(status)) = wait::thread_now(tid) else {
                 continue;
@@ -213,7 +257,7 @@ impl Session {
             match (entered, status) {
                 (Some(site), Status::Signal(sig::TRAP)) => {
                     self.process.note(tid, status);
-                    self.entered(tid, site)?;
+                    unless_gone(self.entered(tid, site))?;
                 }
                 _ => self.handle(tid, status)?,
             }
@@ -229,6 +273,19 @@ impl Session {
             self.detach()?;
         }
         Ok(())
+    }
+
+    /// Deals with reports that came while something else was waited for; true if there were any.
+    pub(super) fn take_backlog(&mut self) -> anyhow::Result<bool> {
+        let mut any = false;
+        loop {
+            self.backlog.append(&mut self.process.ends);
+            let Some((tid, status)) = self.backlog.pop_front() else {
+                return Ok(any);
+            };
+            any = true;
+            self.handle(tid, status)?;
+        }
     }
 
     /// Acts on every thread that is stopped and was not dealt with.
@@ -299,7 +356,10 @@ impl Session {
         let drained = self.drain.take().and_then(Drain::finish);
         let (sink, output_error) = match drained {
             Some(drained) => {
-                self.count_abandoned(&mut summary, &drained.recorded);
+                // Whose output failed is told that; no detour is to blame for what is not there.
+                if drained.error.is_none() {
+                    self.count_abandoned(&mut summary, &drained.recorded);
+                }
                 (Some(drained.sink), drained.error)
             }
             None => (self.sink.take(), None),

@@ -6,23 +6,21 @@
 
 use anyhow::Context as _;
 
-use super::detours::Inside;
 use super::end::Ended;
 use super::run::Session;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::data::Command;
-use crate::probe::Text;
 use crate::sys::errno::{self, is_gone};
-use crate::sys::mem::Memory;
-use crate::sys::ptrace;
 use crate::sys::regs::NO_SYSCALL;
 use crate::sys::wait::Status;
-use crate::target::{Kinship, Process, Remote, State, Thread};
+use crate::sys::{procfs, ptrace};
+use crate::target::{Kinship, Process, State, Thread};
 
 impl Session {
     /// A task that we have not seen before has stopped: it was just born.
     pub(super) fn stranger(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
-        let kinship = match self.process.kinship(tid) {
+        let alive = self.live.as_ref().map(|live| live.injected.alive);
+        let kinship = match self.process.kinship(tid, alive) {
             Ok(kinship) => kinship,
             // It ended meanwhile; its end is reported too.
             Err(_) => return Ok(()),
@@ -30,10 +28,8 @@ impl Session {
         match kinship {
             Kinship::Thread => self.adopt(tid, self.process.pid, status),
             Kinship::Borrower(process) => self.adopt(tid, process, status),
-            Kinship::Child(process) => match self.let_child_go(tid, process) {
-                Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(()),
-                other => other.with_context(|| format!("cleaning the forked process {process}")),
-            },
+            Kinship::Child(process) => unless_gone(self.let_child_go(tid, process))
+                .with_context(|| format!("cleaning the forked process {process}")),
         }
     }
 
@@ -41,17 +37,29 @@ impl Session {
         let mut thread = Thread::new(process);
         thread.state = State::Stopped(status);
         self.process.threads.insert(tid, thread);
+        // It inherited the options of its maker; that the target ends with us before it has begun
+        // is the first thread's business alone.
+        ignore_gone(ptrace::let_live(tid))?;
         self.handle(tid, status)
     }
 
     /// A thread stopped because it is new or because we asked it to.
     pub(super) fn interrupted(&mut self, tid: Tid) -> anyhow::Result<()> {
-        let result = self.own_block(tid).and_then(|()| restart_call(tid));
-        match result {
-            Err(error) if !error.downcast_ref().is_some_and(is_gone) => return Err(error),
-            _ => {}
+        unless_gone(self.own_block(tid))?;
+        let Some(thread) = self.process.threads.get(&tid) else {
+            return Ok(());
+        };
+        unless_gone(restart_call(thread.process, tid))?;
+        if self.live.is_some() && thread.process == self.process.pid {
+            let renewed = self.dispositions.renew(&mut self.process, tid);
+            unless_gone(renewed.map_err(anyhow::Error::from))?;
         }
-        Ok(self.process.resume(tid, 0)?)
+        match self.process.threads.get(&tid).map(|thread| thread.state) {
+            // Calls were made in it, and meanwhile it was stopped.
+            Some(State::Stopped(Status::GroupStop(_))) => Ok(self.process.listen(tid)?),
+            Some(State::Stopped(Status::Signal(signal))) => Ok(self.process.resume(tid, signal)?),
+            _ => Ok(self.process.resume(tid, 0)?),
+        }
     }
 
     /// Gives a stopped thread a block of its own, when there is one left; a task that must not
@@ -77,6 +85,12 @@ impl Session {
                 regs.set_gs_base(0);
                 ptrace::set_regs(tid, &regs)?;
             }
+            return Ok(());
+        }
+        // The program set it, and needs it; a base that a session left behind leads nowhere. Its
+        // hits go to the shared block (`owner_check` of the detours).
+        let theirs = regs.gs_base() != 0 && !ours;
+        if theirs && self.process.memory.word(Addr(regs.gs_base())).is_ok() {
             return Ok(());
         }
         let block = match thread.block {
@@ -110,14 +124,14 @@ impl Session {
                 drain.tell(Command::Retire(block));
             }
         }
-        // The leader reports last, with the status of the process.
+        // The leader reports last, with the status of the process; there may be none that we know.
         let pid = self.process.pid;
         let last = !self
             .process
             .threads
             .values()
             .any(|thread| thread.process == pid);
-        if tid.0 == pid.0 || (last && thread.process == pid) {
+        if tid.0 == pid.0 || (last && thread.process == pid && self.ended.is_none()) {
             self.ended = Some(match status {
                 Status::Exited(status) => Ended::Exited(status),
                 Status::Killed(signal) => Ended::Killed(signal),
@@ -172,87 +186,33 @@ impl Session {
         self.starting = Some(starting);
         Ok(self.process.resume(tid, 0)?)
     }
-
-    /// A forked child: takes everything of ours out of it and lets it go.
-    fn let_child_go(&mut self, tid: Tid, pid: Pid) -> anyhow::Result<()> {
-        if let Some(starting) = &self.starting {
-            let memory = Memory::open(pid, tid)?;
-            memory.write(starting.entry, &[starting.original])?;
-        }
-        if let Some(live) = &self.live {
-            let memory = Memory::open(pid, tid)?;
-            let mut text = super::text::Text::new(&memory, true);
-            let armed: Vec<(Addr, &[u8])> = self
-                .registry
-                .sites()
-                .filter(|site| site.text().is_none_or(|text| text != Text::Original))
-                .filter_map(|site| {
-                    Some((site.addr(), self.plan.ground.get(&site.addr())?.original()))
-                })
-                .collect();
-            // What is not ours any more stays as it is, in the child as in the parent.
-            let foreign = |at: Addr| self.registry.site(at).is_some_and(|site| site.foreign());
-            text.write(armed.into_iter().filter(|(at, _)| !foreign(*at)))?;
-            let mut regs = ptrace::regs(tid)?;
-            if let Some(Inside::Displaced {
-                original, pushed, ..
-            }) = live.detours.locate(regs.pc())
-            {
-                regs.set_pc(original);
-                regs.drop_pushed(u64::from(pushed));
-            }
-            if (1..live.injected.layout.blocks).any(|b| live.injected.gs_base(b) == regs.gs_base())
-            {
-                regs.set_gs_base(0);
-            }
-            ptrace::set_regs(tid, &regs)?;
-            // A signal frame may lead back into a detour; then the code stays, and passes through.
-            let mut child = Process::new(pid, tid)?;
-            let mut thread = Thread::new(pid);
-            thread.state = State::Stopped(Status::Interrupted);
-            child.threads.insert(tid, thread);
-            let maps = child.maps()?;
-            let mut spans: Vec<Span> = live
-                .injected
-                .slabs
-                .iter()
-                .flatten()
-                .map(|slab| slab.span)
-                .collect();
-            spans.sort_by_key(|span| span.start);
-            let occupied = child.occupied(&maps, &spans)?.unwrap_or_default();
-            let inside = |span: &Span| {
-                occupied.holds(*span) || occupied.pcs.iter().any(|(_, pc)| span.contains(*pc))
-            };
-            let keep_code = spans.iter().any(inside);
-            let mut remote = Remote::begin(&mut child, tid)?;
-            for span in &live.injected.mapped {
-                let is_code = spans.contains(span);
-                let alive = span.contains(live.injected.alive);
-                // Block memory was not inherited (MADV_DONTFORK).
-                if (is_code || alive) && !keep_code {
-                    let _ = remote.unmap(span.start, span.len());
-                }
-            }
-            remote.finish()?;
-        }
-        Ok(ptrace::detach(tid, 0)?)
-    }
 }
 
 /// A thread that we stopped in a system call which then failed with `EINTR` for no signal at all
 /// makes the call again (`ptrace(2)`, "Interrupted system calls").
-pub(super) fn restart_call(tid: Tid) -> anyhow::Result<()> {
+pub(super) fn restart_call(process: Pid, tid: Tid) -> anyhow::Result<()> {
     let mut regs = ptrace::regs(tid)?;
     let in_call = regs.syscall().cast_unsigned() != NO_SYSCALL && regs.syscall() >= 0;
     if in_call && regs.result() == -i64::from(errno::EINTR) {
-        regs.rewind_syscall();
-        ptrace::set_regs(tid, &regs)?;
+        let status = procfs::status(process, tid)?;
+        // A signal that waits is why the call failed, or might be.
+        if (status.pending | status.shared_pending) & !status.blocked == 0 {
+            regs.rewind_syscall();
+            ptrace::set_regs(tid, &regs)?;
+        }
     }
     Ok(())
 }
 
-fn ignore_gone(result: std::io::Result<()>) -> anyhow::Result<()> {
+/// A thread that is gone meanwhile is no error: its end is reported on its own.
+pub(super) fn unless_gone(result: anyhow::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(()),
+        other => other,
+    }
+}
+
+pub(super) fn ignore_gone(result: std::io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if !is_gone(&error) => Err(error.into()),
         _ => Ok(()),

@@ -51,6 +51,16 @@ impl<'m> Text<'m> {
         page.as_deref_mut()
     }
 
+    /// Reads what is there; false if nothing is mapped there.
+    pub(super) fn read(&mut self, at: Addr, out: &mut [u8]) -> bool {
+        out.iter_mut().enumerate().all(|(index, byte)| {
+            let address = at.0.wrapping_add(index as u64);
+            let page = self.page(address / PAGE);
+            page.map(|page| *byte = page[(address % PAGE) as usize])
+                .is_some()
+        })
+    }
+
     /// Compares memory with what should be there.
     pub(super) fn check(&mut self, at: Addr, expected: &[u8]) -> Check {
         for (index, &byte) in expected.iter().enumerate() {

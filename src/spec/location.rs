@@ -169,18 +169,26 @@ impl Reader<'_> {
             ("return" | "ret" | "call", _) => Err(self
                 .error(span, "return probes come in a later release")
                 .help("leave it out to probe the entry")),
-            (_, Some(known)) if word.get(known.len()..).is_some_and(|r| r.starts_with('+')) => {
+            (_, Some(known))
+                if word
+                    .get(known.len()..)
+                    .is_some_and(|r| r.starts_with(['+', '@'])) =>
+            {
                 Err(self
                     .error(span, format!("`%{known}` comes last"))
                     .help("SYMBOL+OFFSET%KIND"))
             }
-            // `operator%` and `operator%=` are names.
-            _ if word.is_empty() || !word.bytes().all(|b| b.is_ascii_lowercase()) => {
-                Ok((text, Kind::Entry))
+            _ => {
+                // A module or version behind it does not make it part of a name.
+                let kind = word.split_once('@').map_or(word, |(kind, _)| kind);
+                // `operator%` and `operator%=` are names.
+                if kind.is_empty() || !kind.bytes().all(|b| b.is_ascii_lowercase()) {
+                    return Ok((text, Kind::Entry));
+                }
+                Err(self
+                    .error(span, format!("there are no `%{kind}` probes"))
+                    .help("an argument stands after a space: malloc size=%di; a kind is %stop"))
             }
-            _ => Err(self
-                .error(span, format!("there are no `%{word}` probes"))
-                .help("an argument stands after a space: malloc size=%di; a kind is %stop")),
         }
     }
 

@@ -373,6 +373,8 @@ mod tests {
             ("m*+4", "an offset needs one symbol <m*+4>"),
             ("f-0x4", "an offset cannot be negative <-0x4>"),
             ("f%stop+4", "`%stop` comes last <%stop+4>"),
+            ("f%stop@libc", "`%stop` comes last <%stop@libc>"),
+            ("f%di@libc", "there are no `%di` probes <%di@libc>"),
             ("f x=b:b9@0/8", "these bits do not fit <b9@0/8>"),
             ("", "this probe is empty <>"),
         ] {

@@ -340,7 +340,9 @@ fn class_of<'a>(
             };
             int(size?, signed)
         }
-        gimli::DW_TAG_base_type => base_type(&die, size?),
+        gimli::DW_TAG_base_type => {
+            base_type(&die, size?, name_of(dwarf, unit, &die).as_deref())
+        }
         gimli::DW_TAG_structure_type
         | gimli::DW_TAG_class_type
         | gimli::DW_TAG_union_type
@@ -356,17 +358,15 @@ fn class_of<'a>(
     }
 }
 
-fn base_type(die: &Die, size: u64) -> Option<ParamClass> {
+/// `name` tells text from numbers: C has the same encoding for `char` and `int8_t`.
+fn base_type(die: &Die, size: u64, name: Option<&str>) -> Option<ParamClass> {
     let width = u8::try_from(size)
         .ok()
         .filter(|w| w.is_power_of_two() && *w <= 16)?;
     let AttributeValue::Encoding(encoding) = die.attr_value(gimli::DW_AT_encoding)? else {
         return None;
     };
-    let character = matches!(
-        encoding,
-        gimli::DW_ATE_signed_char | gimli::DW_ATE_unsigned_char | gimli::DW_ATE_UTF
-    );
+    let character = encoding == gimli::DW_ATE_UTF || name == Some("char");
     match encoding {
         gimli::DW_ATE_float => Some(ParamClass::Float { width }),
         gimli::DW_ATE_boolean
@@ -402,15 +402,15 @@ mod tests {
     }
 
     const TYPES: &str = r#"
-        typedef unsigned int word; typedef const word cword; typedef char text;
+        typedef unsigned int word; typedef const word cword; typedef char text; typedef signed char int8;
         enum color { RED, GREEN }; struct pair { long a, b, c; };
         __attribute__((noinline)) long f(cword w, const text *s, _Bool b, char c, double d, float e,
-            struct pair p, enum color k, short n, void *v) { return w + s[0] + b + c + (long)d + (long)e + p.a + k + n + (long)v; }
+            struct pair p, enum color k, short n, void *v, int8 i, unsigned char u) { return i + u + w + s[0] + b + c + (long)d + (long)e + p.a + k + n + (long)v; }
         static inline long g(int first, long second) { return first * second + __LINE__; }
         long (*keep)(int, long) = g;
         int main(int argc, char **argv) {
             struct pair p = { 1, 2, 3 };
-            return f(1, argv[0], 1, 'c', 1.0, 2.0f, p, RED, 3, 0) + g(argc, 2);
+            return f(1, argv[0], 1, 'c', 1.0, 2.0f, p, RED, 3, 0, 1, 2) + g(argc, 2);
         }
     "#;
 
@@ -431,7 +431,10 @@ mod tests {
         };
         let params = of(&built, "f").unwrap();
         let names: Vec<_> = params.iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(names, ["w", "s", "b", "c", "d", "e", "p", "k", "n", "v"]);
+        assert_eq!(
+            names,
+            ["w", "s", "b", "c", "d", "e", "p", "k", "n", "v", "i", "u"]
+        );
         let class = |name: &str| {
             params
                 .iter()
@@ -441,6 +444,7 @@ mod tests {
                 .clone()
         };
         assert_eq!(class("w"), int(4, false));
+        assert_eq!([class("i"), class("u")], [int(1, true), int(1, false)]);
         assert!(matches!(
             class("s"),
             ParamClass::Int {

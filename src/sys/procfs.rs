@@ -90,6 +90,14 @@ pub fn tasks(pid: Pid) -> io::Result<Vec<Tid>> {
     Ok(tids)
 }
 
+/// The children that a thread made; none where the kernel does not tell (`CONFIG_PROC_CHILDREN`).
+pub fn children(pid: Pid, tid: Tid) -> Vec<Pid> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/children"));
+    let text = text.unwrap_or_default();
+    let children = text.split_whitespace().filter_map(|word| word.parse().ok());
+    children.map(Pid).collect()
+}
+
 /// What `/proc/PID/task/TID/status` says of a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -103,6 +111,8 @@ pub struct Status {
     pub uid: [u32; 2],
     /// Signals sent to it alone that wait for it.
     pub pending: u64,
+    /// Signals sent to its process that wait for any thread.
+    pub shared_pending: u64,
     /// Signals it blocks.
     pub blocked: u64,
     /// Signals the process ignores.
@@ -134,6 +144,7 @@ fn parse_status(text: &str) -> Status {
                 status.uid = [ids.next().unwrap_or(0), ids.next().unwrap_or(0)];
             }
             "SigPnd" => status.pending = hex(),
+            "ShdPnd" => status.shared_pending = hex(),
             "SigBlk" => status.blocked = hex(),
             "SigIgn" => status.ignored = hex(),
             "SigCgt" => status.caught = hex(),

@@ -54,7 +54,31 @@ pub fn attach(pid: Pid) -> anyhow::Result<Process> {
         .into_iter()
         .map(|tid| (tid, Thread::new(pid)))
         .collect();
+    borrowers(&mut process);
     Ok(process)
+}
+
+/// Seizes children that share the memory (vfork, `CLONE_VM`): they would run into what is written.
+/// What cannot be seized is on its way to an exec or its end.
+fn borrowers(process: &mut Process) {
+    let mut parents: Vec<(Pid, Tid)> = process
+        .threads
+        .iter()
+        .map(|(&tid, thread)| (thread.process, tid))
+        .collect();
+    while let Some((pid, tid)) = parents.pop() {
+        for child in procfs::children(pid, tid) {
+            if procfs::same_memory(tid, Tid(child.0)) != Some(true) {
+                continue;
+            }
+            for task in procfs::tasks(child).unwrap_or_default() {
+                if ptrace::seize(task).is_ok() {
+                    process.threads.insert(task, Thread::new(child));
+                    parents.push((child, task));
+                }
+            }
+        }
+    }
 }
 
 /// Looks before anything is touched.

@@ -1,7 +1,7 @@
 //! The threads that share one memory, and that memory. Keeps the books of who is stopped: a thread
 //! is asked for its registers only while it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -24,6 +24,9 @@ pub enum Kinship {
     Child(Pid),
 }
 
+/// Reports that nobody has dealt with, oldest first.
+pub type Reports = VecDeque<(Tid, Status)>;
+
 /// One traced process.
 #[derive(Debug)]
 pub struct Process {
@@ -37,6 +40,8 @@ pub struct Process {
     pub auxv: Auxv,
     /// A `syscall` instruction in it that nobody changes.
     pub syscall_at: Addr,
+    /// Ends that were reported while something was done to the thread.
+    pub ends: Reports,
 }
 
 impl Process {
@@ -53,6 +58,7 @@ impl Process {
             threads: BTreeMap::new(),
             auxv,
             syscall_at,
+            ends: Reports::new(),
         })
     }
 
@@ -69,15 +75,25 @@ impl Process {
         result
     }
 
-    /// What a task that has just appeared is to us.
-    pub fn kinship(&self, tid: Tid) -> io::Result<Kinship> {
+    /// What a task that has just appeared is to us. `alive` is where the alive word lies, if there is
+    /// one: a child with a memory of its own reads 0 there.
+    pub fn kinship(&self, tid: Tid, alive: Option<Addr>) -> io::Result<Kinship> {
         let process = Pid(procfs::status(Pid(tid.0), tid)?.process);
         if process == self.pid {
             return Ok(Kinship::Thread);
         }
-        let ours = self.threads.keys().find(|&&other| other != tid);
-        let shares = ours.and_then(|&other| procfs::same_memory(other, tid));
-        Ok(if shares.unwrap_or(false) {
+        // A thread that has ended, such as the leader after pthread_exit, has no memory to compare.
+        let others = self.threads.keys().filter(|&&other| other != tid);
+        let compared: Vec<bool> = others
+            .filter_map(|&other| procfs::same_memory(other, tid))
+            .collect();
+        let shares = match (compared.is_empty(), alive) {
+            (false, _) => compared.contains(&true),
+            (true, Some(alive)) => Memory::open(process, tid)?.word(alive)? != 0,
+            // Nothing may be written where it is not known whose memory it is.
+            (true, None) => true,
+        };
+        Ok(if shares {
             Kinship::Borrower(process)
         } else {
             Kinship::Child(process)
@@ -109,8 +125,8 @@ impl Process {
         stopped.collect()
     }
 
-    /// Resumes a stopped thread, delivering `signal` unless it is 0. A thread that is gone is no
-    /// error: its end is reported on its own.
+    /// Resumes a stopped thread, delivering `signal` unless it is 0; one that runs is left alone. A
+    /// thread that is gone is no error: its end is reported on its own.
     pub fn resume(&mut self, tid: Tid, signal: i32) -> io::Result<()> {
         self.release(tid, State::Running, |tid| ptrace::cont(tid, signal))
     }
@@ -127,6 +143,10 @@ impl Process {
         how: impl FnOnce(Tid) -> io::Result<()>,
     ) -> io::Result<()> {
         if let Some(thread) = self.threads.get_mut(&tid) {
+            // It runs already: what it stops for next is not known yet, and must not be answered.
+            if !matches!(thread.state, State::Stopped(_)) {
+                return Ok(());
+            }
             thread.state = state;
         }
         match how(tid) {
@@ -138,7 +158,7 @@ impl Process {
     /// Waits until this interrupted thread has stopped; other threads' reports are written down
     /// meanwhile, or handed to `other` when they are ends or strangers. False if it ended, or is
     /// deep in the kernel (a vfork parent) and will stop before it runs code of its own.
-    pub fn await_stop(&mut self, tid: Tid, other: &mut Vec<(Tid, Status)>) -> io::Result<bool> {
+    pub fn await_stop(&mut self, tid: Tid, other: &mut Reports) -> io::Result<bool> {
         let mut looks = 0_u32;
         loop {
             let process = match self.threads.get(&tid) {
@@ -163,12 +183,12 @@ impl Process {
     }
 
     /// Writes down every report that is there, or hands it to `other`.
-    pub fn collect(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<()> {
+    pub fn collect(&mut self, other: &mut Reports) -> io::Result<()> {
         while self.next_report(other)?.is_some() {}
         Ok(())
     }
 
-    fn next_report(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<Option<(Tid, Status)>> {
+    fn next_report(&mut self, other: &mut Reports) -> io::Result<Option<(Tid, Status)>> {
         let report = match wait::any() {
             Err(error) if errno::number(&error) == errno::ECHILD => None,
             report => report?,
@@ -176,7 +196,7 @@ impl Process {
         if let Some((from, status)) = report {
             let ended = matches!(status, Status::Exited(_) | Status::Killed(_));
             if ended || !self.note(from, status) {
-                other.push((from, status));
+                other.push_back((from, status));
             }
         }
         Ok(report)

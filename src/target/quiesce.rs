@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::process::Process;
+use super::process::{Process, Reports};
 use super::thread::State;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::sys::errno::is_gone;
@@ -42,7 +42,7 @@ impl Occupied {
 impl Process {
     /// Stops every thread that runs; those blocked in the kernel are left alone. Reports of ends
     /// and strangers go to `other`.
-    pub fn stop_running(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<()> {
+    pub fn stop_running(&mut self, other: &mut Reports) -> io::Result<()> {
         // Asked to stop and too deep in the kernel to do it now; they will before they run on.
         let mut deep = BTreeSet::new();
         loop {
@@ -71,7 +71,8 @@ impl Process {
     }
 
     /// Stops one thread whose stop does the least harm and says which; for calls made inside it.
-    pub fn stop_one(&mut self, other: &mut Vec<(Tid, Status)>) -> io::Result<Tid> {
+    /// One that is stopped for a signal, ours being none, takes it first.
+    pub fn stop_one(&mut self, other: &mut Reports) -> io::Result<Tid> {
         let usable = |thread: &super::Thread| {
             matches!(
                 thread.state,
@@ -80,25 +81,31 @@ impl Process {
         };
         let mut avoid = BTreeSet::new();
         loop {
-            let ours = |thread: &super::Thread, pid| thread.process == pid;
             let pid = self.pid;
-            let found = self.threads.iter().find(|(_, t)| ours(t, pid) && usable(t));
+            let ours = |thread: &super::Thread| thread.process == pid;
+            let found = self.threads.iter().find(|(_, t)| ours(t) && usable(t));
             if let Some((&tid, _)) = found {
                 return Ok(tid);
             }
-            let mut candidates: Vec<(u8, Tid)> = self
+            let candidates = self
                 .threads
                 .iter()
-                .filter(|(_, thread)| {
-                    ours(thread, pid) && !matches!(thread.state, State::Stopped(_))
-                })
-                .map(|(&tid, thread)| (harm(thread.process, tid), tid))
-                .collect();
-            candidates.sort_unstable();
-            let Some(&(_, tid)) = candidates.first() else {
+                .filter(|(tid, thread)| ours(thread) && !avoid.contains(*tid))
+                .filter_map(|(&tid, thread)| match thread.state {
+                    State::Stopped(Status::Exec) => None,
+                    State::Stopped(_) => Some((0, tid)),
+                    State::Running | State::Listening => Some((harm(pid, tid), tid)),
+                });
+            let Some((_, tid)) = candidates.min() else {
                 return Err(io::Error::from_raw_os_error(errno::ESRCH));
             };
             self.interrupt(tid)?;
+            // The handler's frame is built, then the thread stops again before any of its code.
+            match self.threads.get(&tid).map(|thread| thread.state) {
+                Some(State::Stopped(Status::Signal(signal))) => self.resume(tid, signal)?,
+                Some(State::Stopped(_)) => self.resume(tid, 0)?,
+                _ => {}
+            }
             if !self.await_stop(tid, other)? {
                 avoid.insert(tid);
             }

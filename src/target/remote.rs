@@ -8,7 +8,7 @@ use super::thread::State;
 use crate::base::{Addr, Tid};
 use crate::sys::regs::Regs;
 use crate::sys::wait::{self, Status};
-use crate::sys::{errno, ptrace};
+use crate::sys::{errno, poll, ptrace};
 
 /// `sigprocmask` bits of all signals; the kernel keeps SIGKILL and SIGSTOP out itself.
 const ALL_SIGNALS: u64 = u64::MAX;
@@ -20,6 +20,8 @@ pub struct Remote<'a> {
     tid: Tid,
     before: Regs,
     mask: u64,
+    /// Signals that cannot be blocked and came meanwhile: SIGSTOP.
+    came: Vec<i32>,
 }
 
 impl<'a> Remote<'a> {
@@ -34,6 +36,7 @@ impl<'a> Remote<'a> {
             tid,
             before,
             mask,
+            came: Vec::new(),
         })
     }
 
@@ -64,17 +67,25 @@ impl<'a> Remote<'a> {
         Ok(result.cast_unsigned())
     }
 
-    fn to_syscall_stop(&self) -> io::Result<()> {
+    fn to_syscall_stop(&mut self) -> io::Result<()> {
         loop {
             ptrace::cont_to_syscall(self.tid, 0)?;
-            match wait::thread(self.tid)? {
+            match self.wait()? {
                 Status::Syscall => return Ok(()),
-                Status::Exited(_) | Status::Killed(_) => {
-                    return Err(io::Error::from_raw_os_error(errno::ESRCH));
-                }
+                Status::Signal(signal) => self.came.push(signal),
                 _ => {}
             }
         }
+    }
+
+    /// Waits for the thread; its end is kept for those who keep the books.
+    fn wait(&mut self) -> io::Result<Status> {
+        let status = wait::thread(self.tid)?;
+        if matches!(status, Status::Exited(_) | Status::Killed(_)) {
+            self.process.ends.push_back((self.tid, status));
+            return Err(io::Error::from_raw_os_error(errno::ESRCH));
+        }
+        Ok(status)
     }
 
     /// Puts everything back and leaves the thread stopped as if nothing had happened.
@@ -82,15 +93,20 @@ impl<'a> Remote<'a> {
     /// A thread interrupted in a system call must pass through the kernel's signal path with the
     /// registers it had, or `-ERESTARTSYS` would reach the program. So it is interrupted again and
     /// let run into that stop, which is before user code, in a group stop as well.
-    pub fn finish(self) -> io::Result<()> {
+    pub fn finish(mut self) -> io::Result<()> {
         ptrace::set_regs(self.tid, &self.before)?;
         ptrace::set_sigmask(self.tid, self.mask)?;
+        let owner = self
+            .process
+            .threads
+            .get(&self.tid)
+            .map_or(self.process.pid, |thread| thread.process);
+        for signal in std::mem::take(&mut self.came) {
+            poll::kill_thread(owner, self.tid, signal)?;
+        }
         ptrace::interrupt(self.tid)?;
         ptrace::cont(self.tid, 0)?;
-        let status = wait::thread(self.tid)?;
-        if matches!(status, Status::Exited(_) | Status::Killed(_)) {
-            return Err(io::Error::from_raw_os_error(errno::ESRCH));
-        }
+        let status = self.wait()?;
         if let Some(thread) = self.process.threads.get_mut(&self.tid) {
             thread.state = State::Stopped(status);
         }

@@ -60,6 +60,12 @@ impl Source {
         self
     }
 
+    /// Another name for the file.
+    pub fn named(mut self, name: &str) -> Source {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// The built program. Its file has the source's name.
     pub fn build(&self) -> PathBuf {
         self.try_build().unwrap_or_else(|error| panic!("{error}"))

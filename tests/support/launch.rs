@@ -153,7 +153,7 @@ impl Running {
         let status = self.wait();
         let take = |lines: &mut Lines| {
             let lines = std::mem::replace(lines, Lines::of(std::io::empty()));
-            String::from_utf8_lossy(&lines.to_end()).into_owned()
+            String::from_utf8_lossy(&lines.into_rest()).into_owned()
         };
         Ended {
             status,

@@ -59,7 +59,7 @@ impl Lines {
     }
 
     /// Everything, when the pipe is closed.
-    pub fn to_end(mut self) -> Vec<u8> {
+    pub fn into_rest(mut self) -> Vec<u8> {
         let end = Instant::now() + LIMIT;
         loop {
             match self

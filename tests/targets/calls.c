@@ -24,7 +24,7 @@ NOINLINE int twice(int n) {
     return 2 * n;
 }
 
-NOINLINE int never(int n) { return n + 1; }
+NOINLINE int never(int n) { return fib_calls > twice_calls ? 3 * n + 1 : 7 * n; }
 
 static void *thread(void *arg) {
     volatile int sum = 0;

@@ -161,6 +161,25 @@ mod tests {
     }
 
     #[test]
+    fn what_may_leave_a_register_alone_does_not_kill_it() {
+        let sometimes: [&[u8]; 8] = [
+            &[0x0f, 0xbc, 0xc1, 0xc3],       // bsf eax, ecx
+            &[0x48, 0x0f, 0xbd, 0xc1, 0xc3], // bsr rax, rcx
+            &[0x0f, 0x02, 0xc1, 0xc3],       // lar eax, ecx
+            &[0x0f, 0x03, 0xc1, 0xc3],       // lsl eax, ecx
+            &[0x0f, 0x44, 0xc1, 0xc3],       // cmove eax, ecx
+            &[0x0f, 0xb1, 0x0a, 0xc3],       // cmpxchg [rdx], ecx
+            &[0xf3, 0xac, 0xc3],             // rep lodsb
+            &[0x66, 0xb8, 1, 0, 0xc3],       // mov ax, 1
+        ];
+        for bytes in sometimes {
+            assert_eq!(of(bytes).registers & RAX, 0, "{bytes:02x?}");
+        }
+        // rep movsb reads what it writes
+        assert_eq!(of(&[0xf3, 0xa4, 0xc3]).registers, 0);
+    }
+
+    #[test]
     fn nothing_is_proved_beyond_a_call_or_branch() {
         // call; mov eax, 1
         assert_eq!(of(&[0xe8, 0, 0, 0, 0, 0xb8, 1, 0, 0, 0]), Dead::default());

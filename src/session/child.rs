@@ -1,0 +1,118 @@
+//! A forked child with a memory of its own: clean text and none of our mappings, before its first
+//! instruction. What is cleaned is what its memory holds, whatever became of the target since.
+
+use super::detours::Inside;
+use super::run::Session;
+use crate::base::{Addr, Pid, Span, Tid};
+use crate::sys::mem::Memory;
+use crate::sys::ptrace;
+use crate::sys::wait::Status;
+use crate::target::{Process, Remote, State, Thread};
+
+const INT3: u8 = 0xcc;
+/// `jmp rel32`.
+const JUMP: u8 = 0xe9;
+
+impl Session {
+    /// Takes everything of ours out of a forked child and lets it go.
+    pub(super) fn let_child_go(&mut self, tid: Tid, pid: Pid) -> anyhow::Result<()> {
+        if let Some(starting) = &self.starting {
+            let memory = Memory::open(pid, tid)?;
+            memory.write(starting.entry, &[starting.original])?;
+        }
+        if let Some(live) = &self.live {
+            let memory = Memory::open(pid, tid)?;
+            let mut text = super::text::Text::new(&memory, true);
+            let foreign = |at: Addr| self.registry.site(at).is_some_and(|site| site.foreign());
+            let mut edits: Vec<(Addr, &[u8])> = Vec::new();
+            for (&at, ground) in self.plan.ground.iter().filter(|(at, _)| !foreign(**at)) {
+                let original = ground.original();
+                let mut now = [0; 5];
+                let now = &mut now[..original.len().min(5)];
+                let jumps = |to| live.injected.is_code(to);
+                if text.read(at, now)
+                    && now != &original[..now.len()]
+                    && ours(at, original, now, jumps)
+                {
+                    edits.push((at, &original[..now.len()]));
+                }
+            }
+            text.write(edits.into_iter())?;
+            let mut regs = ptrace::regs(tid)?;
+            if let Some(Inside::Displaced {
+                original, pushed, ..
+            }) = live.detours.locate(regs.pc())
+            {
+                regs.set_pc(original);
+                regs.drop_pushed(u64::from(pushed));
+            }
+            if (1..live.injected.layout.blocks).any(|b| live.injected.gs_base(b) == regs.gs_base())
+            {
+                regs.set_gs_base(0);
+            }
+            ptrace::set_regs(tid, &regs)?;
+            // A signal frame may lead back into a detour; then the code stays, and passes through.
+            let mut child = Process::new(pid, tid)?;
+            let mut thread = Thread::new(pid);
+            thread.state = State::Stopped(Status::Interrupted);
+            child.threads.insert(tid, thread);
+            let maps = child.maps()?;
+            let mut spans: Vec<Span> = live
+                .injected
+                .slabs
+                .iter()
+                .flatten()
+                .map(|slab| slab.span)
+                .collect();
+            spans.sort_by_key(|span| span.start);
+            let occupied = child.occupied(&maps, &spans)?.unwrap_or_default();
+            let inside = |span: &Span| {
+                occupied.holds(*span) || occupied.pcs.iter().any(|(_, pc)| span.contains(*pc))
+            };
+            let keep_code = spans.iter().any(inside);
+            let mut remote = Remote::begin(&mut child, tid)?;
+            for span in &live.injected.mapped {
+                let is_code = spans.contains(span);
+                let alive = span.contains(live.injected.alive);
+                // Block memory was not inherited (MADV_DONTFORK).
+                if (is_code || alive) && !keep_code {
+                    let _ = remote.unmap(span.start, span.len());
+                }
+            }
+            remote.finish()?;
+        }
+        Ok(ptrace::detach(tid, 0)?)
+    }
+}
+
+/// Whether bytes at `at` that are not the original are what we write there: a breakpoint before the
+/// original or before the tail of a jump, or a jump that leads to `code`.
+fn ours(at: Addr, original: &[u8], now: &[u8], code: impl Fn(Addr) -> bool) -> bool {
+    let jump = <[u8; 4]>::try_from(now.get(1..).unwrap_or_default()).is_ok_and(|tail| {
+        let distance = i64::from(i32::from_le_bytes(tail));
+        code(Addr((at + 5).0.wrapping_add_signed(distance)))
+    });
+    match now.first() {
+        Some(&JUMP) => jump,
+        Some(&INT3) => jump || now.get(1..) == original.get(1..now.len()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_we_write_is_taken_for_ours() {
+        let original = [0x55, 0x48, 0x89, 0xe5, 0x90, 0x90];
+        let is_ours = |now: &[u8]| ours(Addr(0x1000), &original, now, |to| to == Addr(0x2005));
+        assert!(is_ours(&[0xcc, 0x48, 0x89, 0xe5, 0x90]));
+        assert!(is_ours(&[0xcc]));
+        assert!(is_ours(&[0xe9, 0, 0x10, 0, 0]));
+        assert!(is_ours(&[0xcc, 0, 0x10, 0, 0]));
+        assert!(!is_ours(&[0xe9, 1, 0x10, 0, 0]));
+        assert!(!is_ours(&[0xcc, 1, 0x10, 0, 0]));
+        assert!(!is_ours(&[0x90, 0x48, 0x89, 0xe5, 0x90]));
+    }
+}

@@ -1,0 +1,361 @@
+//! How kptrace ends: as its target ended, or with a code of its own; streams stay the target's.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+
+use super::support::*;
+
+fn steps() -> String {
+    let program = c("steps").flags(&["-O2"]).build();
+    program.to_str().expect("UTF-8").to_owned()
+}
+
+/// `kptrace run OPTIONS -- steps`, which has said `ready`.
+fn start_steps(options: &[&str]) -> Running {
+    let mut line = command(launch::binary());
+    line.arg("run")
+        .args(options)
+        .args(["--", &steps()])
+        .stdin(Stdio::piped());
+    let mut running = start(line);
+    running.out.wait_for("ready");
+    running
+}
+
+fn step(running: &mut Running, n: u32) {
+    running.write("\n");
+    running.out.wait_for(&format!("step {n}"));
+}
+
+/// Sum that `steps` prints after `n` steps.
+fn sum(n: u32) -> u32 {
+    (1..=n).map(|n| 3 * n + (n & 1)).sum()
+}
+
+fn tracer_of(pid: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"));
+    line.expect("a tracer").trim().to_owned()
+}
+
+#[test]
+fn the_targets_streams_are_its_own() {
+    let mut line = command(launch::binary());
+    line.args([
+        "run",
+        "-q",
+        "-c",
+        "-p",
+        "main",
+        "-o",
+        "/dev/null",
+        "--",
+        &steps(),
+    ]);
+    line.stdin(Stdio::piped());
+    let mut running = start(line);
+    running.write("one\ntwo\n");
+    let ended = running.end().expect(7);
+    assert_eq!(ended.err, "steps says good-bye\n");
+    let own: Vec<&str> = ended
+        .out
+        .lines()
+        .filter(|l| !l.starts_with("pid "))
+        .collect();
+    assert_eq!(
+        own,
+        ["ready", "step 1", "step 2", &format!("sum {}", sum(2))]
+    );
+}
+
+#[test]
+fn under_run_the_trace_is_on_standard_error() {
+    let mut running = start_steps(&["-p", "step n=%di:s32"]);
+    running.write("\n");
+    running.err.wait_for("steps:step n=1");
+    let ended = running.end().expect(7);
+    assert!(!ended.out.contains("steps:step"), "{}", ended.out);
+}
+
+#[test]
+fn under_attach_the_trace_is_on_standard_output_and_the_target_goes_on() {
+    let mut target = command(steps());
+    target.stdin(Stdio::piped());
+    let mut target = start(target);
+    target.out.wait_for("ready");
+    let mut line = command(launch::binary());
+    line.args([
+        "attach",
+        "-p",
+        "step n=%di:s32",
+        "--format",
+        "json",
+        &target.pid().to_string(),
+    ]);
+    let mut tracer = start(line);
+    tracer.out.wait_for("attached_probes");
+    step(&mut target, 1);
+    step(&mut target, 2);
+    tracer.signal(Signal::SIGINT);
+    let traced = tracer.end().expect(0);
+    assert_eq!(
+        json::count(&json::summary(&traced.out), "step"),
+        2,
+        "{}",
+        traced.out
+    );
+    assert_eq!(json::hits(&traced.out).len(), 2);
+    assert!(traced.err.contains("armed 1 site"), "{}", traced.err);
+    assert_eq!(tracer_of(&target.pid().to_string()), "0");
+    step(&mut target, 3);
+    let ended = target.end().expect(7);
+    assert!(
+        ended.out.contains(&format!("sum {}\n", sum(3))),
+        "{}",
+        ended.out
+    );
+}
+
+#[test]
+fn run_ends_with_the_targets_status() {
+    for status in [0, 1, 42, 125, 127, 255] {
+        let script = format!("exit {status}");
+        kptrace(&[
+            "run",
+            "-q",
+            "-c",
+            "-p",
+            "libc:malloc",
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ])
+        .expect(status);
+    }
+}
+
+#[test]
+fn run_ends_by_the_targets_signal() {
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGKILL,
+        Signal::SIGUSR1,
+        Signal::SIGSEGV,
+        Signal::SIGPIPE,
+    ] {
+        let name = signal.as_str().trim_start_matches("SIG");
+        let script = format!("ulimit -c 0; kill -{name} $$");
+        let line = ["run", "-c", "-p", "libc:malloc", "--", "sh", "-c", &script];
+        let ended = kptrace(&line);
+        assert_eq!(ended.signal(), Some(signal as i32), "{name}: {ended:?}");
+        assert!(ended.err.contains("armed 1 site"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_told_from_what_is_not_there() {
+    let missing = kptrace(&["run", "-c", "-p", "f", "--", "/nonexistent/program"]).expect(127);
+    assert!(
+        missing.err.contains("/nonexistent/program"),
+        "{}",
+        missing.err
+    );
+    kptrace(&["run", "-c", "-p", "f", "--", "no-such-command-anywhere"]).expect(127);
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("file");
+    fs::write(&file, "#!/bin/sh\n").expect("written");
+    for path in [file.as_path(), place.path()] {
+        let path = path.to_str().expect("UTF-8");
+        let refused = kptrace(&["run", "-c", "-p", "f", "--", path]).expect(126);
+        assert_eq!(refused.err.lines().count(), 1, "{}", refused.err);
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("executable");
+    fs::write(&file, "#!/nonexistent/shell\n").expect("written");
+    let ended = kptrace(&["run", "-c", "-p", "f", "--", file.to_str().expect("UTF-8")]);
+    assert!(matches!(ended.code(), 126 | 127), "{ended:?}");
+}
+
+#[test]
+fn a_script_is_traced_in_its_interpreter() {
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("script");
+    fs::write(&file, "#!/bin/sh\nread line; echo \"got $line\"; exit 9\n").expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("executable");
+    let path = file.to_str().expect("UTF-8");
+    let mut line = command(launch::binary());
+    line.args([
+        "run",
+        "-c",
+        "--format",
+        "json",
+        "-p",
+        "libc:read",
+        "--",
+        path,
+    ])
+    .stdin(Stdio::piped());
+    let mut running = start(line);
+    running.write("it\n");
+    let ended = running.end().expect(9);
+    assert_eq!(ended.out, "got it\n");
+    assert!(json::count(&json::summary(&ended.err), "read") > 0);
+}
+
+#[test]
+fn children_run_untouched() {
+    let script = "ls / | sort -r; (exit 5); echo $?; exec sh -c 'echo last; exit 6'";
+    let untraced = {
+        let mut line = command("sh");
+        line.args(["-c", script]);
+        start(line).end().expect(6)
+    };
+    let traced = kptrace(&[
+        "run", "-c", "-p", "*", "-p", "libc:*", "--", "sh", "-c", script,
+    ]);
+    let traced = traced.expect(6);
+    assert_eq!(traced.out, untraced.out);
+    assert!(traced.err.contains("armed"), "{}", traced.err);
+}
+
+/// A signal to kptrace alone lets go; the target runs on to its right end.
+fn lets_go(signal: Signal, options: &[&str]) {
+    let mut running = start_steps(&[&["-p", "step n=%di:s32"], options].concat());
+    let pid = running.out.so_far();
+    let pid = pid
+        .lines()
+        .find_map(|line| line.strip_prefix("pid "))
+        .expect("its number")
+        .to_owned();
+    step(&mut running, 1);
+    step(&mut running, 2);
+    assert_ne!(tracer_of(&pid), "0");
+    running.signal(signal);
+    let report = running.err.wait_for("armed 1 site");
+    assert!(!report.contains("missed"), "{report}");
+    assert_eq!(tracer_of(&pid), "0");
+    step(&mut running, 3);
+    let ended = running.end().expect(7);
+    assert!(
+        ended.out.contains(&format!("sum {}\n", sum(3))),
+        "{}",
+        ended.out
+    );
+    for n in [1, 2] {
+        assert!(
+            ended.err.contains(&format!("steps:step n={n}\n")),
+            "{}",
+            ended.err
+        );
+    }
+    assert!(!ended.err.contains("n=3"), "{}", ended.err);
+}
+
+#[test]
+fn an_interrupt_of_kptrace_alone_lets_go() {
+    lets_go(Signal::SIGINT, &[]);
+}
+
+#[test]
+fn a_termination_lets_go() {
+    lets_go(Signal::SIGTERM, &[]);
+    lets_go(Signal::SIGTERM, &["--no-opt"]);
+}
+
+#[test]
+fn a_hangup_lets_go() {
+    lets_go(Signal::SIGHUP, &[]);
+}
+
+#[test]
+fn a_target_that_is_killed_meanwhile_is_reported() {
+    let running = start_steps(&["-p", "step"]);
+    let pid = running.out.so_far();
+    let pid: i32 = pid
+        .lines()
+        .find_map(|line| line.strip_prefix("pid "))
+        .and_then(|pid| pid.parse().ok())
+        .expect("its number");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
+    let ended = running.end();
+    assert_eq!(ended.signal(), Some(Signal::SIGKILL as i32));
+    assert!(ended.err.contains("armed 1 site"), "{}", ended.err);
+}
+
+#[test]
+fn a_duration_ends_tracing_and_not_the_target() {
+    let mut running = start_steps(&["--duration", "0.1", "-c", "--format", "json", "-p", "step"]);
+    running.err.wait_for("armed 1 site");
+    step(&mut running, 1);
+    let ended = running.end().expect(7);
+    assert!(
+        ended.out.contains(&format!("sum {}\n", sum(1))),
+        "{}",
+        ended.out
+    );
+    assert_eq!(json::count(&json::summary(&ended.err), "step"), 0);
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_the_target_runs_on() {
+    for options in [&["-p", "step"][..], &["-c", "-p", "step"]] {
+        let mut running = start_steps(&[options, &["-o", "/dev/full"]].concat());
+        step(&mut running, 1);
+        let ended = running.end().expect(7);
+        assert!(
+            ended.out.contains(&format!("sum {}\n", sum(1))),
+            "{}",
+            ended.out
+        );
+        let told = ended.err.matches("No space left on device").count();
+        assert_eq!(told, 1, "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_quiet_and_the_target_runs_on() {
+    let place = tempfile::tempdir().expect("a directory");
+    let path = place.path().join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("a FIFO");
+    let program = c("flood").flags(&["-O2", "-pthread"]).build();
+    let program = program.to_str().expect("UTF-8");
+    let mut line = command(launch::binary());
+    let fifo = path.to_str().expect("UTF-8");
+    line.args([
+        "run",
+        "-p",
+        "hot n=%di",
+        "-o",
+        fifo,
+        "--",
+        program,
+        "2",
+        "100000",
+    ]);
+    let running = start(line);
+    drop(fs::File::open(&path).expect("kptrace writes"));
+    let ended = running.end().expect(0);
+    assert_eq!(ended.out, "made 200000\n");
+    assert!(
+        ended.err.lines().all(|line| line.starts_with("armed ")),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
+fn attach_tells_who_is_not_there() {
+    let mut short = command("true");
+    short.stdout(Stdio::null());
+    let mut child = short.spawn().expect("it starts");
+    let pid = child.id().to_string();
+    child.wait().expect("it ends");
+    let refused = kptrace(&["attach", "-c", "-p", "main", &pid]).expect(1);
+    assert_eq!(refused.err.lines().count(), 1, "{}", refused.err);
+    assert!(refused.err.contains(&pid), "{}", refused.err);
+}
