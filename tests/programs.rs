@@ -38,9 +38,11 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 /// What a case came to: an error is a difference.
 type Verdict = Result<Completion, Failed>;
 
+type Run = fn() -> Verdict;
+
 fn main() {
     let arguments = Arguments::from_args();
-    let cases: [(&str, fn() -> Verdict); 17] = [
+    let cases: [(&str, Run); 17] = [
         ("ls_lists_a_tree", always::ls),
         ("sh_runs_pipes_forks_and_subshells", always::sh),
         ("cc_compiles", always::cc),
