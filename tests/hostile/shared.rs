@@ -116,6 +116,7 @@ pub fn drain(words: &[(u32, u64)]) -> u64 {
         name: format!("f{number}"),
         module: "m".to_owned(),
         address: Some(Addr(0x1000)),
+        offset: None,
         args: vec!["x".to_owned(); number],
     };
     let feed = Feed {

@@ -87,7 +87,7 @@ pub fn walk(walk: &Walk<'_>) -> Seen {
         from: None,
         seen: Seen::default(),
     };
-    walker.to_entry(&starting, if walk.loader { walk.steps / 3 } else { 0 });
+    walker.go_to_entry(&starting, if walk.loader { walk.steps / 3 } else { 0 });
     walker.look();
     if walk.everywhere {
         walker.look_everywhere();
@@ -177,7 +177,7 @@ impl Walker {
     }
 
     /// Brings the program to its entry point, the first `budget` instructions by steps.
-    fn to_entry(&mut self, starting: &Starting, budget: u64) {
+    fn go_to_entry(&mut self, starting: &Starting, budget: u64) {
         if budget > 0 {
             self.look();
             self.steps(budget, Some(starting.entry));
