@@ -34,7 +34,10 @@ pub fn attach(pid: Pid) -> anyhow::Result<Process> {
                 // It ended, or is a leader that has; or it was born a tracee of ours.
                 Err(error) if errno::is_gone(&error) => {}
                 Err(error) if errno::number(&error) == errno::EPERM => {
-                    let status = procfs::status(pid, tid).unwrap_or_default();
+                    // Ended since, and gone.
+                    let Ok(status) = procfs::status(pid, tid) else {
+                        continue;
+                    };
                     if process_of(status.tracer) == std::process::id().cast_signed() {
                         seized.insert(tid);
                         quiet = 0;
