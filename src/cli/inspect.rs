@@ -31,7 +31,7 @@ fn open(target: &Target) -> anyhow::Result<Vec<Module>> {
                 let maps = procfs::maps(pid, tid)?;
                 let memory = Memory::open(pid, tid)?;
                 let mut notes = Vec::new();
-                let modules = modules(pid, tid, &memory, &maps, &mut notes)?;
+                let modules = modules(tid, &memory, &maps, &mut notes)?;
                 for note in notes {
                     complain(format_args!("{note}"));
                 }

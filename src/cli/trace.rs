@@ -49,7 +49,7 @@ impl Request {
         let progress = Progress::new(self.progress);
         let maps = procfs::maps(pid, tid).context("reading its mappings")?;
         let mut notes = Vec::new();
-        let modules = modules(pid, tid, memory, &maps, &mut notes)?;
+        let modules = modules(tid, memory, &maps, &mut notes)?;
         let cache = cache();
         let wanted = Wanted {
             specs: &self.specs,

@@ -14,6 +14,8 @@ use crate::arch::native::emit::{Environment, Template};
 use crate::base::{Addr, Tid};
 use crate::data::{Directory, Drain, Feed, Sink};
 use crate::program::Program;
+use crate::sys::clock;
+use crate::sys::errno::is_gone;
 use crate::sys::procfs;
 use crate::sys::ptrace;
 use crate::sys::wait::Status;
@@ -23,6 +25,8 @@ use crate::target::{InjectRequest, Injected, State};
 const MOST_BLOCKS: u32 = 4096;
 /// No ring is larger, unless its records are.
 const LARGEST_RING: u32 = 1 << 23;
+/// How often a thread is looked for that can make calls: seconds, as a vfork's child may take.
+const ATTEMPTS: u32 = 20_000;
 /// Offset in a block's header that nothing else uses: for results of calls made in the target.
 const SCRATCH: u64 = 0x50;
 const _: () = assert!(SCRATCH > abi::TAIL as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
@@ -48,10 +52,7 @@ impl Session {
 
     /// Arms the whole plan.
     pub(super) fn arm(&mut self, sink: Option<Box<dyn Sink>>) -> anyhow::Result<()> {
-        let tid = self
-            .process
-            .stop_one(&mut self.backlog)
-            .context("stopping a thread")?;
+        let tid = self.one_stopped().context("stopping a thread")?;
         let fsgsbase = self.process.auxv.hwcap2 & procfs::HWCAP2_FSGSBASE != 0;
         // A program that uses gs keeps it; a base left by a session that died leads nowhere.
         let gs = ptrace::regs(tid)?.gs_base();
@@ -103,6 +104,24 @@ impl Session {
             }
         }
         self.settle()
+    }
+
+    /// A thread that can make calls for us. One that waits for the child of its vfork cannot, and
+    /// the child may have stopped because it is new: it must go on first.
+    fn one_stopped(&mut self) -> anyhow::Result<Tid> {
+        for attempt in 0..ATTEMPTS {
+            match self.process.stop_one(&mut self.backlog) {
+                Err(error) if is_gone(&error) && attempt + 1 < ATTEMPTS => {}
+                other => return Ok(other?),
+            }
+            self.take_backlog()?;
+            if self.ended.is_some() {
+                break;
+            }
+            self.act_on_stopped()?;
+            clock::pause(attempt);
+        }
+        anyhow::bail!("it has ended")
     }
 
     fn start_drain(&mut self, injected: &Injected, mut sink: Box<dyn Sink>) -> anyhow::Result<()> {

@@ -170,7 +170,9 @@ impl Detours {
             .place(&ids, start.0, cold.0)
             .ok_or(Refusal::NoRoom)?;
         hot_bytes.extend_from_slice(&map.bytes);
-        if !(injected.write_code(start, &hot_bytes) && injected.write_code(cold, &cold_bytes)) {
+        // Without a cold part its place may be the end of the slab.
+        let cold_written = cold_bytes.is_empty() || injected.write_code(cold, &cold_bytes);
+        if !(cold_written && injected.write_code(start, &hot_bytes)) {
             return Err(Refusal::NoRoom);
         }
         heap.hot = used.next_multiple_of(ALIGN);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::analysis::{Cache, File, Key, Source, Text};
-use crate::base::{Addr, LinkAddr, Pid, Span, Tid};
+use crate::base::{Addr, LinkAddr, Span, Tid};
 use crate::symbols::{self, CodeFacts, Image, Symbols};
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Mapping};
@@ -141,16 +141,15 @@ impl Module {
     }
 }
 
-/// The files mapped executable into a process, the program first. What cannot be read is named in
+/// The files mapped executable into the process of a thread, the program first. What cannot be read is named in
 /// `notes`.
 pub fn modules(
-    pid: Pid,
     tid: Tid,
     memory: &Memory,
     maps: &[Mapping],
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Module>> {
-    let auxv = procfs::auxv(pid).context("reading its auxiliary vector")?;
+    let auxv = procfs::auxv(tid).context("reading its auxiliary vector")?;
     let mut modules: Vec<Module> = Vec::new();
     for mapping in maps
         .iter()
@@ -174,7 +173,7 @@ pub fn modules(
                 && m.device == mapping.device
                 && m.span.contains(Addr(auxv.phdr))
         });
-        match open(pid, tid, memory, maps, mapping, is_program) {
+        match open(tid, memory, maps, mapping, is_program) {
             Ok(mut module) => {
                 module.program = is_program;
                 module.read_chosen(memory);
@@ -188,16 +187,15 @@ pub fn modules(
 }
 
 fn open(
-    pid: Pid,
     tid: Tid,
     memory: &Memory,
     maps: &[Mapping],
     mapping: &Mapping,
     is_program: bool,
 ) -> anyhow::Result<Module> {
-    let mut paths = procfs::file_paths(pid, mapping);
+    let mut paths = procfs::file_paths(tid, mapping);
     if is_program {
-        paths.insert(0, PathBuf::from(format!("/proc/{pid}/task/{tid}/exe")));
+        paths.insert(0, PathBuf::from(format!("/proc/{tid}/exe")));
     }
     let mut first_error = None;
     for path in paths {
@@ -222,7 +220,7 @@ fn open(
             .next()
             .unwrap_or(&mapping.path)
             .to_owned();
-        let root = PathBuf::from(format!("/proc/{pid}/root"));
+        let root = PathBuf::from(format!("/proc/{tid}/root"));
         return Ok(Module::new(name, mapping.path.clone(), image, root, bias));
     }
     Err(first_error.unwrap_or_else(|| anyhow::anyhow!("it was deleted")))

@@ -25,6 +25,8 @@ use crate::target::{Process, Reports, Starting, State};
 
 /// Two interrupts within this many nanoseconds, which the target survives, detach.
 const TWICE: u64 = 1_000_000_000;
+/// Nanoseconds for which reports are taken before anything else is looked at.
+const TURN: u64 = 2_000_000;
 
 /// How often the end of a target is looked for when something failed.
 const GOING: u32 = 2_000;
@@ -163,14 +165,15 @@ impl Session {
             self.begin()?;
         }
         while self.ended.is_none() {
-            self.drain_waits()?;
+            let more = self.drain_waits()?;
             if self.ended.is_some() {
                 break;
             }
             if self.live.is_some() {
                 self.settle()?;
             }
-            let arrived = self.signals.wait(self.patience())?;
+            let patience = if more { Some(0) } else { self.patience() };
+            let arrived = self.signals.wait(patience)?;
             self.act_on_signals(&arrived)?;
         }
         Ok(())
@@ -230,23 +233,25 @@ impl Session {
         Some(u32::try_from(due.saturating_sub(now) / 1_000_000 + 1).unwrap_or(u32::MAX))
     }
 
-    /// Takes every report that is there.
-    fn drain_waits(&mut self) -> anyhow::Result<()> {
-        loop {
+    /// Takes the reports that are there, for [`TURN`] at most: breakpoints that are hit all the time
+    /// must not keep us from signals and deadlines. True when there may be more.
+    fn drain_waits(&mut self) -> anyhow::Result<bool> {
+        let until = clock::monotonic() + TURN;
+        let more = loop {
             self.take_backlog()?;
             if self.ended.is_some() {
-                return Ok(());
+                return Ok(false);
             }
             // What is done to a thread before its report is consumed outlives us: a breakpoint hit
             // is sent on while it is still unread.
             let tid = match wait::peek() {
                 Ok(Some(tid)) => tid,
-                Ok(None) => break,
+                Ok(None) => break false,
                 Err(error) if errno::number(&error) == errno::ECHILD => {
                     self.notes
                         .push("the target is gone; nobody said how it ended".to_owned());
                     self.ended = Some(Ended::Detached);
-                    return Ok(());
+                    return Ok(false);
                 }
                 Err(error) => return Err(error).context("waiting for the target"),
             };
@@ -261,7 +266,10 @@ impl Session {
                 }
                 _ => self.handle(tid, status)?,
             }
-        }
+            if clock::monotonic() >= until {
+                break true;
+            }
+        };
         if self
             .deadline
             .is_some_and(|deadline| clock::monotonic() >= deadline)
@@ -272,7 +280,7 @@ impl Session {
         if self.drain.as_ref().is_some_and(Drain::has_failed) {
             self.detach()?;
         }
-        Ok(())
+        Ok(more)
     }
 
     /// Deals with reports that came while something else was waited for; true if there were any.

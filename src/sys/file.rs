@@ -77,9 +77,9 @@ pub fn cache_dir() -> Option<PathBuf> {
 }
 
 /// Opens the memory object behind a descriptor of the target.
-pub fn open_target_fd(pid: crate::base::Pid, fd: i64) -> io::Result<File> {
+pub fn open_target_fd(tid: crate::base::Tid, fd: i64) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
-        .open(format!("/proc/{pid}/fd/{fd}"))
+        .open(format!("/proc/{tid}/fd/{fd}"))
 }

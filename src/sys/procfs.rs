@@ -257,9 +257,10 @@ pub struct Auxv {
 /// Bit of [`Auxv::hwcap2`]: user code may read and write the fs and gs bases.
 pub const HWCAP2_FSGSBASE: u64 = 1 << 1;
 
-/// The auxiliary vector of a process.
-pub fn auxv(pid: Pid) -> io::Result<Auxv> {
-    let bytes = fs::read(format!("/proc/{pid}/auxv"))?;
+/// The auxiliary vector of a thread's process. `/proc/TID` is there for every thread, and a leader
+/// that has ended has nothing to show.
+pub fn auxv(tid: Tid) -> io::Result<Auxv> {
+    let bytes = fs::read(format!("/proc/{tid}/auxv"))?;
     let mut auxv = Auxv::default();
     for pair in bytes.chunks_exact(16) {
         let (key, value) = pair.split_at(8);
@@ -279,15 +280,15 @@ pub fn auxv(pid: Pid) -> io::Result<Auxv> {
 }
 
 /// Paths under which a mapped file may be read, best first: exactly the mapped file where the
-/// kernel lets us, else by name in the target's own root.
-pub fn file_paths(pid: Pid, mapping: &Mapping) -> Vec<PathBuf> {
+/// kernel lets us, else by name in the target's own root. Any thread that lives will do.
+pub fn file_paths(tid: Tid, mapping: &Mapping) -> Vec<PathBuf> {
     let Span { start, end } = mapping.span;
     let mut paths = vec![PathBuf::from(format!(
-        "/proc/{pid}/map_files/{:x}-{:x}",
+        "/proc/{tid}/map_files/{:x}-{:x}",
         start.0, end.0
     ))];
     if mapping.path.starts_with('/') && !mapping.deleted {
-        paths.push(PathBuf::from(format!("/proc/{pid}/root{}", mapping.path)));
+        paths.push(PathBuf::from(format!("/proc/{tid}/root{}", mapping.path)));
     }
     paths
 }
@@ -347,7 +348,7 @@ mod tests {
     #[test]
     fn own_files_parse() {
         let pid = Pid(std::process::id().cast_signed());
-        assert!(auxv(pid).unwrap().entry != 0);
+        assert!(auxv(Tid(pid.0)).unwrap().entry != 0);
         assert!(maps(pid, Tid(pid.0)).unwrap().iter().any(|m| m.exec));
         assert_eq!(own_status().unwrap().process, pid.0);
         assert!(start_brk(pid).is_some());

@@ -34,8 +34,11 @@ pub fn attach(pid: Pid) -> anyhow::Result<Process> {
                 // It ended, or is a leader that has; or it was born a tracee of ours.
                 Err(error) if errno::is_gone(&error) => {}
                 Err(error) if errno::number(&error) == errno::EPERM => {
-                    let status = procfs::status(pid, tid).unwrap_or_default();
-                    if status.tracer == std::process::id().cast_signed() {
+                    // Ended since, and gone.
+                    let Ok(status) = procfs::status(pid, tid) else {
+                        continue;
+                    };
+                    if process_of(status.tracer) == std::process::id().cast_signed() {
                         seized.insert(tid);
                         quiet = 0;
                     } else if status.state != b'Z' && status.state != b'X' {
@@ -145,7 +148,13 @@ fn seccomp(status: procfs::Status) -> anyhow::Result<()> {
     }
 }
 
+/// The process of a tracer: `TracerPid` names the thread that traces.
+fn process_of(task: i32) -> i32 {
+    procfs::status(Pid(task), Tid(task)).map_or(task, |status| status.process)
+}
+
 fn traced_by(tracer: i32) -> String {
+    let tracer = process_of(tracer);
     let name = procfs::comm(Pid(tracer));
     let name: String = name.chars().filter(|c| !c.is_control()).collect();
     format!("already traced by pid {tracer} ({name})")

@@ -156,7 +156,7 @@ fn build(
         .sum();
     let data = layout.size();
     let fd = memory_object(remote)?;
-    let shared = open_target_fd(remote.process().pid, fd)
+    let shared = open_target_fd(remote.tid(), fd)
         .and_then(|file| Shared::map(&file, data + code))
         .with_context(|| format!("sizing {} bytes of shared memory", data + code));
     let result = shared.and_then(|shared| {

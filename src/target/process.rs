@@ -48,7 +48,7 @@ impl Process {
     /// Takes the books of a process of which `tid` is a living thread.
     pub fn new(pid: Pid, tid: Tid) -> io::Result<Process> {
         let memory = Memory::open(pid, tid)?;
-        let auxv = procfs::auxv(pid)?;
+        let auxv = procfs::auxv(tid)?;
         let maps = procfs::maps(pid, tid)?;
         let syscall_at = find_syscall(&memory, &maps, auxv.vdso)
             .ok_or_else(|| io::Error::other("no system call instruction found in it"))?;

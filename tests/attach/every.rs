@@ -43,16 +43,28 @@ pub fn let_go(kptrace: Running) -> serde_json::Value {
 
 /// Arms, works, disarms, works, with jumps and then with breakpoints.
 fn goes_on(source: Source) {
+    goes_on_in(source, "check");
+}
+
+/// The same; `check` is what the function of a round is called.
+fn goes_on_in(source: Source, check: &str) {
     let mut target = at_work(&source);
     round(&mut target);
     let before = look(target.pid());
-    for options in [&["-p", "*:*"][..], &["-p", "*:*", "--no-opt", "--trap-limit", "0"]] {
+    for options in [
+        &["-p", "*:*"][..],
+        &["-p", "*:*", "--no-opt", "--trap-limit", "0"],
+    ] {
         let kptrace = attach(&target, options);
         round(&mut target);
         let told = let_go(kptrace);
-        assert!(json::count(&told, "check") > 0, "{options:?}: {told}");
+        assert!(json::count(&told, check) > 0, "{options:?}: {told}");
         assert_eq!(different(target.pid()), [""; 0], "{options:?}");
-        assert_eq!(look(target.pid()).executable, before.executable, "{options:?}");
+        assert_eq!(
+            look(target.pid()).executable,
+            before.executable,
+            "{options:?}"
+        );
         round(&mut target);
     }
     let after = look(target.pid());
@@ -99,5 +111,5 @@ go_on! {
 fn exceptions_go_on() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/targets/exceptions.cc");
     let text = std::fs::read_to_string(path).expect("the target");
-    goes_on(Source::new("c++", "cc", "exceptions", text));
+    goes_on_in(Source::new("c++", "cc", "exceptions", text), "check()");
 }

@@ -111,8 +111,11 @@ impl Source {
     fn key(&self) -> String {
         let mut hasher = DefaultHasher::new();
         (self.compiler, self.extension, &self.text, &self.flags).hash(&mut hasher);
-        let header = fs::read(targets().join("target.h")).unwrap_or_default();
-        header.hash(&mut hasher);
+        for header in ["target.h", "rounds.h"] {
+            fs::read(targets().join(header))
+                .unwrap_or_default()
+                .hash(&mut hasher);
+        }
         let version = Command::new(self.compiler).arg("--version").output();
         version
             .map(|v| v.stdout)

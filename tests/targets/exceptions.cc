@@ -8,9 +8,6 @@
 #include <string>
 
 #define ROUNDS 50
-extern "C" {
-static int check(void);
-}
 #include "rounds.h"
 
 static int destroyed;

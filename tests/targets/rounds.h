@@ -12,7 +12,7 @@
 #define ROUNDS 300
 #endif
 
-static int check(void);
+static NOINLINE int check(void);
 
 /* For use inside `check`: says what is not so, and makes it fail. */
 #define RIGHT(condition)                                           \
