@@ -166,7 +166,7 @@ fn what_cannot_be_run_is_told_from_what_is_not_there() {
         "{}",
         missing.err
     );
-    kptrace(&["run", "-c", "-p", "f", "--", "no-such-command-anywhere"]).expect(127);
+    plain_path(&["run", "-c", "-p", "f", "--", "no-such-command-anywhere"]).expect(127);
     let place = tempfile::tempdir().expect("a directory");
     let file = place.path().join("file");
     fs::write(&file, "#!/bin/sh\n").expect("written");
