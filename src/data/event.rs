@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::base::{Addr, Pid, ProbeId, Tid};
+use crate::base::{Addr, LinkAddr, Pid, ProbeId, Tid};
 use crate::program::IntFormat;
 
 /// The value of one argument at a hit.
@@ -28,6 +28,8 @@ pub struct ProbeInfo {
     pub module: String,
     /// Run-time address; `None` while it is not resolved.
     pub address: Option<Addr>,
+    /// Address in its file, as `MODULE+0x..` takes it; `None` while it is not resolved.
+    pub offset: Option<LinkAddr>,
     /// Names of its arguments, in the order of a hit's values.
     pub args: Vec<String>,
 }

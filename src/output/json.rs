@@ -219,6 +219,12 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
         number::hex(out, address.0);
         out.push(b'"');
     }
+    if let Some(offset) = probe.info.offset {
+        key(out, "offset");
+        out.push(b'"');
+        number::hex(out, offset.0);
+        out.push(b'"');
+    }
     key(out, "state");
     escape::json(out, probe.state.name().as_bytes());
     key(out, "reason");
@@ -246,7 +252,7 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Addr, Pid, ProbeId, Tid};
+    use crate::base::{Addr, LinkAddr, Pid, ProbeId, Tid};
     use crate::data::SiteState;
     use crate::program::{IntFormat, Width};
 
@@ -256,6 +262,7 @@ mod tests {
             name: "malloc".into(),
             module: "libc.so.6".into(),
             address: Some(Addr(0x7f00_1000)),
+            offset: Some(LinkAddr(0x1000)),
             args: args.iter().map(|s| (*s).to_owned()).collect(),
         }
     }
@@ -370,6 +377,7 @@ mod tests {
                 ProbeSummary {
                     info: ProbeInfo {
                         address: None,
+                        offset: None,
                         ..probe(&[])
                     },
                     state: SiteState::Pending,
@@ -387,7 +395,7 @@ mod tests {
             printed(|json| json.summary(&summary).unwrap()),
             concat!(
                 r#"{"type":"summary","probes":[{"id":7,"name":"malloc","module":"libc.so.6","#,
-                r#""kind":"entry","address":"0x7f001000","state":"trap","#,
+                r#""kind":"entry","address":"0x7f001000","offset":"0x1000","state":"trap","#,
                 r#""reason":"too short, no padding","hits":5,"#,
                 r#""missed":{"ring_full":2,"abandoned":0,"trap":0}},"#,
                 r#"{"id":7,"name":"malloc","module":"libc.so.6","kind":"entry","#,

@@ -248,6 +248,7 @@ mod tests {
                 name: format!("f{address}"),
                 module: "m".into(),
                 address: Some(Addr(address)),
+                offset: None,
                 args: Vec::new(),
             },
             state,

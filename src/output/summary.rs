@@ -158,6 +158,7 @@ mod tests {
                 name: name.into(),
                 module: "libc.so.6".into(),
                 address: None,
+                offset: None,
                 args: Vec::new(),
             },
             state,

@@ -169,6 +169,7 @@ mod tests {
             name: name.into(),
             module: "libc.so.6".into(),
             address: None,
+            offset: None,
             args: args.iter().map(|s| (*s).to_owned()).collect(),
         }
     }

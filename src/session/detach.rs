@@ -73,10 +73,11 @@ impl Session {
 
     /// Takes our memory out of the target, once nobody is in it or may come back into it.
     fn clear_up(&mut self) -> anyhow::Result<()> {
-        let Some(live) = &self.live else {
+        let Some(live) = &mut self.live else {
             return Ok(());
         };
         // Whoever is in a detour passes straight through from here on.
+        live.alive = false;
         live.injected
             .set_alive(&self.process, false)
             .context("clearing the alive word")?;

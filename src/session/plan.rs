@@ -199,6 +199,7 @@ pub fn plan(modules: &[Module], wanted: &Wanted<'_>) -> Result<Plan, PlanError> 
             name: site.name,
             module: module.name.clone(),
             address: Some(at),
+            offset: Some(site.at),
             args: site.args,
         });
         let next = u32::try_from(class_of.len()).unwrap_or(u32::MAX);

@@ -57,7 +57,7 @@ impl<'a> Remote<'a> {
         // Entry, then exit. Stops of other kinds in between are not for us to keep: signals are
         // blocked, an interruption is repeated at the end.
         for _ in 0..2 {
-            self.to_syscall_stop()?;
+            self.run_to_syscall_stop()?;
         }
         let result = ptrace::regs(self.tid)?.result();
         if (-4095..0).contains(&result) {
@@ -67,7 +67,7 @@ impl<'a> Remote<'a> {
         Ok(result.cast_unsigned())
     }
 
-    fn to_syscall_stop(&mut self) -> io::Result<()> {
+    fn run_to_syscall_stop(&mut self) -> io::Result<()> {
         loop {
             ptrace::cont_to_syscall(self.tid, 0)?;
             match self.wait()? {

@@ -14,6 +14,7 @@ use kptrace::sys::shm::Shared;
 const LAYOUT: Layout = Layout {
     probes: 3,
     ring_size: 1 << 12,
+    largest: 128,
     blocks: 4,
 };
 const STRING: u16 = 64;
@@ -115,6 +116,7 @@ pub fn drain(words: &[(u32, u64)]) -> u64 {
         name: format!("f{number}"),
         module: "m".to_owned(),
         address: Some(Addr(0x1000)),
+        offset: None,
         args: vec!["x".to_owned(); number],
     };
     let feed = Feed {
