@@ -14,7 +14,10 @@ fn calls_that_wait_are_not_disturbed() {
     let mut target = start(line);
     target.out.wait_for("ready");
     let before = look(target.pid());
-    for options in [&["-p", "*:*"][..], &["-p", "*:*", "--no-opt", "--trap-limit", "0"]] {
+    for options in [
+        &["-p", "*:*"][..],
+        &["-p", "*:*", "--no-opt", "--trap-limit", "0"],
+    ] {
         for _ in 0..3 {
             let_go(attach(&target, options));
             assert_eq!(different(target.pid()), [""; 0]);

@@ -46,13 +46,20 @@ fn goes_on(source: Source) {
     let mut target = at_work(&source);
     round(&mut target);
     let before = look(target.pid());
-    for options in [&["-p", "*:*"][..], &["-p", "*:*", "--no-opt", "--trap-limit", "0"]] {
+    for options in [
+        &["-p", "*:*"][..],
+        &["-p", "*:*", "--no-opt", "--trap-limit", "0"],
+    ] {
         let kptrace = attach(&target, options);
         round(&mut target);
         let told = let_go(kptrace);
         assert!(json::count(&told, "check") > 0, "{options:?}: {told}");
         assert_eq!(different(target.pid()), [""; 0], "{options:?}");
-        assert_eq!(look(target.pid()).executable, before.executable, "{options:?}");
+        assert_eq!(
+            look(target.pid()).executable,
+            before.executable,
+            "{options:?}"
+        );
         round(&mut target);
     }
     let after = look(target.pid());

@@ -51,17 +51,25 @@ pub fn look(pid: u32) -> Look {
         .collect();
     descriptors.sort();
     let mut signals = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").flatten() {
+    for task in fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("its threads")
+        .flatten()
+    {
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
         for line in status.lines() {
-            if ["SigBlk", "SigIgn", "SigCgt", "TracerPid"].iter().any(|k| line.starts_with(k)) {
+            if ["SigBlk", "SigIgn", "SigCgt", "TracerPid"]
+                .iter()
+                .any(|k| line.starts_with(k))
+            {
                 signals.push(format!("{:?} {line}", task.file_name()));
             }
         }
     }
     signals.sort();
     let executable = maps.iter().filter(|map| map.2.contains('x'));
-    let fixed = maps.iter().filter(|map| !(map.4.starts_with("[heap") || map.4.starts_with("[stack")));
+    let fixed = maps
+        .iter()
+        .filter(|map| !(map.4.starts_with("[heap") || map.4.starts_with("[stack")));
     Look {
         executable: executable.map(shown).collect(),
         mappings: fixed.map(shown).collect(),
@@ -87,7 +95,10 @@ pub fn different(pid: u32) -> Vec<String> {
         let zeros = std::iter::repeat(&0);
         for (index, (ours, theirs)) in text.iter().zip(there.iter().chain(zeros)).enumerate() {
             if ours != theirs {
-                different.push(format!("{path}+{:#x}: {ours:02x} for {theirs:02x}", start + index));
+                different.push(format!(
+                    "{path}+{:#x}: {ours:02x} for {theirs:02x}",
+                    start + index
+                ));
             }
         }
     }

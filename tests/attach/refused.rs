@@ -20,7 +20,10 @@ fn a_process_that_is_traced_names_its_tracer() {
     let mut target = at_work(&c("window_branches"));
     let first = attach(&target, &["-p", "check"]);
     let line = refusal(target.pid());
-    assert!(line.contains(&format!("already traced by pid {} (kptrace)", first.pid())), "{line}");
+    assert!(
+        line.contains(&format!("already traced by pid {} (kptrace)", first.pid())),
+        "{line}"
+    );
     round(&mut target);
     let told = let_go(first);
     assert!(json::count(&told, "check") > 0, "{told}");
@@ -33,7 +36,10 @@ fn a_process_that_has_ended_and_a_zombie_are_told_apart() {
     let mut child = Command::new("true").spawn().expect("true runs");
     let stat = format!("/proc/{}/stat", child.id());
     let end = std::time::Instant::now() + LIMIT;
-    while !std::fs::read_to_string(&stat).expect("our child").contains(") Z ") {
+    while !std::fs::read_to_string(&stat)
+        .expect("our child")
+        .contains(") Z ")
+    {
         assert!(std::time::Instant::now() < end, "true does not end");
         std::thread::yield_now();
     }

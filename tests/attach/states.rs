@@ -14,7 +14,10 @@ fn state(pid: u32, wanted: char) {
     let end = std::time::Instant::now() + LIMIT;
     loop {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
-        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
         if state == Some(wanted) {
             return;
         }
@@ -29,7 +32,10 @@ fn a_process_whose_first_thread_has_ended_is_traced_and_let_go() {
     line.arg("go").stdin(Stdio::piped());
     let mut target = start(line);
     target.out.wait_for("ready");
-    for options in [&["-p", "*:*"][..], &["-p", "*:*", "--no-opt", "--trap-limit", "0"]] {
+    for options in [
+        &["-p", "*:*"][..],
+        &["-p", "*:*", "--no-opt", "--trap-limit", "0"],
+    ] {
         let kptrace = attach(&target, options);
         let told = let_go(kptrace);
         assert!(told["armed"].as_u64() > Some(1000), "{told}");

@@ -75,7 +75,12 @@ fn a_target_that_is_killed_while_armed_ends_the_trace_and_the_summary_comes() {
         target.signal(Signal::SIGKILL);
         let ended = kptrace.end();
         let code = ended.status.code();
-        assert!(matches!(code, Some(0 | 1)), "{} {}", ended.status, ended.err);
+        assert!(
+            matches!(code, Some(0 | 1)),
+            "{} {}",
+            ended.status,
+            ended.err
+        );
         if turn < 10 {
             summary(&ended.out);
         }

@@ -39,7 +39,11 @@ fn the_red_zone_and_the_flags_inside_a_function_stay() {
 #[test]
 fn many_probes_at_one_address_all_count() {
     for way in WAYS {
-        let summary = run("entries", way, &["real", "alias", "other_alias", "real+0x0", "tail"]);
+        let summary = run(
+            "entries",
+            way,
+            &["real", "alias", "other_alias", "real+0x0", "tail"],
+        );
         let counts = hits(&summary);
         assert!(!counts.is_empty());
         for probe in summary["probes"].as_array().expect("probes") {

@@ -46,7 +46,10 @@ fn holds(case: Case) {
     let told = summary(&jumps.err);
     let (armed, jump) = (&told["armed"], &told["jump"]);
     assert!(jump.as_u64() > Some(1000), "{jump} of {armed} sites jump");
-    assert!(json::count(&told, "main") == 1, "main is hit once: {program}");
+    assert!(
+        json::count(&told, "main") == 1,
+        "main is hit once: {program}"
+    );
     let mut options = vec!["--no-opt", "--trap-limit", "0"];
     for left_out in case.not_traps {
         options.extend(["-x", left_out]);
@@ -55,7 +58,10 @@ fn holds(case: Case) {
     assert_eq!(traps.out, alone.out);
     let told = summary(&traps.err);
     assert_eq!(told["jump"], 0, "no jumps with --no-opt");
-    assert!(json::count(&told, "main") == 1, "main is hit once: {program}");
+    assert!(
+        json::count(&told, "main") == 1,
+        "main is hit once: {program}"
+    );
 }
 
 macro_rules! hold {

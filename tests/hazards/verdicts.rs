@@ -71,7 +71,12 @@ fn padding_makes_short_functions_long_enough_and_neighbours_do_not() {
     for name in ["tight_1", "tight_2", "tight_3", "tight_4"] {
         refused(&entries, name, "too short, no padding");
     }
-    for (name, distance) in [("apart_0", 1), ("apart_1", 2), ("apart_3", 3), ("apart_6", 4)] {
+    for (name, distance) in [
+        ("apart_0", 1),
+        ("apart_1", 2),
+        ("apart_3", 3),
+        ("apart_6", 4),
+    ] {
         let why = format!("another function starts at +0x{distance:x}");
         refused(&entries, name, &why);
     }
