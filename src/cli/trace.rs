@@ -251,12 +251,10 @@ fn conclude(trace: &Trace, outcome: &mut Outcome) -> bool {
     }
     let env = |name: &str| std::env::var_os(name);
     let style = Style::decide(trace.talk.color(), env, io::stderr().is_terminal());
-    let _ = report(
-        &outcome.summary,
-        &mut io::stderr().lock(),
-        style,
-        trace.talk.verbosity(),
-    );
+    // In one piece: the target may write there too.
+    let mut text = Vec::new();
+    let _ = report(&outcome.summary, &mut text, style, trace.talk.verbosity());
+    let _ = io::stderr().write_all(&text);
     fine
 }
 

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -141,22 +142,30 @@ pub struct Drained {
 pub struct Drain {
     commands: Sender<Command>,
     thread: JoinHandle<Drained>,
-    failed: Arc<std::sync::atomic::AtomicBool>,
+    failed: Arc<AtomicBool>,
+    over: Arc<AtomicBool>,
 }
 
 impl Drain {
     /// Starts draining into `sink`.
     pub fn start(feed: Feed, sink: Box<dyn Sink>) -> io::Result<Drain> {
         let (commands, inbox) = channel();
-        let failed = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let flag = Arc::clone(&failed);
+        let failed = Arc::new(AtomicBool::new(false));
+        let over = Arc::new(AtomicBool::new(false));
+        let (failed_flag, over_flag) = (Arc::clone(&failed), Arc::clone(&over));
         let thread = std::thread::Builder::new()
             .name("drain".to_owned())
-            .spawn(move || Worker::new(feed, sink, flag).run(&inbox))?;
+            .spawn(move || {
+                let drained = Worker::new(feed, sink, failed_flag).run(&inbox);
+                over_flag.store(true, Ordering::Release);
+                poll::wake();
+                drained
+            })?;
         Ok(Drain {
             commands,
             thread,
             failed,
+            over,
         })
     }
 
@@ -167,12 +176,24 @@ impl Drain {
 
     /// Whether the sink failed: nothing more can be delivered.
     pub fn has_failed(&self) -> bool {
-        self.failed.load(std::sync::atomic::Ordering::Relaxed)
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Drains the rest and waits for it. `None` if the thread panicked.
     pub fn finish(self) -> Option<Drained> {
         self.tell(Command::Finish);
+        self.thread.join().ok()
+    }
+
+    /// The same, unless `give_up`, which may wait for a wake-up, says to leave it: who reads our
+    /// output may never read again. `None` then, too.
+    pub fn finish_unless(self, mut give_up: impl FnMut() -> bool) -> Option<Drained> {
+        self.tell(Command::Finish);
+        while !self.over.load(Ordering::Acquire) && !self.thread.is_finished() {
+            if give_up() {
+                return None;
+            }
+        }
         self.thread.join().ok()
     }
 }
@@ -195,11 +216,11 @@ struct Worker {
     losses: u64,
     clock: Clock,
     error: Option<io::Error>,
-    failed: Arc<std::sync::atomic::AtomicBool>,
+    failed: Arc<AtomicBool>,
 }
 
 impl Worker {
-    fn new(feed: Feed, sink: Box<dyn Sink>, failed: Arc<std::sync::atomic::AtomicBool>) -> Worker {
+    fn new(feed: Feed, sink: Box<dyn Sink>, failed: Arc<AtomicBool>) -> Worker {
         let decoders = feed
             .programs
             .iter()
@@ -402,8 +423,7 @@ impl Worker {
 
     fn fail(&mut self, error: io::Error) {
         self.error = Some(error);
-        self.failed
-            .store(true, std::sync::atomic::Ordering::Relaxed);
+        self.failed.store(true, Ordering::Relaxed);
         poll::wake();
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Live {
     pub(super) detours: Detours,
     /// Whether threads get blocks of their own.
     pub(super) own_blocks: bool,
+    /// Whether detours do their work, or pass straight through.
+    pub(super) alive: bool,
 }
 
 impl Session {
@@ -84,6 +86,7 @@ impl Session {
             injected,
             detours,
             own_blocks,
+            alive: true,
         });
         for (tid, _) in self.process.stopped() {
             unless_gone(self.own_block(tid))?;

@@ -42,6 +42,8 @@ impl Session {
                 return Ok(());
             }
             self.clear_up()?;
+            // An end that came meanwhile is the target's, and will not be reported again.
+            self.take_backlog()?;
         }
         self.ended.get_or_insert(Ended::Detached);
         Ok(())
@@ -71,10 +73,11 @@ impl Session {
 
     /// Takes our memory out of the target, once nobody is in it or may come back into it.
     fn clear_up(&mut self) -> anyhow::Result<()> {
-        let Some(live) = &self.live else {
+        let Some(live) = &mut self.live else {
             return Ok(());
         };
         // Whoever is in a detour passes straight through from here on.
+        live.alive = false;
         live.injected
             .set_alive(&self.process, false)
             .context("clearing the alive word")?;
@@ -300,10 +303,21 @@ impl Session {
     }
 
     fn unmap(&mut self) -> anyhow::Result<()> {
-        let tid = self
-            .process
-            .stop_one(&mut self.backlog)
-            .context("stopping a thread")?;
+        let tid = loop {
+            match self.process.stop_one(&mut self.backlog) {
+                Ok(tid) => break tid,
+                // The signals they are stopped for come first, or their end.
+                Err(error) if is_gone(&error) => {
+                    self.act_on_stopped()?;
+                    self.process.collect(&mut self.backlog)?;
+                    self.take_backlog()?;
+                    if self.ended.is_some() {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error).context("stopping a thread"),
+            }
+        };
         let Some(live) = &self.live else {
             return Ok(());
         };

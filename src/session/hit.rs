@@ -99,17 +99,23 @@ impl Session {
         let mut byte = [0];
         self.process.memory.read(site, &mut byte)?;
         let ours = self.plan.ground.contains_key(&site);
-        if ours && byte[0] != INT3 {
-            ptrace::set_pc(tid, site)?;
-            // It is delivered to nobody any more.
-            for probe in self.plan.wanted.iter().filter(|wanted| wanted.at == site) {
-                *self.missed.entry(probe.id).or_default() += 1;
-            }
-            self.dispositions
-                .repair(&mut self.process, tid, sig::TRAP)?;
-            return Ok(self.process.resume(tid, 0)?);
+        if !ours || byte[0] == INT3 {
+            return Ok(self.process.resume(tid, sig::TRAP)?);
         }
-        Ok(self.process.resume(tid, sig::TRAP)?)
+        let live = self.live.as_ref().filter(|live| live.alive);
+        match live.and_then(|live| live.detours.of(site)) {
+            Some(detour) => ptrace::set_pc(tid, detour.start)?,
+            None => {
+                ptrace::set_pc(tid, site)?;
+                // It is delivered to nobody any more.
+                for probe in self.plan.wanted.iter().filter(|wanted| wanted.at == site) {
+                    *self.missed.entry(probe.id).or_default() += 1;
+                }
+            }
+        }
+        self.dispositions
+            .repair(&mut self.process, tid, sig::TRAP)?;
+        Ok(self.process.resume(tid, 0)?)
     }
 
     /// Stops the whole target where it hit a `%stop` probe.

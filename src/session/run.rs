@@ -353,7 +353,20 @@ impl Session {
 
     fn finish(mut self) -> Outcome {
         let mut summary = self.summary();
-        let drained = self.drain.take().and_then(Drain::finish);
+        let begun = clock::monotonic();
+        let signals = &self.signals;
+        let mut left = false;
+        let give_up = || {
+            let arrived = signals.wait(Some(100)).unwrap_or_default();
+            let end = |a: &Arrived| matches!(a.signal, sig::INT | sig::QUIT | sig::TERM | sig::HUP);
+            // What ended the session may come twice, and a little late.
+            left = arrived.iter().any(end) && clock::monotonic().saturating_sub(begun) > TWICE;
+            left
+        };
+        let drained = self
+            .drain
+            .take()
+            .and_then(|drain| drain.finish_unless(give_up));
         let (sink, output_error) = match drained {
             Some(drained) => {
                 // Whose output failed is told that; no detour is to blame for what is not there.
@@ -361,6 +374,10 @@ impl Session {
                     self.count_abandoned(&mut summary, &drained.recorded);
                 }
                 (Some(drained.sink), drained.error)
+            }
+            None if left => {
+                let why = "nobody reads it; what was not read is lost";
+                (None, Some(io::Error::new(io::ErrorKind::TimedOut, why)))
             }
             None => (self.sink.take(), None),
         };

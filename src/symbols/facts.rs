@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::elf::{BROKEN_CAP, Image, Kind};
+use super::elf::{BROKEN_CAP, Image, Kind, Section};
 use super::entries::Symbols;
 use super::frames::Frames;
 use super::lsda::landing_pads;
@@ -113,6 +113,7 @@ fn code_ranges(image: &Image) -> Vec<CodeRange> {
         .sections()
         .iter()
         .filter(|s| s.is_code() && !s.is_compressed() && !s.file.is_empty())
+        .filter(|s| image.is_executable(s.at) && is_loaded(image, s))
         .map(|s| CodeRange {
             start: s.at,
             file: s.file.clone(),
@@ -147,6 +148,14 @@ fn code_ranges(image: &Image) -> Vec<CodeRange> {
     ranges
 }
 
+/// Whether a section's bytes are those that its segment puts at its address: section headers are
+/// not looked at when a program is loaded, and may say anything.
+fn is_loaded(image: &Image, section: &Section) -> bool {
+    image.file_range_from(section.at).is_some_and(|segment| {
+        segment.start == section.file.start && section.file.end <= segment.end
+    })
+}
+
 fn function_spans(symbols: &Symbols, frames: &Frames, ranges: &[CodeRange]) -> Vec<FunctionSpan> {
     let named = symbols.entries().iter().chain(symbols.fragments());
     let mut spans: Vec<FunctionSpan> = named
@@ -173,17 +182,19 @@ fn function_spans(symbols: &Symbols, frames: &Frames, ranges: &[CodeRange]) -> V
 
 fn jump_table_data(image: &Image) -> Vec<DataRange> {
     const SHT_PROGBITS: u32 = 1;
+    const SHF_WRITE: u64 = 1;
     let mut data: Vec<DataRange> = image
         .sections()
         .iter()
         .filter(|s| s.kind == SHT_PROGBITS && s.is_alloc() && !s.is_code())
+        // Any name will do: linker scripts have their own. Tables that must be relocated are
+        // writable until they are.
+        .filter(|s| s.flags & SHF_WRITE == 0 || s.name.starts_with(".data.rel.ro"))
         .filter(|s| {
-            [".rodata", ".data.rel.ro", ".lrodata"].iter().any(|n| {
-                s.name
-                    .strip_prefix(n)
-                    .is_some_and(|t| t.is_empty() || t.starts_with('.'))
-            })
+            let others = [".eh_frame", ".gcc_except_table", ".interp", ".note"];
+            !others.iter().any(|n| s.name.starts_with(n))
         })
+        .filter(|s| is_loaded(image, s))
         .map(|s| DataRange {
             start: s.at,
             file: s.file.clone(),
@@ -329,6 +340,43 @@ mod tests {
                     .all(|p| facts.landing_pads.binary_search(p).is_ok())
             );
         }
+    }
+
+    #[test]
+    fn sections_that_are_not_what_is_loaded_are_not_taken() {
+        let Some(built) = cc("int main(void) { return 0; }", &["-O1"]) else {
+            return;
+        };
+        let mut data = std::fs::read(&built.path).unwrap();
+        let text = built.image().section(".text").unwrap().clone();
+        let headers = u64::from_le_bytes(data[0x28..0x30].try_into().unwrap());
+        let offset = headers as usize + 64 * text.index as usize + 24;
+        data[offset] ^= 0x20;
+        let image = Image::from_bytes(data, "t").unwrap();
+        assert_ne!(image.section(".text").unwrap().file, text.file);
+        let symbols = Symbols::load(&image, None).unwrap();
+        let facts = code_facts(&image, &symbols).unwrap();
+        assert!(!facts.ranges.is_empty());
+        for range in &facts.ranges {
+            let bytes = &image.data()[range.file.clone()];
+            assert_eq!(image.bytes_at(range.start, bytes.len()), Some(bytes));
+            assert_ne!(range.start, text.at);
+        }
+    }
+
+    #[test]
+    fn jump_tables_are_found_under_any_sections_name() {
+        let source = "const char *volatile s = \"text\"; int main(void) { return *s; }";
+        let Some(built) = cc(source, &["-O1"]) else {
+            return;
+        };
+        if !built.run("objcopy", &["--rename-section", ".rodata=.constants"]) {
+            eprintln!("ignored: no objcopy on this machine");
+            return;
+        }
+        let at = built.image().section(".constants").unwrap().at;
+        let (_, facts) = facts(&built);
+        assert!(facts.jump_table_data.iter().any(|d| d.start == at));
     }
 
     #[test]

@@ -359,3 +359,44 @@ fn attach_tells_who_is_not_there() {
     assert_eq!(refused.err.lines().count(), 1, "{}", refused.err);
     assert!(refused.err.contains(&pid), "{}", refused.err);
 }
+
+#[test]
+fn a_target_under_a_busy_timer_is_attached_to_and_left() {
+    let mut target = command(c("timer").flags(&["-O2"]).build());
+    target.stdin(Stdio::piped());
+    let mut target = start(target);
+    target.out.wait_for("ready");
+    let pid = target.pid().to_string();
+    for _ in 0..10 {
+        let line = [
+            "attach",
+            "-p",
+            "work",
+            "-o",
+            "/dev/null",
+            "--duration",
+            "0.02",
+            &pid,
+        ];
+        kptrace(&line).expect(0);
+    }
+    target.write("\n");
+    let ended = target.end().expect(0);
+    assert!(ended.out.contains("all work done"), "{}", ended.out);
+}
+
+#[test]
+fn a_termination_of_the_whole_group_ends_both_as_the_target_ends() {
+    for _ in 0..10 {
+        let mut running = start_steps(&["-p", "step"]);
+        step(&mut running, 1);
+        running.signal_group(Signal::SIGTERM);
+        let ended = running.end();
+        assert_eq!(ended.signal(), Some(Signal::SIGTERM as i32), "{ended:?}");
+        assert!(
+            ended.err.contains("steps:step\n") && ended.err.contains("armed 1 site"),
+            "{}",
+            ended.err
+        );
+    }
+}

@@ -85,6 +85,36 @@ fn several_threads_that_overflow_their_rings_lose_what_is_said() {
 }
 
 #[test]
+fn a_trace_that_nobody_reads_can_be_given_up() {
+    let place = tempfile::tempdir().expect("a directory");
+    let path = place.path().join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("a FIFO");
+    let fifo = path.to_str().expect("UTF-8");
+    let mut line = command(launch::binary());
+    line.args([
+        "run",
+        "-p",
+        "hot n=%di",
+        "-o",
+        fifo,
+        "--",
+        &flood(),
+        "1",
+        "100000",
+    ]);
+    let mut running = start(line);
+    let _unread = fs::File::open(&path).expect("kptrace writes");
+    running.out.wait_for("made 100000");
+    let begun = std::time::Instant::now();
+    while !running.ends_within(std::time::Duration::from_millis(100)) {
+        running.signal(nix::sys::signal::Signal::SIGTERM);
+        assert!(begun.elapsed() < LIMIT, "{}", running.err.so_far());
+    }
+    let ended = running.end().expect(0);
+    assert!(ended.err.contains("nobody reads it"), "{}", ended.err);
+}
+
+#[test]
 fn a_count_loses_nothing_however_small_the_memory() {
     let line = [
         "run", "--mem", "1M", "-c", "--format", "json", "-p", "hot", "--",

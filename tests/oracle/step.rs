@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use kptrace::arch::native::relocate::instruction_len;
 use kptrace::arch::native::scan::WindowKind;
-use kptrace::base::{Addr, Tid};
+use kptrace::base::{Addr, LinkAddr, Tid};
 use kptrace::session::{Module, modules};
 use kptrace::sys::errno::sig;
 use kptrace::sys::poll::{self, Signals};
@@ -25,6 +25,9 @@ pub struct Walk<'a> {
     pub loader: bool,
     /// Instructions to step before the next stretch that runs freely; 0 for never.
     pub burst: u64,
+    /// Whether the windows at every instruction of the program's functions are looked at too, not
+    /// only those at the entries.
+    pub everywhere: bool,
 }
 
 /// What was seen.
@@ -40,6 +43,8 @@ pub struct Seen {
     pub fell_through: u64,
     /// Arrivals in an interior from elsewhere, in words.
     pub sideways: Vec<String>,
+    /// Arrivals in the program from elsewhere than the instruction before.
+    pub branched: u64,
     /// How it ended, when it came to its end.
     pub end: Option<Status>,
 }
@@ -55,6 +60,8 @@ struct Walker {
     process: Process,
     tid: Tid,
     inside: HashMap<Addr, Inside>,
+    /// Addresses strictly inside the window at some instruction of the program.
+    somewhere: HashMap<Addr, Addr>,
     modules: Vec<Module>,
     /// Where the last step began.
     from: Option<Addr>,
@@ -75,12 +82,16 @@ pub fn walk(walk: &Walk<'_>) -> Seen {
         process,
         tid,
         inside: HashMap::new(),
+        somewhere: HashMap::new(),
         modules: Vec::new(),
         from: None,
         seen: Seen::default(),
     };
     walker.go_to_entry(&starting, if walk.loader { walk.steps / 3 } else { 0 });
     walker.look();
+    if walk.everywhere {
+        walker.look_everywhere();
+    }
     while walker.seen.end.is_none() && walker.seen.steps < walk.steps {
         let rest = walk.steps - walker.seen.steps;
         match walk.burst {
@@ -142,6 +153,29 @@ impl Walker {
         }
     }
 
+    /// Takes the verdicts at every instruction of the program's functions.
+    fn look_everywhere(&mut self) {
+        let module = self.modules.iter().find(|m| m.program).unwrap();
+        module.with_text(|text| {
+            for function in module.symbols().entries() {
+                let size = usize::try_from(function.size).unwrap();
+                let bytes = module.image().bytes_at(function.at, size).unwrap();
+                let mut offset = 0;
+                while offset < size {
+                    let at = function.at.0 + offset as u64;
+                    if let Ok(window) = text.window_at(at) {
+                        let start = LinkAddr(at).at(module.bias);
+                        for inside in 1..u64::from(window.patched()) {
+                            self.somewhere.insert(start + inside, start);
+                        }
+                    }
+                    offset += instruction_len(&bytes[offset..]).unwrap_or(1);
+                }
+            }
+        });
+        assert!(!self.somewhere.is_empty());
+    }
+
     /// Brings the program to its entry point, the first `budget` instructions by steps.
     fn go_to_entry(&mut self, starting: &Starting, budget: u64) {
         if budget > 0 {
@@ -188,6 +222,7 @@ impl Walker {
     }
 
     fn arrive(&mut self, pc: Addr) {
+        self.arrive_somewhere(pc);
         let Some(inside) = self.inside.get(&pc) else {
             return;
         };
@@ -211,6 +246,27 @@ impl Walker {
                 );
                 self.seen.sideways.push(words);
             }
+        }
+    }
+
+    fn arrive_somewhere(&mut self, pc: Addr) {
+        let Some(from) = self.from.filter(|&from| from != pc) else {
+            return;
+        };
+        if self.somewhere.is_empty() || !self.modules[0].span.contains(pc) {
+            return;
+        }
+        let mut bytes = [0; 15];
+        let got = self.process.memory.read_some(from, &mut bytes).unwrap();
+        let len = instruction_len(&bytes[..got]).unwrap() as u64;
+        if from + len == pc {
+            return;
+        }
+        self.seen.branched += 1;
+        if let Some(&window) = self.somewhere.get(&pc) {
+            let (window, pc, from) = (self.name(window), self.name(pc), self.name(from));
+            let words = format!("a window at {window} is entered at {pc} from {from}");
+            self.seen.sideways.push(words);
         }
     }
 

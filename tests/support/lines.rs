@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::LIMIT;
 
@@ -40,20 +40,20 @@ impl Lines {
 
     /// The next line that has `part` in it.
     pub fn wait_for(&mut self, part: &str) -> String {
-        let end = Instant::now() + LIMIT;
+        self.wait_within(part, LIMIT)
+            .unwrap_or_else(|| panic!("no {part:?} in:\n{}", self.so_far()))
+    }
+
+    /// The same, or nothing if it does not come in this time or the pipe is closed.
+    pub fn wait_within(&mut self, part: &str, time: Duration) -> Option<String> {
+        let end = Instant::now() + time;
         loop {
-            match self
-                .from
-                .recv_timeout(end.saturating_duration_since(Instant::now()))
-            {
-                Ok(line) => {
-                    self.text.extend_from_slice(&line);
-                    let line = String::from_utf8_lossy(&line);
-                    if line.contains(part) {
-                        return line.trim_end().to_owned();
-                    }
-                }
-                Err(error) => panic!("{error} before {part:?} in:\n{}", self.so_far()),
+            let left = end.saturating_duration_since(Instant::now());
+            let line = self.from.recv_timeout(left).ok()?;
+            self.text.extend_from_slice(&line);
+            let line = String::from_utf8_lossy(&line);
+            if line.contains(part) {
+                return Some(line.trim_end().to_owned());
             }
         }
     }

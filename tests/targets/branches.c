@@ -70,6 +70,28 @@ stop:
     return n;
 }
 
+/* The same by distances from a label: no address of a label is stored anywhere. */
+NOINLINE static unsigned apart(const unsigned char *code, unsigned n) {
+    static const int steps[] = {&&add - &&add, &&twice - &&add, &&flip - &&add, &&less - &&add,
+                                &&stop - &&add};
+    goto *(&&add + steps[*code]);
+add:
+    n += 3;
+    goto *(&&add + steps[*++code]);
+twice:
+    n *= 2;
+    goto *(&&add + steps[*++code]);
+flip:
+    n = ~n;
+    goto *(&&add + steps[*++code]);
+less:
+    if (n > 1000)
+        n -= 1000;
+    goto *(&&add + steps[*++code]);
+stop:
+    return n;
+}
+
 /* At -O2 loops to their own starts and jumps to other functions. */
 NOINLINE static unsigned odd(unsigned n);
 NOINLINE static unsigned even(unsigned n) { return n == 0 ? 1 : odd(n - 1); }
@@ -104,7 +126,7 @@ static unsigned turn(unsigned seed) {
     volatile unsigned sum = seed;
     for (unsigned i = 0; i < 40; i++) {
         sum += dense(i + seed) + sparse(i * 100) + at_once(i % 8);
-        sum += machine(code + i % 6, i);
+        sum += machine(code + i % 6, i) + apart(code + i % 6, i);
         sum += even(i) + odd(i + 1) + nothing();
         unsigned n = i + 1;
         sum += count_down(&n);

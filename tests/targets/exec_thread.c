@@ -13,7 +13,8 @@ NOINLINE long work(long n) { return n * 3 + 1; }
 
 static void *busy(void *arg) {
     volatile long *sum = arg;
-    for (;;) *sum += work(*sum & 1);
+    while (*sum >= 0) *sum = work(*sum & 1);
+    return arg;
 }
 
 static void *executes(void *arg) {

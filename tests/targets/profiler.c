@@ -24,9 +24,9 @@ static void sample(int signal, siginfo_t *info, void *context) {
     Dl_info file;
     (void)signal;
     (void)info;
+    samples++;
     if (!dladdr(at, &file)) return;
     for (int i = 0; i < count; i++) there |= found[i] == main_frame;
-    samples++;
     lost += !there;
 }
 

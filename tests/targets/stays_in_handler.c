@@ -10,7 +10,6 @@
 
 #include "target.h"
 
-/* Two bytes in, `sigsuspend` is not needed: trap flag set by the caller stops behind +1. */
 long inside(long n);
 extern char second[];
 __asm__(

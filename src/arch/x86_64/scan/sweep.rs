@@ -12,6 +12,10 @@ use super::{Input, movable};
 /// Below this much code a second thread costs more than it saves.
 const WORTH_A_THREAD: u64 = 4 << 20;
 
+/// Most labels and tables of one function that are paired; compilers make one or two of each.
+const MOST_LABELS: usize = 4;
+const MOST_TABLES: usize = 16;
+
 /// A piece of code between two neighbouring starts or ends of functions.
 #[derive(Clone, Copy)]
 struct Piece {
@@ -29,6 +33,9 @@ struct Found {
     absolute: Vec<u64>,
     /// The same with `rax*4`: tables of 32-bit addresses.
     narrow: Vec<u64>,
+    /// A label whose address is taken within its own function, and where a table of distances from
+    /// it may start.
+    distances: Vec<(u64, u64)>,
     near: Vec<(u64, u64)>,
     doubtful: Vec<usize>,
 }
@@ -62,6 +69,7 @@ pub fn sweep(input: &Input<'_>) -> Targets {
             found.bases.extend(more.bases);
             found.absolute.extend(more.absolute);
             found.narrow.extend(more.narrow);
+            found.distances.extend(more.distances);
             found.near.extend(more.near);
             let more = more.doubtful.iter().map(|index| index + offset);
             found.doubtful.extend(more);
@@ -83,6 +91,7 @@ pub fn sweep(input: &Input<'_>) -> Targets {
     for piece in found.doubtful.iter().filter_map(|&i| pieces.get(i)) {
         every_byte(input, &targets, piece);
     }
+    tables::distances(input, &targets, found.distances);
     tables::relative(input, &targets, found.bases);
     if !input.pie {
         tables::absolute(input, &targets, found.absolute);
@@ -124,6 +133,10 @@ struct Worker<'a> {
     boundaries: &'a [Bits],
     pieces: &'a [Piece],
     found: Found,
+    /// Addresses inside the piece at hand that it takes itself, and whether it has a branch that
+    /// may lead to them.
+    labels: Vec<u64>,
+    branches: bool,
 }
 
 impl<'a> Worker<'a> {
@@ -140,6 +153,8 @@ impl<'a> Worker<'a> {
             boundaries,
             pieces,
             found,
+            labels: Vec::new(),
+            branches: false,
         }
     }
 
@@ -173,6 +188,9 @@ impl<'a> Worker<'a> {
         let mut clean = true;
         let mut instruction = Instruction::default();
         let (mut word, mut mask) = (0, 0);
+        let known = (self.found.bases.len(), self.found.narrow.len());
+        self.labels.clear();
+        self.branches = false;
         let mut at = piece.start;
         while at < piece.end {
             if decoder.ip() != at && !seek(decoder, map, at) {
@@ -194,7 +212,28 @@ impl<'a> Worker<'a> {
             self.instruction(map, &instruction);
         }
         boundary.merge(word, mask);
+        if self.branches {
+            self.pair(piece, known);
+        }
         clean && at == piece.end
+    }
+
+    /// Pairs the labels of a piece with the tables it names, those behind the `known` ones.
+    fn pair(&mut self, piece: &Piece, known: (usize, usize)) {
+        self.labels.retain(|l| piece.start < *l && *l < piece.end);
+        self.labels.sort_unstable();
+        self.labels.dedup();
+        let tables = self.found.bases.iter().skip(known.0);
+        let tables = tables.chain(self.found.narrow.iter().skip(known.1));
+        let mut tables: Vec<u64> = tables.copied().collect();
+        tables.sort_unstable();
+        tables.dedup();
+        for &table in tables.iter().take(MOST_TABLES) {
+            let pairs = self.labels.iter().take(MOST_LABELS);
+            self.found
+                .distances
+                .extend(pairs.map(|&label| (table, label)));
+        }
     }
 
     /// Takes down every address an instruction names.
@@ -205,6 +244,7 @@ impl<'a> Worker<'a> {
             | FlowControl::ConditionalBranch
             | FlowControl::UnconditionalBranch
             | FlowControl::XbeginXabortXend => self.branch(map, i),
+            FlowControl::IndirectBranch => self.branches = true,
             _ => {}
         }
         match i.memory_base() {
@@ -286,6 +326,7 @@ impl<'a> Worker<'a> {
         let local = own.index(to).map(|index| (own, index));
         if let Some((map, index)) = local.or_else(|| self.targets.find(to)) {
             map.pointer.set(index);
+            self.labels.push(to);
         }
         if table {
             self.found.bases.push(to);

@@ -6,6 +6,8 @@ use super::{Code, Input};
 
 /// No table is read further; the largest known ones have some thousand entries.
 const MOST_ENTRIES: usize = 1 << 16;
+/// The same for tables that an interpreter has for its instructions.
+const MOST_DISTANCES: usize = 1 << 10;
 
 /// Tables of 32-bit distances from the table's own start, as position-independent code has them.
 pub(super) fn relative(input: &Input<'_>, targets: &Targets, mut bases: Vec<u64>) {
@@ -69,6 +71,26 @@ pub(super) fn narrow(input: &Input<'_>, targets: &Targets, mut bases: Vec<u64>) 
         for word in words.take(MOST_ENTRIES) {
             let word = <[u8; 4]>::try_from(word).map(u32::from_le_bytes);
             let Some((map, index)) = word.ok().and_then(|to| targets.find(to.into())) else {
+                break;
+            };
+            map.pointer.set(index);
+        }
+    }
+}
+
+/// Tables of 32-bit distances from a label of the function that reads them, as `&&case - &&first`
+/// makes them in C: pairs of table and label.
+pub(super) fn distances(input: &Input<'_>, targets: &Targets, mut pairs: Vec<(u64, u64)>) {
+    pairs.sort_unstable();
+    pairs.dedup();
+    for (table, label) in pairs {
+        let entries = bytes_from(input, table, u64::MAX).chunks_exact(4);
+        for entry in entries.take(MOST_DISTANCES) {
+            let Ok(entry) = <[u8; 4]>::try_from(entry) else {
+                break;
+            };
+            let to = label.wrapping_add_signed(i32::from_le_bytes(entry).into());
+            let Some((map, index)) = targets.find(to) else {
                 break;
             };
             map.pointer.set(index);

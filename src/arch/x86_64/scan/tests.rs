@@ -204,6 +204,46 @@ fn a_table_of_narrow_addresses_counts_where_an_operand_names_it() {
 }
 
 #[test]
+fn a_table_of_distances_from_a_label_counts_in_the_function_that_has_both() {
+    let (table, label) = (0x40_3000_u32, AT as u32 + 21);
+    // push*5; movsxd rdx,[rdi*4+table]; add rdx,label; jmp rdx
+    let mut fixed = vec![0x50, 0x51, 0x52, 0x53, 0x55, 0x48, 0x63, 0x14, 0xbd];
+    fixed.extend(table.to_le_bytes());
+    fixed.extend([0x48, 0x81, 0xc2]);
+    fixed.extend(label.to_le_bytes());
+    fixed.extend([0xff, 0xe2, 0xc3]);
+    // push*5; lea rcx,[rip+table]; lea rdx,[rip+label]; movsxd rcx,[rcx+rdi*4]; add rdx,rcx; jmp rdx
+    let mut moved = vec![0x50, 0x51, 0x52, 0x53, 0x55, 0x48, 0x8d, 0x0d];
+    moved.extend((table - (AT as u32 + 12)).to_le_bytes());
+    moved.extend([0x48, 0x8d, 0x15]);
+    moved.extend((label - (AT as u32 + 19)).to_le_bytes());
+    moved.extend([0x48, 0x63, 0x0c, 0xb9, 0x48, 0x01, 0xca, 0xff, 0xe2, 0xc3]);
+    let data: Vec<u8> = [0, 2 - 21, -17]
+        .iter()
+        .flat_map(|d: &i32| d.to_le_bytes())
+        .collect();
+    for (bytes, fixed) in [(&fixed, true), (&moved, false)] {
+        let functions = [(0, bytes.len() as u64)];
+        let case = |data| Case {
+            bytes,
+            functions: &functions,
+            rodata: Some((table.into(), data)),
+            fixed,
+            ..Case::default()
+        };
+        assert_eq!(case(&data).at(0), Err(Refusal::PointerInto { at: 2 }));
+        assert_eq!(case(&data[..4]).at(0).map(|w| w.len), Ok(5));
+        // Another function's label.
+        let others = [(0, 20), (20, bytes.len() as u64)];
+        let case = Case {
+            functions: &others,
+            ..case(&data)
+        };
+        assert_eq!(case.at(0).map(|w| w.len), Ok(5));
+    }
+}
+
+#[test]
 fn a_label_whose_address_is_taken_counts() {
     // push*5; lea rax,[rip-10] = +2; jmp rax
     let lea = [

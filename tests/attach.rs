@@ -1,0 +1,17 @@
+//! Attaching to running programs and letting go of them: afterwards they are as they were. Targets
+//! let any process trace them, so that this works under yama too. Needs a C compiler, no root.
+
+mod support;
+
+#[path = "attach/calls.rs"]
+mod calls;
+#[path = "attach/every.rs"]
+mod every;
+#[path = "attach/looks.rs"]
+mod looks;
+#[path = "attach/refused.rs"]
+mod refused;
+#[path = "attach/states.rs"]
+mod states;
+#[path = "attach/storm.rs"]
+mod storm;
