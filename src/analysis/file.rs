@@ -113,6 +113,14 @@ impl File {
 
 fn judge(text: &Text<'_>, fact: &EntryFact) -> Entry {
     let size = fact.end.saturating_sub(fact.start);
+    if !text.is_sound(fact.start) {
+        return Entry {
+            addr: LinkAddr(fact.start),
+            size,
+            verdict: Err(Refusal::NotABoundary),
+            trap: None,
+        };
+    }
     let verdict = text.entry(fact.start, size);
     let trap = match verdict {
         Ok(_) => None,

@@ -92,6 +92,13 @@ impl Session {
         for (tid, _) in self.process.stopped() {
             unless_gone(self.own_block(tid))?;
         }
+        if self.begun {
+            // What follows takes a while, and is nobody's business yet.
+            self.act_on_stopped()?;
+            if self.ended.is_some() || self.live.is_none() {
+                return Ok(());
+            }
+        }
         for wanted in &self.plan.wanted {
             let Some(ground) = self.plan.ground.get(&wanted.at) else {
                 continue;

@@ -327,7 +327,6 @@ fn a_program_with_damaged_debug_information_still_runs_and_is_traced() {
 }
 
 #[test]
-#[ignore = "a symbol is believed, also inside an instruction of a function that unwind tables know"]
 fn a_symbol_that_lies_is_refused() {
     let whole = fs::read(victim()).expect("the program");
     let file = object::File::parse(&*whole).expect("ELF");

@@ -17,7 +17,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use input::{Code, Input, boundary, function_end};
+pub use input::{Code, Input, boundary, boundary_from, function_end};
 pub use refusal::{Refusal, Unmovable};
 pub use sweep::sweep;
 pub use targets::{Arrival, Reached, Targets};

@@ -83,6 +83,12 @@ pub fn boundary(input: &Input<'_>, addr: u64) -> Option<bool> {
     if end > start && addr >= end {
         return None;
     }
+    boundary_from(input, start, addr)
+}
+
+/// Whether an instruction starts at `addr`, by decoding from `start`. `None` where they do not lie
+/// in one range of code.
+pub fn boundary_from(input: &Input<'_>, start: u64, addr: u64) -> Option<bool> {
     let (_, code) = input.code_at(addr)?;
     let mut decoder = code.decoder(start)?;
     let mut instruction = Instruction::default();
