@@ -42,7 +42,8 @@ type Run = fn() -> Verdict;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let cases: [(&str, Run); 17] = [
+    let cases: [(&str, Run); 18] = [
+        ("a_difference_is_traced_to_its_site", always::bisected),
         ("ls_lists_a_tree", always::ls),
         ("sh_runs_pipes_forks_and_subshells", always::sh),
         ("cc_compiles", always::cc),

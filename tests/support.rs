@@ -14,7 +14,7 @@ pub mod lines;
 
 pub use build::{Source, c, has};
 pub use json::{hits, objects, probe, summary};
-pub use launch::{Ended, Running, command, kptrace, start};
+pub use launch::{Ended, Running, command, kptrace, plain_path, start};
 pub use lines::Lines;
 
 use std::time::Duration;

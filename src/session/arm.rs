@@ -108,7 +108,7 @@ impl Session {
 
     /// A thread that can make calls for us. One that waits for the child of its vfork cannot, and
     /// the child may have stopped because it is new: it must go on first.
-    fn one_stopped(&mut self) -> anyhow::Result<Tid> {
+    pub(super) fn one_stopped(&mut self) -> anyhow::Result<Tid> {
         for attempt in 0..ATTEMPTS {
             match self.process.stop_one(&mut self.backlog) {
                 Err(error) if is_gone(&error) && attempt + 1 < ATTEMPTS => {}

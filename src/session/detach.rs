@@ -303,21 +303,7 @@ impl Session {
     }
 
     fn unmap(&mut self) -> anyhow::Result<()> {
-        let tid = loop {
-            match self.process.stop_one(&mut self.backlog) {
-                Ok(tid) => break tid,
-                // The signals they are stopped for come first, or their end.
-                Err(error) if is_gone(&error) => {
-                    self.act_on_stopped()?;
-                    self.process.collect(&mut self.backlog)?;
-                    self.take_backlog()?;
-                    if self.ended.is_some() {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error).context("stopping a thread"),
-            }
-        };
+        let tid = self.one_stopped().context("stopping a thread")?;
         let Some(live) = &self.live else {
             return Ok(());
         };

@@ -2,6 +2,7 @@
 //! each probe runs, what stands at each site. Knows the target's mappings, changes nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::{Deref, DerefMut};
 
 use super::module::Module;
 use crate::analysis::Cache;
@@ -82,8 +83,7 @@ pub struct Ground {
     pub facts: Facts,
     /// The slab whose code is within reach.
     pub slab: usize,
-    original: [u8; KEPT],
-    len: u8,
+    original: Kept,
     /// The jump that stands there.
     pub(super) jump: Option<[u8; 5]>,
     /// What its present detour was built for.
@@ -93,7 +93,46 @@ pub struct Ground {
 impl Ground {
     /// The file's bytes from the site on: all that a jump overwrites or displaces.
     pub fn original(&self) -> &[u8] {
-        &self.original[..usize::from(self.len)]
+        &self.original
+    }
+
+    /// The same, to keep.
+    pub(super) fn kept(&self) -> Kept {
+        self.original
+    }
+}
+
+/// A few bytes of text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    bytes: [u8; KEPT],
+    len: u8,
+}
+
+impl Kept {
+    /// Keeps at most [`KEPT`] bytes.
+    fn new(from: &[u8]) -> Kept {
+        let mut bytes = [0; KEPT];
+        let len = from.len().min(KEPT);
+        bytes[..len].copy_from_slice(&from[..len]);
+        Kept {
+            bytes,
+            len: u8::try_from(len).unwrap_or(0),
+        }
+    }
+}
+
+impl Deref for Kept {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl DerefMut for Kept {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..usize::from(self.len)]
     }
 }
 
@@ -263,15 +302,11 @@ fn ground(module: &Module, at: LinkAddr, verdict: Verdict, slab: usize) -> Resul
             "signal handlers return through it, unwinders know its bytes".into(),
         ));
     }
-    let mut original = [0; KEPT];
-    original[..len].copy_from_slice(bytes);
-    let len = u8::try_from(len).unwrap_or(0);
     Ok(Ground {
         window,
         facts,
         slab,
-        original,
-        len,
+        original: Kept::new(bytes),
         jump: None,
         built: None,
     })

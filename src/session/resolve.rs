@@ -28,6 +28,8 @@ struct Place {
     at: LinkAddr,
     name: String,
     entry: bool,
+    /// An indirect function whose implementation is not known: this is its resolver.
+    resolver: bool,
 }
 
 /// Finds every place of every probe.
@@ -53,6 +55,15 @@ pub(super) fn resolve(
             .collect();
         if kept.is_empty() {
             unmatched.push(format!("{}: everything it matches is excluded", spec.text));
+        }
+        // Whoever names one function must know that calls of it are not what is counted.
+        if let [place] = kept.as_slice()
+            && place.resolver
+        {
+            notes.push(format!(
+                "{}: the implementation that {} stands for is not known, so its resolver is probed",
+                spec.text, place.name
+            ));
         }
         let mut last: Option<(Vec<ArgSpec>, Program)> = None;
         for place in kept {
@@ -205,6 +216,7 @@ fn place_at(modules: &[Module], module: usize, at: LinkAddr) -> Place {
         at,
         name,
         entry,
+        resolver: false,
     }
 }
 
@@ -265,6 +277,7 @@ fn symbol(
             } else {
                 None
             };
+            let resolver = entry.ifunc && target.is_none();
             let (module, at) = target.unwrap_or((module, entry.at));
             let name = if offset == 0 {
                 shown.to_owned()
@@ -277,6 +290,7 @@ fn symbol(
                     at: at + offset,
                     name,
                     entry: offset == 0,
+                    resolver,
                 });
             }
         }

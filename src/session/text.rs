@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use crate::base::Addr;
 use crate::sys::mem::Memory;
@@ -53,21 +54,21 @@ impl<'m> Text<'m> {
 
     /// Reads what is there; false if nothing is mapped there.
     pub(super) fn read(&mut self, at: Addr, out: &mut [u8]) -> bool {
-        out.iter_mut().enumerate().all(|(index, byte)| {
-            let address = at.0.wrapping_add(index as u64);
-            let page = self.page(address / PAGE);
-            page.map(|page| *byte = page[(address % PAGE) as usize])
+        pieces(at, out.len()).all(|piece| {
+            let page = self.page(piece.page);
+            page.map(|page| out[piece.of_bytes].copy_from_slice(&page[piece.of_page]))
                 .is_some()
         })
     }
 
     /// Compares memory with what should be there.
     pub(super) fn check(&mut self, at: Addr, expected: &[u8]) -> Check {
-        for (index, &byte) in expected.iter().enumerate() {
-            let address = at.0.wrapping_add(index as u64);
-            match self.page(address / PAGE) {
+        for piece in pieces(at, expected.len()) {
+            match self.page(piece.page) {
                 None => return Check::Gone,
-                Some(page) if page[(address % PAGE) as usize] != byte => return Check::Foreign,
+                Some(page) if page[piece.of_page] != expected[piece.of_bytes] => {
+                    return Check::Foreign;
+                }
                 Some(_) => {}
             }
         }
@@ -81,13 +82,12 @@ impl<'m> Text<'m> {
     ) -> io::Result<()> {
         let mut dirty = Vec::new();
         for (at, bytes) in edits {
-            for (index, &byte) in bytes.iter().enumerate() {
-                let address = at.0.wrapping_add(index as u64);
-                if let Some(page) = self.page(address / PAGE) {
-                    page[(address % PAGE) as usize] = byte;
+            for piece in pieces(at, bytes.len()) {
+                if let Some(page) = self.page(piece.page) {
+                    page[piece.of_page].copy_from_slice(&bytes[piece.of_bytes]);
                 }
-                if self.whole && dirty.last() != Some(&(address / PAGE)) {
-                    dirty.push(address / PAGE);
+                if self.whole && dirty.last() != Some(&piece.page) {
+                    dirty.push(piece.page);
                 }
             }
             if !self.whole {
@@ -109,4 +109,27 @@ impl<'m> Text<'m> {
         }
         Ok(())
     }
+}
+
+/// The part of a range of bytes that lies in one page.
+struct Piece {
+    page: u64,
+    of_page: Range<usize>,
+    of_bytes: Range<usize>,
+}
+
+fn pieces(at: Addr, len: usize) -> impl Iterator<Item = Piece> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let address = at.0.wrapping_add(done as u64);
+        let offset = (address % PAGE) as usize;
+        let size = (len - done).min(PAGE as usize - offset);
+        let piece = Piece {
+            page: address / PAGE,
+            of_page: offset..offset + size,
+            of_bytes: done..done + size,
+        };
+        done += size;
+        (size > 0).then_some(piece)
+    })
 }

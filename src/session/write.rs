@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 
+use super::plan::Kept;
 use super::run::Session;
 use super::text::{Check, Text as Pages};
 use crate::arch::native::relocate;
@@ -27,14 +28,15 @@ struct Edit {
     at: Addr,
     from: Text,
     to: Text,
-    original: Vec<u8>,
+    original: Kept,
     /// The jump that stands there now, and the one that will.
     jump: [Option<[u8; 5]>; 2],
 }
 
 impl Edit {
-    fn now(&self) -> Vec<u8> {
-        let mut bytes = self.original.clone();
+    /// What stands there now, if nobody changed it.
+    fn now(&self) -> Kept {
+        let mut bytes = self.original;
         match (self.from, self.jump[0]) {
             (Text::Original, _) => {}
             (Text::Trap, _) => bytes[0] = INT3,
@@ -220,15 +222,15 @@ impl Session {
             at,
             from,
             to,
-            original: ground.original().to_vec(),
+            original: ground.kept(),
             jump: [ground.jump, jump],
         })
     }
 
     /// Compares memory with what should be there; bytes that another site owns are its business.
     fn compare(&self, pages: &mut Pages<'_>, edit: &Edit) -> Check {
-        let expected = edit.now();
-        match pages.check(edit.at, &expected) {
+        let expected = &edit.now()[..];
+        match pages.check(edit.at, expected) {
             Check::Foreign => {}
             other => return other,
         }

@@ -166,7 +166,7 @@ fn what_cannot_be_run_is_told_from_what_is_not_there() {
         "{}",
         missing.err
     );
-    kptrace(&["run", "-c", "-p", "f", "--", "no-such-command-anywhere"]).expect(127);
+    plain_path(&["run", "-c", "-p", "f", "--", "no-such-command-anywhere"]).expect(127);
     let place = tempfile::tempdir().expect("a directory");
     let file = place.path().join("file");
     fs::write(&file, "#!/bin/sh\n").expect("written");
@@ -398,5 +398,103 @@ fn a_termination_of_the_whole_group_ends_both_as_the_target_ends() {
             "{}",
             ended.err
         );
+    }
+}
+
+#[test]
+fn the_target_starts_as_it_would_alone() {
+    // What a program is born with: signals, descriptors, limits, environment, place, priority.
+    let script = "grep -E '^(Sig(Blk|Ign|Cgt|Pnd)|ShdPnd|CapEff|NoNewPrivs|Seccomp|Cpus_allowed):' \
+                  /proc/self/status; ls /proc/self/fd; cat /proc/self/limits /proc/self/personality \
+                  /proc/self/oom_score_adj /proc/self/coredump_filter; cut -d' ' -f18-20 /proc/self/stat; \
+                  env | grep -v '^_='; umask; pwd; id; ps -o stat= -p $$ 2>/dev/null | tr -d +";
+    let mut alone = command("sh");
+    alone.args(["-c", script]);
+    let alone = start(alone).end();
+    let line = [
+        "run",
+        "-q",
+        "-c",
+        "-p",
+        "libc:malloc",
+        "-o",
+        "/dev/null",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ];
+    let traced = kptrace(&line);
+    // The C library's own two signals are whatever a launcher with threads leaves of them.
+    let without_internal = |text: &str| -> String {
+        text.lines().fold(String::new(), |all, line| {
+            match line.strip_prefix("SigIgn:") {
+                Some(mask) => {
+                    let mask = u64::from_str_radix(mask.trim(), 16).expect("a mask");
+                    all + &format!("SigIgn: {:x}\n", mask & !(3 << 31))
+                }
+                None => all + line + "\n",
+            }
+        })
+    };
+    assert_eq!(without_internal(&traced.out), without_internal(&alone.out));
+    assert!(alone.out.contains("SigBlk:"), "{}", alone.out);
+    assert_eq!(traced.status.code(), alone.status.code());
+}
+
+#[test]
+fn a_stop_probe_stops_the_target_until_it_is_continued() {
+    let mut running = start_steps(&["-p", "step%stop", "-p", "step n=%di:s32"]);
+    let pid = running.out.so_far();
+    let pid = pid.lines().find_map(|line| line.strip_prefix("pid "));
+    let pid: i32 = pid.and_then(|pid| pid.parse().ok()).expect("its number");
+    for n in 1..=3 {
+        running.write("\n");
+        let begun = std::time::Instant::now();
+        let stopped = || {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+            status.contains("State:\tt")
+        };
+        // Nothing else tells that it has stopped.
+        while !stopped() {
+            assert!(begun.elapsed() < LIMIT, "{}", running.err.so_far());
+            std::thread::yield_now();
+        }
+        assert!(!running.out.so_far().contains(&format!("step {n}")));
+        let done = format!("step {n}");
+        loop {
+            let target = nix::unistd::Pid::from_raw(pid);
+            nix::sys::signal::kill(target, Signal::SIGCONT).expect("it runs");
+            let pause = std::time::Duration::from_millis(20);
+            if running.out.wait_within(&done, pause).is_some() {
+                break;
+            }
+            assert!(begun.elapsed() < LIMIT, "{}", running.err.so_far());
+        }
+    }
+    let ended = running.end().expect(7);
+    assert!(
+        ended.out.contains(&format!("sum {}\n", sum(3))),
+        "{}",
+        ended.out
+    );
+    assert!(ended.err.contains("kill -CONT"), "{}", ended.err);
+    for n in 1..=3 {
+        assert!(
+            ended.err.contains(&format!("steps:step n={n}\n")),
+            "{}",
+            ended.err
+        );
+    }
+}
+
+#[test]
+fn closed_streams_are_no_obstacle() {
+    let kptrace = launch::binary();
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let mut line = command("sh");
+        let run = format!("'{kptrace}' run -c -p libc:malloc -- sh -c 'exit 5' {closed}");
+        line.args(["-c", &run]);
+        start(line).end().expect(5);
     }
 }

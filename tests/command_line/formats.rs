@@ -367,3 +367,19 @@ fn a_fifo_is_written_to() {
     assert_eq!(json::hits(&written).len(), 1000);
     json::summary(&written);
 }
+
+#[test]
+fn another_users_file_is_refused() {
+    // Only root can make one.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    let path = place.path("theirs");
+    fs::write(&path, "precious").expect("written");
+    nix::unistd::chown(&path, Some(65_534.into()), None).expect("root may");
+    let program = calls();
+    let refused = kptrace(&["run", "-p", "twice", "-o", &text(&path), "--", &program]).expect(125);
+    assert!(refused.err.contains("another user's"), "{}", refused.err);
+    assert_eq!(fs::read_to_string(&path).expect("the file"), "precious");
+}

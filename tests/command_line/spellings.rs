@@ -163,6 +163,19 @@ fn an_ifunc_is_its_implementation() {
 }
 
 #[test]
+fn an_ifunc_whose_implementation_is_not_known_says_so() {
+    // Nothing in the library calls it, and the program's slot is filled by its first call.
+    let summary = count(&["libshelf:shelved"]);
+    let notes = summary["notes"].to_string();
+    assert!(
+        notes.contains("shelved stands for is not known"),
+        "{summary}"
+    );
+    let known = count(&["chosen"]);
+    assert_eq!(known["notes"], serde_json::json!([]));
+}
+
+#[test]
 fn an_ifunc_of_the_c_library_counts_calls_not_resolutions() {
     let program = build::Source::new(
         "cc",

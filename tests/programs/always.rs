@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use libtest_mimic::Completion;
+
 use super::Verdict;
 use super::case::Case;
 use super::need::missing_one;
@@ -44,6 +46,30 @@ impl Case {
         self.argv
             .retain(|word| !Path::new(word).is_absolute() || Path::new(word).exists());
         self.compare()
+    }
+}
+
+/// What a program that reads its own text shows is the documented exception; here it is what every
+/// other case would tell if it failed.
+pub fn bisected() -> Verdict {
+    let program = support::c("reads_itself").build();
+    let failed = Case::new("reads itself", &[&program]).compare();
+    let Err(failed) = failed else {
+        return Err("a program that prints a patched byte shows nothing".into());
+    };
+    let told = failed.message().unwrap_or_default();
+    let listed = support::kptrace(&["list".as_ref(), "--json".as_ref(), program.as_os_str()]);
+    let entry = |line: &&str| line.contains("\"name\":\"watched\"");
+    let entry = listed.out.lines().find(entry).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(entry).unwrap();
+    let site = format!(
+        "sites fail:\nreads_itself:+{}",
+        entry["address"].as_str().unwrap()
+    );
+    if told.contains("bisected: 1 of ") && told.ends_with(&site) {
+        Ok(Completion::Completed)
+    } else {
+        Err(format!("not {site}:\n{told}").into())
     }
 }
 

@@ -32,8 +32,11 @@ pub fn smallest(all: &[String], mut fails: impl FnMut(&[String]) -> bool) -> Str
                 .filter(|(other, _)| *other != index)
                 .flat_map(|(_, chunk)| chunk.clone())
                 .collect();
+            if chunks.len() == 2 {
+                continue;
+            }
             runs += 1;
-            if chunks.len() > 2 && runs <= RUNS && fails(&rest) {
+            if runs <= RUNS && fails(&rest) {
                 failing = rest;
                 parts = (parts - 1).max(2);
                 continue 'smaller;

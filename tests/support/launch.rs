@@ -95,6 +95,13 @@ pub fn kptrace<S: AsRef<OsStr>>(args: &[S]) -> Ended {
     start(command).end()
 }
 
+/// The same where every directory of the path can be searched.
+pub fn plain_path<S: AsRef<OsStr>>(args: &[S]) -> Ended {
+    let mut command = command(binary());
+    command.env("PATH", "/usr/bin:/bin").args(args);
+    start(command).end()
+}
+
 /// Something that runs, in a process group of its own.
 pub struct Running {
     child: Child,

@@ -4,6 +4,7 @@
 int library_call(int);
 int library_alias(int);
 int thing(int);
+int shelved(int);
 
 NOINLINE int own_first(int n) {
     __asm__ volatile("" ::: "memory");
@@ -45,7 +46,7 @@ int main(void) {
     for (int i = 0; i < 6; i++) sum += thing(i);
     for (int i = 0; i < 7; i++) sum += chosen(i);
     for (int i = 0; i < 8; i++) sum += split(-i);
-    sum += library_call_not(1);
+    sum += library_call_not(1) + shelved(1);
     printf("%d\n", sum);
     return 0;
 }
