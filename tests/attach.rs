@@ -7,6 +7,8 @@ mod support;
 mod calls;
 #[path = "attach/every.rs"]
 mod every;
+#[path = "attach/foreign.rs"]
+mod foreign;
 #[path = "attach/looks.rs"]
 mod looks;
 #[path = "attach/refused.rs"]

@@ -367,7 +367,14 @@ pub(super) fn attach(attach: &Attach) -> Exit {
     };
     let traced = in_tracer(move || {
         let process = target::attach(pid)?;
-        let tid = process.threads.keys().next().copied().unwrap_or(Tid(pid.0));
+        // The leader stays longest, unless it has ended already.
+        let leader = Tid(pid.0);
+        let mut seized = process.threads.keys().copied();
+        let tid = if process.threads.contains_key(&leader) {
+            leader
+        } else {
+            seized.next().unwrap_or(leader)
+        };
         let plan = request.plan(pid, tid, &process.memory)?;
         Session::attached(process, plan, signals, options, sink).run()
     });

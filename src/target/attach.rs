@@ -49,7 +49,9 @@ pub fn attach(pid: Pid) -> anyhow::Result<Process> {
             }
         }
     }
-    let Some(&tid) = seized.iter().next() else {
+    // The leader stays longest, unless it has ended already.
+    let leader = seized.get(&Tid(pid.0)).or_else(|| seized.first());
+    let Some(&tid) = leader else {
         bail!("{what}: it has ended")
     };
     let mut process = Process::new(pid, tid).with_context(|| what)?;

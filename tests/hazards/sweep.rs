@@ -8,7 +8,7 @@ use super::support::*;
 struct Case {
     source: Source,
     flags: &'static [&'static str],
-    /// What must not be a breakpoint here, and the first comment of the target says why.
+    /// What must not be a breakpoint here; the test says why.
     not_traps: &'static [&'static str],
 }
 

@@ -1,5 +1,5 @@
-/* hazards/foreign.rs: a program that writes into its own functions, once with a byte of its own at
- * an entry, and looks whether it stays. Prints the byte at the entry when told to. */
+/* attach/foreign.rs: a program that writes into its own functions, once with a byte of its own at
+ * an entry, and looks whether it stays. */
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
