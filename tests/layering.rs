@@ -302,7 +302,7 @@ fn every_file_says_what_it_is_for() {
         }
     }
     for file in files(&["tests"], "c") {
-        if !file.text.starts_with("/* ") {
+        if !(file.text.starts_with("/* ") || file.text.starts_with("// ")) {
             wrong.push(format!("{}: does not begin with a comment", file.path));
         }
     }

@@ -118,7 +118,7 @@ impl Walker {
         let (pid, tid) = (self.process.pid, self.tid);
         let maps = procfs::maps(pid, tid).unwrap();
         let mut notes = Vec::new();
-        self.modules = modules(pid, tid, &self.process.memory, &maps, &mut notes).unwrap();
+        self.modules = modules(tid, &self.process.memory, &maps, &mut notes).unwrap();
         assert!(notes.is_empty(), "{notes:?}");
         self.inside.clear();
         self.seen.windows = 0;
