@@ -81,7 +81,6 @@ impl Session {
             .context("writing the alive word")?;
         self.directory = Arc::new(Directory::new(layout.blocks));
         let sink = sink.context("no place for results")?;
-        self.start_drain(&injected, sink)?;
         self.counters = Some((Arc::clone(&injected.shared), layout));
         self.live = Some(Live {
             injected,
@@ -95,9 +94,6 @@ impl Session {
         if self.begun {
             // What follows takes a while, and is nobody's business yet.
             self.act_on_stopped()?;
-            if self.ended.is_some() || self.live.is_none() {
-                return Ok(());
-            }
         }
         for wanted in &self.plan.wanted {
             let Some(ground) = self.plan.ground.get(&wanted.at) else {
@@ -110,7 +106,14 @@ impl Session {
                 self.plan.refused.insert(wanted.id, why);
             }
         }
-        self.settle()
+        if self.live.is_some()
+            && let Err(error) = self.settle()
+        {
+            self.sink = Some(sink);
+            return Err(error);
+        }
+        // Last: it says that everything is armed. What is hit meanwhile waits in the rings.
+        self.start_drain(sink)
     }
 
     /// A thread that can make calls for us. One that waits for the child of its vfork cannot, and
@@ -131,9 +134,12 @@ impl Session {
         anyhow::bail!("it has ended")
     }
 
-    fn start_drain(&mut self, injected: &Injected, mut sink: Box<dyn Sink>) -> anyhow::Result<()> {
+    fn start_drain(&mut self, mut sink: Box<dyn Sink>) -> anyhow::Result<()> {
         sink.armed(self.plan.wanted.len())
             .context("writing output")?;
+        let Some((shared, layout)) = self.counters.clone() else {
+            return Ok(());
+        };
         let programs = self.plan.class.iter().map(|&class| {
             self.plan
                 .classes
@@ -142,8 +148,8 @@ impl Session {
                 .unwrap_or_default()
         });
         let feed = Feed {
-            shared: Arc::clone(&injected.shared),
-            layout: injected.layout,
+            shared,
+            layout,
             directory: Arc::clone(&self.directory),
             probes: Arc::new(self.plan.probes.clone()),
             programs: Arc::new(programs.collect()),

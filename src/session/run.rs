@@ -70,7 +70,7 @@ pub struct Session {
     /// The entry breakpoint, until it is hit.
     pub(super) starting: Option<Starting>,
     planner: Option<Planner>,
-    sink: Option<Box<dyn Sink>>,
+    pub(super) sink: Option<Box<dyn Sink>>,
     pub(super) ended: Option<Ended>,
     /// The summary as it was before disarming.
     pub(super) last: Option<Summary>,

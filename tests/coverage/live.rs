@@ -59,12 +59,10 @@ pub fn text() -> Verdict {
     command.arg(target.pid().to_string());
     let mut attach = support::start(command);
     attach.out.wait_for("attached_probes");
-    // What cat calls when there is something to write is hit once probes are armed.
-    while !attach.out.so_far().contains("\"type\":\"hit\"") {
-        target.write("more\n");
-        target.out.wait_for("more");
-        attach.out.wait_for("");
-    }
+    // Everything is armed by now.
+    target.write("more\n");
+    target.out.wait_for("more");
+    attach.out.wait_for("\"type\":\"hit\"");
     let armed = texts(target.pid());
     attach.signal(Signal::SIGINT);
     let ended = attach.end().expect(0);
