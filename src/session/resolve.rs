@@ -263,7 +263,11 @@ fn symbol(
         } else {
             None
         };
-        for index in symbols.matching(&pattern) {
+        let matching = symbols.matching(&pattern);
+        if asked.is_none() {
+            symbols.demangle_ahead(&matching);
+        }
+        for index in matching {
             let Some(entry) = symbols.entries().get(index) else {
                 continue;
             };

@@ -390,6 +390,8 @@ impl Session {
             None => (self.sink.take(), None),
         };
         let ended = self.ended.unwrap_or(Ended::Detached);
+        // The process ends soon, and frees faster than we could.
+        std::mem::forget((self.registry, self.plan, self.live));
         Outcome {
             ended,
             summary,
