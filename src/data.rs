@@ -5,6 +5,7 @@ mod clock;
 mod counters;
 mod drain;
 mod event;
+mod name;
 mod record;
 mod ring;
 
@@ -12,4 +13,5 @@ pub use clock::Clock;
 pub use counters::{count, ring_losses};
 pub use drain::{Command, Directory, Drain, Drained, Feed};
 pub use event::{ArgValue, Hit, Missed, ProbeInfo, ProbeSummary, Sink, SiteState, Summary};
+pub use name::Name;
 pub use ring::Ring;

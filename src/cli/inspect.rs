@@ -247,7 +247,7 @@ fn print_check(
         }
         if check.json {
             let row = json!({
-                "type": "check", "name": info.name, "module": info.module,
+                "type": "check", "name": &*info.name, "module": info.module,
                 "address": address.to_string(), "verdict": verdict, "reason": reason, "bytes": bytes,
             });
             writeln!(out, "{}", json_line(&row))?;

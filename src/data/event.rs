@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::name::Name;
 use crate::base::{Addr, LinkAddr, Pid, ProbeId, Tid};
 use crate::program::IntFormat;
 
@@ -23,7 +24,7 @@ pub struct ProbeInfo {
     /// Its number.
     pub id: ProbeId,
     /// The bare demangled symbol, with `+0x..` when the probe is not at its entry.
-    pub name: String,
+    pub name: Name,
     /// File name of the module, such as `libc.so.6`.
     pub module: String,
     /// Run-time address; `None` while it is not resolved.

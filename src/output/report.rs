@@ -245,7 +245,7 @@ mod tests {
         ProbeSummary {
             info: ProbeInfo {
                 id: ProbeId(0),
-                name: format!("f{address}"),
+                name: format!("f{address}").into(),
                 module: "m".into(),
                 address: Some(Addr(address)),
                 offset: None,

@@ -8,7 +8,7 @@ use super::module::Module;
 use crate::analysis::Cache;
 use crate::arch::native::scan::{Refusal as ScanRefusal, Window};
 use crate::base::{Addr, LinkAddr, ProbeId, Span};
-use crate::data::ProbeInfo;
+use crate::data::{Name, ProbeInfo};
 use crate::probe::{Facts, Refusal};
 use crate::program::Program;
 use crate::spec::{Diagnostic, ProbeSpec};
@@ -180,7 +180,7 @@ impl Plan {
 pub(super) struct Site {
     pub(super) module: usize,
     pub(super) at: LinkAddr,
-    pub(super) name: String,
+    pub(super) name: Name,
     pub(super) program: Program,
     pub(super) args: Vec<String>,
     pub(super) stop: bool,

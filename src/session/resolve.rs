@@ -6,6 +6,7 @@ use super::module::Module;
 use super::plan::{PlanError, Site, Wanted};
 use crate::arch::native::regs;
 use crate::base::{Addr, LinkAddr};
+use crate::data::Name;
 use crate::program::{IntFormat, Program, Width};
 use crate::spec::{
     ArgExpr, ArgSpec, Diagnostic, Format, Kind, Location, ModuleName, NameText, Pattern, ProbeSpec,
@@ -26,7 +27,7 @@ pub struct Exclude {
 struct Place {
     module: usize,
     at: LinkAddr,
-    name: String,
+    name: Name,
     entry: bool,
     /// An indirect function whose implementation is not known: this is its resolver.
     resolver: bool,
@@ -206,9 +207,9 @@ fn places(modules: &[Module], wanted: &Wanted<'_>, spec: &ProbeSpec) -> Result<V
 /// An address in a module, named after the symbol it lies in.
 fn place_at(modules: &[Module], module: usize, at: LinkAddr) -> Place {
     let name = match modules[module].symbols().lookup(at) {
-        Some((name, 0)) => name.to_owned(),
-        Some((name, offset)) => format!("{name}+{offset:#x}"),
-        None => at.to_string(),
+        Some((name, 0)) => Name::from(name),
+        Some((name, offset)) => format!("{name}+{offset:#x}").into(),
+        None => at.to_string().into(),
     };
     let entry = modules[module].symbols().entry_at(at).is_some();
     Place {
@@ -263,11 +264,7 @@ fn symbol(
         } else {
             None
         };
-        let matching = symbols.matching(&pattern);
-        if asked.is_none() {
-            symbols.demangle_ahead(&matching);
-        }
-        for index in matching {
+        for index in symbols.matching(&pattern) {
             let Some(entry) = symbols.entries().get(index) else {
                 continue;
             };
@@ -275,7 +272,6 @@ fn symbol(
             if file.at(entry.at).is_none() {
                 continue;
             }
-            let shown = asked.unwrap_or_else(|| symbols.name(entry));
             let target = if entry.ifunc && offset == 0 {
                 super::ifunc::implementation(modules, module, entry.at)
             } else {
@@ -283,10 +279,13 @@ fn symbol(
             };
             let resolver = entry.ifunc && target.is_none();
             let (module, at) = target.unwrap_or((module, entry.at));
-            let name = if offset == 0 {
-                shown.to_owned()
-            } else {
-                format!("{shown}+{offset:#x}")
+            let name = match (asked, offset) {
+                (Some(asked), 0) => Name::from(asked),
+                (None, 0) => Name::shown_by(symbols.mangled(entry), symbols::demangle),
+                (asked, offset) => {
+                    let shown = asked.unwrap_or_else(|| symbols.name(entry));
+                    Name::from(format!("{shown}+{offset:#x}"))
+                }
             };
             if seen.insert((module, at)) {
                 found.push(Place {

@@ -40,28 +40,6 @@ impl Symbols {
     }
 }
 
-/// Fewer names than this are not worth a second thread.
-const WORTH_A_THREAD: usize = 4096;
-
-impl Symbols {
-    /// Demangles the names that these entries are shown by; they are kept, so asking for them is
-    /// quick then. For many entries a second thread does half of it.
-    pub fn demangle_ahead(&self, entries: &[usize]) {
-        let demangle = |entries: &[usize]| {
-            for entry in entries.iter().filter_map(|&index| self.entries.get(index)) {
-                self.name(entry);
-            }
-        };
-        if entries.len() >= WORTH_A_THREAD {
-            let (low, high) = entries.split_at(entries.len() / 2);
-            std::thread::scope(|scope| {
-                scope.spawn(|| demangle(high));
-                demangle(low);
-            });
-        }
-    }
-}
-
 struct Matcher<'a> {
     pattern: &'a NamePattern,
     /// Of an exact pattern: the name and the version asked for.

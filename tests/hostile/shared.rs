@@ -60,7 +60,7 @@ fn programs() -> Vec<Program> {
     };
     let record = |kinds: &[FieldKind]| {
         let field = |&kind: &FieldKind| Field {
-            name: "x".to_owned(),
+            name: "x".into(),
             kind,
         };
         let mut program = Program::count();
@@ -113,7 +113,7 @@ pub fn drain(words: &[(u32, u64)]) -> u64 {
     let programs = programs();
     let probe = |number: usize| ProbeInfo {
         id: ProbeId(number as u32),
-        name: format!("f{number}"),
+        name: format!("f{number}").into(),
         module: "m".to_owned(),
         address: Some(Addr(0x1000)),
         offset: None,
