@@ -55,12 +55,14 @@ impl Directory {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a block for a thread; `None` when all are taken.
-    pub fn take(&self, tid: Tid) -> Option<u32> {
+    /// Takes a block for a thread; `None` when all are taken. One that was never used is made ready
+    /// by `prepare` before anybody reads it.
+    pub fn take(&self, tid: Tid, prepare: impl FnOnce(u32)) -> Option<u32> {
         let mut entries = self.lock();
         let block = entries.free.pop().or_else(|| {
             let fresh = entries.next;
             (fresh < entries.blocks).then(|| {
+                prepare(fresh);
                 entries.next += 1;
                 fresh
             })

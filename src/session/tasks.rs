@@ -96,7 +96,8 @@ impl Session {
         let block = match thread.block {
             Some(block) => block,
             None => {
-                let block = self.directory.take(tid).unwrap_or(0);
+                let prepare = |block| live.injected.prepare_block(block);
+                let block = self.directory.take(tid, prepare).unwrap_or(0);
                 thread.gs_before = Some(if ours { 0 } else { regs.gs_base() });
                 thread.block = (block != 0).then_some(block);
                 block

@@ -106,6 +106,16 @@ impl Injected {
         }
     }
 
+    /// Makes a block ready for its first owner. Others are not touched: that would give them memory.
+    pub fn prepare_block(&self, index: u32) {
+        let at = self.layout.block(index);
+        // A random start keeps what an earlier lap left in the ring from passing for a record.
+        let start = random_position();
+        self.shared.store(at + u64::from(abi::HEAD), start);
+        self.shared.store(at + u64::from(abi::TAIL), start);
+        self.set_owner(index, abi::NO_OWNER);
+    }
+
     /// Makes a thread the owner of a block, or the block nobody's.
     pub fn set_owner(&self, index: u32, fs_base: u64) {
         self.shared
@@ -219,16 +229,7 @@ fn build(
             slabs.push(slab(remote, mapped, space, (near, len), (fd, offset)));
             offset += len;
         }
-        let init = |index| {
-            let at = layout.block(index);
-            // A random start keeps what an earlier lap left in the ring from passing for a record.
-            let start = random_position();
-            shared.store(at + u64::from(abi::HEAD), start);
-            shared.store(at + u64::from(abi::TAIL), start);
-            shared.store(at + u64::from(abi::OWNER), abi::NO_OWNER);
-        };
-        (0..layout.blocks).for_each(init);
-        Ok(Injected {
+        let injected = Injected {
             shared: Arc::new(shared),
             layout,
             alive,
@@ -236,7 +237,9 @@ fn build(
             blocks,
             slabs,
             mapped: Vec::new(),
-        })
+        };
+        injected.prepare_block(0);
+        Ok(injected)
     });
     let closed = remote.close(fd).context("closing the memory object");
     let injected = result?;

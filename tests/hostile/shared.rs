@@ -107,8 +107,8 @@ pub fn drain(words: &[(u32, u64)]) -> u64 {
         shared.store(u64::from(place) * 8 % LAYOUT.size(), value);
     }
     let directory = Arc::new(Directory::new(LAYOUT.blocks));
-    let block = directory.take(Tid(11)).unwrap();
-    directory.take(Tid(12)).unwrap();
+    let block = directory.take(Tid(11), |_| ()).unwrap();
+    directory.take(Tid(12), |_| ()).unwrap();
     directory.learn(0x7000, Tid(11));
     let programs = programs();
     let probe = |number: usize| ProbeInfo {
