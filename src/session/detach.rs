@@ -73,14 +73,9 @@ impl Session {
 
     /// Takes our memory out of the target, once nobody is in it or may come back into it.
     fn clear_up(&mut self) -> anyhow::Result<()> {
-        let Some(live) = &mut self.live else {
+        let Some(live) = &self.live else {
             return Ok(());
         };
-        // Whoever is in a detour passes straight through from here on.
-        live.alive = false;
-        live.injected
-            .set_alive(&self.process, false)
-            .context("clearing the alive word")?;
         let mut code: Vec<Span> = live
             .injected
             .slabs
@@ -99,6 +94,12 @@ impl Session {
                 self.act_on_stopped()?;
                 continue;
             }
+            if self.hits_stand_out() {
+                self.act_on_stopped()?;
+                self.signals.wait(Some(1))?;
+                continue;
+            }
+            self.pass_through()?;
             self.leave_code()?;
             if self.ended.is_some() || self.live.is_none() {
                 return Ok(());
@@ -116,6 +117,7 @@ impl Session {
             self.act_on_stopped()?;
             self.signals.wait(Some(if attempt < 10 { 1 } else { 10 }))?;
         }
+        self.pass_through()?;
         self.restore_gs()?;
         if clear {
             self.unmap()?;
@@ -126,6 +128,22 @@ impl Session {
         }
         self.live = None;
         self.act_on_stopped()
+    }
+
+    /// Whether hits from before are still to be delivered to their detours.
+    fn hits_stand_out(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.alive) && self.trap_pending()
+    }
+
+    /// Whoever is in a detour passes straight through from here on.
+    fn pass_through(&mut self) -> anyhow::Result<()> {
+        if let Some(live) = self.live.as_mut().filter(|live| live.alive) {
+            live.alive = false;
+            live.injected
+                .set_alive(&self.process, false)
+                .context("clearing the alive word")?;
+        }
+        Ok(())
     }
 
     /// Lets every stopped thread that is in our code run out of it, instruction by instruction.

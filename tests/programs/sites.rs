@@ -72,7 +72,7 @@ impl Sites {
             // Counts have no ring. A breakpoint that is taken back while a thread stands on it is
             // a miss, counted as one.
             let missed = &probe["missed"];
-            if missed["ring_full"] != 0 || missed["abandoned"] != 0 {
+            if missed["ring_full"] != 0 || missed["abandoned"] != 0 || missed["trap"] != 0 {
                 return Err(format!("hits were missed: {probe}"));
             }
         }
