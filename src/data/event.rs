@@ -96,7 +96,7 @@ pub struct Missed {
     pub ring_full: u64,
     /// The record was begun and never finished: its thread died or jumped out of a signal handler.
     pub abandoned: u64,
-    /// A breakpoint was hit whose detour could not be entered.
+    /// A breakpoint was taken back before its hit was dealt with.
     pub trap: u64,
 }
 

@@ -130,7 +130,7 @@ fn missed(summary: &Summary, out: &mut dyn Write, style: Style) -> io::Result<()
     let causes = [
         (sum.ring_full, "the ring was full"),
         (sum.abandoned, "the record was never finished"),
-        (sum.trap, "the detour could not be entered"),
+        (sum.trap, "a breakpoint was taken back as it was hit"),
     ];
     let named: Vec<String> = causes
         .iter()

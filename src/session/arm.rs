@@ -75,7 +75,9 @@ impl Session {
         self.dispositions =
             Dispositions::read(&mut self.process, tid, injected.shared_block + SCRATCH)
                 .context("reading its signal actions")?;
-        let detours = Detours::new(environment, self.plan.classes.clone(), &injected);
+        let shadow_stack = procfs::status(self.process.pid, tid).is_ok_and(|s| s.shadow_stack);
+        let classes = self.plan.classes.clone();
+        let detours = Detours::new(environment, classes, &injected, shadow_stack);
         injected
             .set_alive(&self.process, true)
             .context("writing the alive word")?;

@@ -75,6 +75,8 @@ struct Heap {
 #[derive(Debug)]
 pub(super) struct Detours {
     environment: Environment,
+    /// Whether returns must match calls: an emulated call would end the target.
+    shadow_stack: bool,
     /// Distinct programs, by class.
     classes: Vec<Program>,
     templates: Vec<Template>,
@@ -91,6 +93,7 @@ impl Detours {
         environment: Environment,
         classes: Vec<Program>,
         injected: &Injected,
+        shadow_stack: bool,
     ) -> Detours {
         let heap = |slab: &Option<Slab>| {
             slab.map(|slab| Heap {
@@ -101,6 +104,7 @@ impl Detours {
         };
         Detours {
             environment,
+            shadow_stack,
             classes,
             templates: Vec::new(),
             by_key: HashMap::new(),
@@ -156,6 +160,10 @@ impl Detours {
         let copy = start + template.hot_len() as u64;
         let map = relocate(displaced.at.0, displaced.bytes, copy.0)
             .map_err(|error| Refusal::Window(error.to_string().into()))?;
+        if self.shadow_stack && map.call_jump.is_some() {
+            let why = "a call in the window, and the program has a shadow stack";
+            return Err(Refusal::Window(why.into()));
+        }
         let used = heap.hot + template.hot_len() as u64 + map.bytes.len() as u64;
         let cold_offset = heap
             .cold

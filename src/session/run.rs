@@ -61,7 +61,7 @@ pub struct Session {
     pub(super) directory: Arc<Directory>,
     pub(super) dispositions: Dispositions,
     pub(super) drain: Option<Drain>,
-    /// Hits of breakpoints whose detour could not be entered.
+    /// Hits of breakpoints that were taken back before they were dealt with.
     pub(super) missed: HashMap<ProbeId, u64>,
     pub(super) notes: Vec<String>,
     /// Reports that came while we waited for something else.

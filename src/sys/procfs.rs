@@ -123,6 +123,8 @@ pub struct Status {
     pub seccomp: u32,
     /// Number of seccomp filters, where the kernel tells.
     pub seccomp_filters: Option<u32>,
+    /// It has a shadow stack: returns must match calls (`x86_Thread_features`).
+    pub shadow_stack: bool,
     /// Times it was switched off a core, of its own will and not.
     pub switches: u64,
 }
@@ -150,6 +152,9 @@ fn parse_status(text: &str) -> Status {
             "SigCgt" => status.caught = hex(),
             "Seccomp" => status.seccomp = value.parse().unwrap_or(0),
             "Seccomp_filters" => status.seccomp_filters = value.parse().ok(),
+            "x86_Thread_features" => {
+                status.shadow_stack = value.split_whitespace().any(|word| word == "shstk");
+            }
             "voluntary_ctxt_switches" | "nonvoluntary_ctxt_switches" => {
                 status.switches = status.switches.wrapping_add(value.parse().unwrap_or(0));
             }

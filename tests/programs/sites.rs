@@ -69,8 +69,7 @@ impl Sites {
                 "trap" | "refused" | "disabled" if probe["reason"].is_string() => {}
                 _ => return Err(format!("a site is neither jump nor has a reason: {probe}")),
             }
-            // Counts have no ring. A breakpoint that is taken back while a thread stands on it is
-            // a miss, counted as one.
+            // Counts have no ring, and no other cause may be.
             let missed = &probe["missed"];
             if missed["ring_full"] != 0 || missed["abandoned"] != 0 || missed["trap"] != 0 {
                 return Err(format!("hits were missed: {probe}"));
