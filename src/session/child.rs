@@ -57,14 +57,7 @@ impl Session {
             thread.state = State::Stopped(Status::Interrupted);
             child.threads.insert(tid, thread);
             let maps = child.maps()?;
-            let mut spans: Vec<Span> = live
-                .injected
-                .slabs
-                .iter()
-                .flatten()
-                .map(|slab| slab.span)
-                .collect();
-            spans.sort_by_key(|span| span.start);
+            let spans = live.injected.code();
             let occupied = child.occupied(&maps, &spans)?.unwrap_or_default();
             let inside = |span: &Span| {
                 occupied.holds(*span) || occupied.pcs.iter().any(|(_, pc)| span.contains(*pc))

@@ -76,14 +76,7 @@ impl Session {
         let Some(live) = &self.live else {
             return Ok(());
         };
-        let mut code: Vec<Span> = live
-            .injected
-            .slabs
-            .iter()
-            .flatten()
-            .map(|slab| slab.span)
-            .collect();
-        code.sort_by_key(|span| span.start);
+        let code = live.injected.code();
         let mut clear = false;
         for attempt in 0..PATIENCE {
             self.process.stop_running(&mut self.backlog)?;

@@ -129,6 +129,13 @@ impl Injected {
             .write(self.alive, &u64::from(alive).to_le_bytes())
     }
 
+    /// Where code of ours lies, in order.
+    pub fn code(&self) -> Vec<Span> {
+        let mut spans: Vec<Span> = self.slabs.iter().flatten().map(|slab| slab.span).collect();
+        spans.sort_by_key(|span| span.start);
+        spans
+    }
+
     /// Whether an address is in code of ours.
     pub fn is_code(&self, at: Addr) -> bool {
         self.slabs
