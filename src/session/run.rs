@@ -1,7 +1,7 @@
 //! The event loop: wait, classify, act. It alone owns the state of a session; ptrace calls stay on
 //! its thread. It decides nothing about sites: the registry does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 
@@ -64,6 +64,8 @@ pub struct Session {
     /// Hits of breakpoints that were taken back before they were dealt with.
     pub(super) missed: HashMap<ProbeId, u64>,
     pub(super) notes: Vec<String>,
+    /// Threads whose reports were taken since the others were asked.
+    served: BTreeSet<Tid>,
     /// Reports that came while we waited for something else.
     pub(super) backlog: Reports,
     pub(super) signals: Signals,
@@ -131,6 +133,7 @@ impl Session {
             drain: None,
             missed: HashMap::new(),
             notes: Vec::new(),
+            served: BTreeSet::new(),
             backlog: Reports::new(),
             signals,
             starting: None,
@@ -242,8 +245,6 @@ impl Session {
             if self.ended.is_some() {
                 return Ok(false);
             }
-            // What is done to a thread before its report is consumed outlives us: a breakpoint hit
-            // is sent on while it is still unread.
             let tid = match wait::peek() {
                 Ok(Some(tid)) => tid,
                 Ok(None) => break false,
@@ -255,17 +256,19 @@ impl Session {
                 }
                 Err(error) => return Err(error).context("waiting for the target"),
             };
-            let entered = self.enter_early(tid);
-            let Ok(Some(status)) = wait::thread_now(tid) else {
-                continue;
-            };
-            match (entered, status) {
-                (Some(site), Status::Signal(sig::TRAP)) => {
-                    self.process.note(tid, status);
-                    unless_gone(self.entered(tid, site))?;
+            if !self.served.insert(tid) {
+                // The kernel names the first of its list that has something to report. One that
+                // hits a breakpoint again and again must not keep those behind it waiting.
+                self.served.clear();
+                let others = self.process.threads.keys().filter(|&&other| other != tid);
+                let others: Vec<Tid> = others.copied().collect();
+                for other in others {
+                    if wait::has_report(other) {
+                        self.take_report(other)?;
+                    }
                 }
-                _ => self.handle(tid, status)?,
             }
+            self.take_report(tid)?;
             if clock::monotonic() >= until {
                 break true;
             }
@@ -281,6 +284,22 @@ impl Session {
             self.detach()?;
         }
         Ok(more)
+    }
+
+    /// Takes the report of a thread that has one. What is done to the thread before it is consumed
+    /// outlives us: a breakpoint hit is sent on while it is still unread.
+    fn take_report(&mut self, tid: Tid) -> anyhow::Result<()> {
+        let entered = self.enter_early(tid);
+        let Ok(Some(status)) = wait::thread_now(tid) else {
+            return Ok(());
+        };
+        match (entered, status) {
+            (Some(site), Status::Signal(sig::TRAP)) => {
+                self.process.note(tid, status);
+                unless_gone(self.entered(tid, site))
+            }
+            _ => self.handle(tid, status),
+        }
     }
 
     /// Deals with reports that came while something else was waited for; true if there were any.

@@ -82,16 +82,25 @@ pub fn any_blocking() -> io::Result<(Tid, Status)> {
     Ok(wait(-1, 0)?.unwrap_or((Tid(0), Status::Other(0))))
 }
 
-/// Waits until a thread has something to report, and leaves the report where it is: what is done
-/// to the thread before it is consumed outlives the tracer.
-pub fn peek() -> io::Result<Option<Tid>> {
+fn look(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Option<Tid>> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
     // SAFETY: `info` is writable for the call, which fills it or leaves it zero.
-    super::errno::check(unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) }.into())?;
+    super::errno::check(unsafe { libc::waitid(kind, id, info.as_mut_ptr(), flags) }.into())?;
     // SAFETY: zeroed above; the fields read are plain integers.
     let tid = unsafe { info.assume_init().si_pid() };
     Ok((tid != 0).then_some(Tid(tid)))
+}
+
+/// A thread that has something to report, if there is one; the report stays where it is: what is
+/// done to the thread before it is consumed outlives the tracer.
+pub fn peek() -> io::Result<Option<Tid>> {
+    look(libc::P_ALL, 0)
+}
+
+/// Whether this thread has something to report; it stays where it is.
+pub fn has_report(tid: Tid) -> bool {
+    libc::id_t::try_from(tid.0).is_ok_and(|id| matches!(look(libc::P_PID, id), Ok(Some(_))))
 }
 
 /// The next status of this thread; waits for it.
