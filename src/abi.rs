@@ -7,7 +7,7 @@
 //! whose gs base is 0 reaches block 0, a thread that owns block `i` has gs base `block(i) - D`.
 //!
 //! ```text
-//! block:  header (owner, head | tail) | hits[probes] | lost[probes] | ring | slop
+//! block:  header (owner, head, lost | tail) | hits[probes] | lost[probes] | ring | slop
 //! ```
 //!
 //! A ring position is a free-running 64-bit byte count that starts at a random multiple of 64. The
@@ -19,13 +19,17 @@
 
 use crate::base::ProbeId;
 
-/// Version of this layout; written into the object for those who look at it from outside.
-pub const VERSION: u32 = 1;
+/// Version of this layout.
+pub const VERSION: u32 = 2;
+/// Where the version stands in block 0, for those who look at it from outside.
+pub const VERSION_AT: u32 = 0x18;
 
 /// Owner word of a block: the fs base of the thread that may write it without locks.
 pub const OWNER: u32 = 0x00;
 /// Ring position where the next record starts (written by detours).
 pub const HEAD: u32 = 0x08;
+/// How many records of this block found the ring full, of all probes together (written by detours).
+pub const LOST: u32 = 0x10;
 /// Ring position up to which the tracer has read (written by the tracer). On a cache line of its
 /// own.
 pub const TAIL: u32 = 0x40;

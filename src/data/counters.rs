@@ -1,7 +1,7 @@
 //! Sums of the counters that detours keep in every block. Only blocks that were ever used are
 //! read: touching the others would give them memory.
 
-use crate::abi::Layout;
+use crate::abi::{self, Layout};
 use crate::base::ProbeId;
 use crate::sys::shm::Shared;
 
@@ -13,6 +13,11 @@ fn sum(shared: &Shared, layout: &Layout, blocks: &[u32], offset: u32) -> u64 {
 /// How often a probe was hit.
 pub fn count(shared: &Shared, layout: &Layout, blocks: &[u32], probe: ProbeId) -> u64 {
     sum(shared, layout, blocks, layout.hits(probe))
+}
+
+/// How many hits of all probes together found the ring full.
+pub fn all_losses(shared: &Shared, layout: &Layout, blocks: &[u32]) -> u64 {
+    sum(shared, layout, blocks, abi::LOST)
 }
 
 /// How many of a probe's hits found the ring full.

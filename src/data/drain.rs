@@ -397,17 +397,13 @@ impl Worker {
             shared,
             layout,
             directory,
-            probes,
             ..
         } = &self.feed;
         if layout.ring_size == 0 {
             return;
         }
         let used = directory.used();
-        let losses = probes
-            .iter()
-            .map(|p| super::counters::ring_losses(shared, layout, &used, p.id))
-            .sum();
+        let losses = super::counters::all_losses(shared, layout, &used);
         let more = std::mem::replace(&mut self.losses, losses);
         let more = losses.saturating_sub(more);
         if more > 0 {

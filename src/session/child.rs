@@ -1,6 +1,8 @@
 //! A forked child with a memory of its own: clean text and none of our mappings, before its first
 //! instruction. What is cleaned is what its memory holds, whatever became of the target since.
 
+use std::io::ErrorKind;
+
 use super::detours::Inside;
 use super::run::Session;
 use crate::base::{Addr, Pid, Span, Tid};
@@ -63,16 +65,20 @@ impl Session {
                 occupied.holds(*span) || occupied.pcs.iter().any(|(_, pc)| span.contains(*pc))
             };
             let keep_code = spans.iter().any(inside);
-            let mut remote = Remote::begin(&mut child, tid)?;
-            for span in &live.injected.mapped {
-                let is_code = spans.contains(span);
-                let alive = span.contains(live.injected.alive);
-                // Block memory was not inherited (MADV_DONTFORK).
-                if (is_code || alive) && !keep_code {
-                    let _ = remote.unmap(span.start, span.len());
+            let ours = |span: &&Span| spans.contains(span) || span.contains(live.injected.alive);
+            match Remote::begin(&mut child, tid) {
+                Ok(mut remote) => {
+                    // Block memory was not inherited (MADV_DONTFORK).
+                    let inherited = live.injected.mapped.iter().filter(ours);
+                    for span in inherited.filter(|_| !keep_code) {
+                        let _ = remote.unmap(span.start, span.len());
+                    }
+                    remote.finish()?;
                 }
+                // No call may be made in it: what is mapped there stays, and is never entered.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error.into()),
             }
-            remote.finish()?;
         }
         Ok(ptrace::detach(tid, 0)?)
     }

@@ -1,6 +1,8 @@
 //! Letting go: every byte as it was, nobody in our code, nothing of ours mapped. Threads blocked
 //! in the kernel are not woken; the end of the tracing thread releases them as they are.
 
+use std::io::ErrorKind;
+
 use anyhow::Context as _;
 
 use super::detours::Inside;
@@ -319,7 +321,14 @@ impl Session {
             return Ok(());
         };
         let mapped = live.injected.mapped.clone();
-        let mut remote = Remote::begin(&mut self.process, tid)?;
+        let mut remote = match Remote::begin(&mut self.process, tid) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let why = format!("memory of ours was left in the target: {error}");
+                self.notes.push(why);
+                return Ok(());
+            }
+            remote => remote?,
+        };
         for span in mapped {
             remote
                 .unmap(span.start, span.len())

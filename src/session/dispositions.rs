@@ -66,8 +66,13 @@ impl Dispositions {
 
     /// Reads the actions again if the program changed them, by calls of a thread that is stopped.
     pub(super) fn renew(&mut self, process: &mut Process, tid: Tid) -> io::Result<()> {
-        if seen(procfs::status(process.pid, tid)?) != self.seen {
-            *self = Dispositions::read(process, tid, self.scratch)?;
+        if seen(procfs::status(process.pid, tid)?) == self.seen {
+            return Ok(());
+        }
+        match Dispositions::read(process, tid, self.scratch) {
+            Ok(now) => *self = now,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -113,7 +118,11 @@ impl Dispositions {
             return Ok(());
         }
         process.memory.write(self.scratch, &known.action)?;
-        let mut remote = Remote::begin(process, tid)?;
+        let mut remote = match Remote::begin(process, tid) {
+            // What the kernel did cannot be undone from outside.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            remote => remote?,
+        };
         let result = remote.sigaction(signal, self.scratch, Addr(0));
         remote.finish()?;
         result

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use anyhow::{Context as _, bail};
 
 use super::process::Process;
+use super::remote::seccomp;
 use super::thread::Thread;
 use crate::base::{Pid, Tid};
 use crate::sys::{errno, file, procfs, ptrace};
@@ -110,7 +111,9 @@ fn examine(pid: Pid) -> anyhow::Result<()> {
     if matches!(status.state, b'Z' | b'X') && tasks.len() <= 1 {
         bail!("it is a zombie: it has ended, and its parent has not asked how");
     }
-    seccomp(status)?;
+    if let Some(why) = seccomp(status) {
+        bail!("{why}");
+    }
     match fs::File::open(format!("/proc/{pid}/exe")) {
         Ok(mut exe) => {
             let mut header = [0; 20];
@@ -134,19 +137,6 @@ fn class(header: &[u8; 20]) -> anyhow::Result<()> {
         (2, 62) => Ok(()),
         (1, _) => bail!("it is a 32-bit program; kptrace traces 64-bit x86 programs"),
         (_, machine) => bail!("it is a program for another machine (ELF machine {machine})"),
-    }
-}
-
-/// A filter that is not ours too may kill the target for a call we make in it.
-fn seccomp(status: procfs::Status) -> anyhow::Result<()> {
-    let own = procfs::own_status().unwrap_or_default();
-    match status.seccomp {
-        0 => Ok(()),
-        2 if own.seccomp == 2 && own.seccomp_filters == status.seccomp_filters => Ok(()),
-        1 => bail!("it runs under strict seccomp: no system call could be made in it"),
-        _ => bail!(
-            "it runs under seccomp filters of its own, which may kill it for a call made in it"
-        ),
     }
 }
 

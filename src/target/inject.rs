@@ -246,6 +246,8 @@ fn build(
             mapped: Vec::new(),
         };
         injected.prepare_block(0);
+        let version = u64::from(abi::VERSION);
+        injected.shared.store(u64::from(abi::VERSION_AT), version);
         Ok(injected)
     });
     let closed = remote.close(fd).context("closing the memory object");

@@ -8,7 +8,7 @@ use super::thread::State;
 use crate::base::{Addr, Tid};
 use crate::sys::regs::Regs;
 use crate::sys::wait::{self, Status};
-use crate::sys::{errno, poll, ptrace};
+use crate::sys::{errno, poll, procfs, ptrace};
 
 /// `sigprocmask` bits of all signals; the kernel keeps SIGKILL and SIGSTOP out itself.
 const ALL_SIGNALS: u64 = u64::MAX;
@@ -25,9 +25,17 @@ pub struct Remote<'a> {
 }
 
 impl<'a> Remote<'a> {
-    /// Borrows a stopped thread. Its signals are blocked meanwhile, so that no handler runs with
+    /// Borrows a stopped thread. Refused with `PermissionDenied` when it runs under seccomp filters
+    /// that are not ours too: these may end it for a call it would not make. Its signals are blocked meanwhile, so that no handler runs with
     /// our registers.
     pub fn begin(process: &'a mut Process, tid: Tid) -> io::Result<Remote<'a>> {
+        let owner = process
+            .threads
+            .get(&tid)
+            .map_or(process.pid, |thread| thread.process);
+        if let Some(why) = seccomp(procfs::status(owner, tid)?) {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
         let before = ptrace::regs(tid)?;
         let mask = ptrace::sigmask(tid)?;
         ptrace::set_sigmask(tid, ALL_SIGNALS)?;
@@ -164,6 +172,19 @@ impl<'a> Remote<'a> {
     /// The thread that makes the calls.
     pub fn tid(&self) -> Tid {
         self.tid
+    }
+}
+
+/// Why no call may be made in a thread with this status, if so.
+pub(super) fn seccomp(status: procfs::Status) -> Option<&'static str> {
+    let own = procfs::own_status().unwrap_or_default();
+    match status.seccomp {
+        0 => None,
+        2 if own.seccomp == 2 && own.seccomp_filters == status.seccomp_filters => None,
+        1 => Some("it runs under strict seccomp: no system call could be made in it"),
+        _ => Some(
+            "it runs under seccomp filters of its own, which may kill it for a call made in it",
+        ),
     }
 }
 

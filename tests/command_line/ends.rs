@@ -498,3 +498,19 @@ fn closed_streams_are_no_obstacle() {
         start(line).end().expect(5);
     }
 }
+
+#[test]
+fn a_target_that_has_gone_under_seccomp_is_let_go_without_a_call_in_it() {
+    let program = c("strict").build();
+    let mut line = command(launch::binary());
+    line.args(["run", "-c", "-p", "work", "--"])
+        .arg(program)
+        .stdin(Stdio::piped());
+    let mut running = start(line);
+    running.out.wait_for("strict");
+    running.signal(Signal::SIGTERM);
+    running.err.wait_for("memory of ours was left");
+    running.write("go on\n");
+    let ended = running.end().expect(0);
+    assert!(ended.out.ends_with("right\n"), "{}", ended.out);
+}

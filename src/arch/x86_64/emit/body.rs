@@ -169,9 +169,15 @@ fn leave_record(
     frame.out.asm.mov(at(abi::REC_POSITION), rax)?;
     frame.out.here(after)?;
     let lost = environment.shared_block + environment.layout.lost(ProbeId(0));
+    let all_lost = environment.shared_block + abi::LOST;
     frame.later(move |frame| {
         frame.out.here(full)?;
         increment(frame, lost, index, space)?;
+        let all = in_block(space, qword_ptr(u64::from(all_lost)));
+        match space {
+            Space::Own => frame.out.asm.inc(all)?,
+            Space::Shared => frame.out.asm.lock().inc(all)?,
+        }
         let to_after = frame.out.to(after);
         frame.out.asm.jmp(to_after)?;
         Ok(())
