@@ -12,7 +12,9 @@ fn on_terminal(line: &[&str]) -> Running {
         .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
         .collect();
     let mut script = command("script");
-    script.args(["-q", "-e", "-c", &words.join(" "), "/dev/null"]);
+    // The shell gets the terminal's signals too, and must not answer for us.
+    let line = format!("exec {}", words.join(" "));
+    script.args(["-q", "-e", "-c", &line, "/dev/null"]);
     script.env("TERM", "xterm").stdin(Stdio::piped());
     start(script)
 }
