@@ -14,13 +14,13 @@
 //!
 //! # Invariants
 //!
-//! 1. Memory at a site always equals what its state says, or we do not write. (`session::patch`)
+//! 1. Memory at a site always equals what its state says, or we do not write. (`session::write`)
 //! 2. The detour is complete before the first byte at the site points to it. (`session::patch`)
 //! 3. Every text byte has at most one owner. (`probe::overlap`)
 //! 4. No known branch target, function start or return address lies strictly inside a displaced
 //!    range. (`analysis`, `arch::x86_64::scan`)
 //! 5. At every instant the text is one of: original; int3 + original tail; int3 + new tail; full
-//!    jump. (`session::patch`)
+//!    jump. (`session::write`)
 //! 6. No detour address is ever a return address. (`arch::x86_64::relocate`)
 //! 7. Detour memory is freed only when no register, signal frame or stack word points into it.
 //!    (`session::detach`)
