@@ -99,7 +99,7 @@ fn print_list(
     let mut count = 0;
     for module in modules {
         if let Some((Some(name), _)) = pattern
-            && !name.matches(&module.path)
+            && !module.is_called(name)
         {
             continue;
         }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::analysis::{Cache, File, Key, Source, Text};
-use crate::base::{Addr, LinkAddr, Span, Tid};
+use crate::base::{Addr, LinkAddr, Pid, Span, Tid};
+use crate::spec::ModuleName;
 use crate::symbols::{self, CodeFacts, Image, Symbols};
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Mapping};
@@ -23,6 +24,8 @@ pub struct Module {
     pub path: String,
     /// Whether it is the program itself.
     pub program: bool,
+    /// The process's own name, for the program: what it was started as may be a link to its file.
+    alias: Option<String>,
     /// What is added to its link addresses.
     pub bias: u64,
     /// All it occupies.
@@ -67,6 +70,7 @@ impl Module {
             name,
             path,
             program: false,
+            alias: None,
             bias,
             span: Span {
                 start: LinkAddr(low).at(bias),
@@ -80,6 +84,11 @@ impl Module {
             facts: OnceCell::new(),
             file: OnceCell::new(),
         }
+    }
+
+    /// Whether a user's word for a module means this one.
+    pub fn is_called(&self, name: &ModuleName) -> bool {
+        name.matches(&self.path) || self.alias.as_ref().is_some_and(|alias| name.matches(alias))
     }
 
     /// The file's image.
@@ -176,6 +185,7 @@ pub fn modules(
         match open(tid, memory, maps, mapping, is_program) {
             Ok(mut module) => {
                 module.program = is_program;
+                module.alias = is_program.then(|| procfs::comm(Pid(tid.0)));
                 module.read_chosen(memory);
                 modules.push(module);
             }

@@ -100,7 +100,7 @@ fn excluded(wanted: &Wanted<'_>, modules: &[Module], place: &Place) -> bool {
         let here = exclude
             .module
             .as_ref()
-            .is_none_or(|m| m.matches(&modules[place.module].path));
+            .is_none_or(|m| modules[place.module].is_called(m));
         here && (exclude.name.matches(&place.name) || {
             let symbols = modules[place.module].symbols();
             let entry = symbols
@@ -125,7 +125,7 @@ fn candidates(modules: &[Module], spec: &ProbeSpec) -> Result<Vec<usize>, String
             .filter(|&i| !program_only || modules[i].program)
             .collect());
     };
-    let found: Vec<usize> = all.filter(|&i| name.matches(&modules[i].path)).collect();
+    let found: Vec<usize> = all.filter(|&i| modules[i].is_called(name)).collect();
     if found.is_empty() {
         let known: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
         return Err(format!(

@@ -283,3 +283,18 @@ fn what_is_excluded_is_left_out() {
     names.sort_unstable();
     assert_eq!(names, ["library_call_not", "own_first"]);
 }
+
+#[test]
+fn a_program_started_through_a_link_answers_to_both_names() {
+    let real = c("steps").build();
+    let directory = tempfile::tempdir().expect("a directory");
+    let link = directory.path().join("other-name");
+    std::os::unix::fs::symlink(&real, &link).expect("a link");
+    let link = link.to_str().expect("UTF-8");
+    for module in ["other-name", "steps"] {
+        let probe = format!("{module}:main");
+        let ended = kptrace(&["run", "-c", "--format", "json", "-p", &probe, "--", link]);
+        let told = summary(&ended.err);
+        assert_eq!(json::count(&told, "main"), 1, "{module}: {told}");
+    }
+}
