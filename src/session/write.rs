@@ -97,7 +97,24 @@ impl Session {
             self.processors()
         };
         pass(&mut pages, &edits, Edit::first, &processors)?;
-        self.keep_quiescent(&mut edits, &mut outcomes)?;
+        let looked = self.keep_quiescent(&mut edits, &mut outcomes);
+        if looked.is_err() {
+            // Heads are breakpoints by now: whatever went wrong, they are brought to a state that
+            // is known, and can be taken back from there.
+            let short = |edit: &&mut Edit| edit.step.needs_quiescence();
+            edits.iter_mut().filter(short).for_each(Edit::fall_short);
+            let unfinished: BTreeSet<Addr> = edits
+                .iter()
+                .filter(|edit| edit.step.needs_quiescence())
+                .map(|edit| edit.at)
+                .collect();
+            for (_, outcome) in outcomes
+                .iter_mut()
+                .filter(|(at, _)| unfinished.contains(at))
+            {
+                *outcome = Outcome::NotQuiescent;
+            }
+        }
         pass(&mut pages, &edits, Edit::second, &processors)?;
         pass(&mut pages, &edits, Edit::third, &processors)?;
         for edit in edits {
@@ -112,7 +129,7 @@ impl Session {
         for (at, outcome) in outcomes {
             self.registry.report(at, outcome);
         }
-        Ok(())
+        looked
     }
 
     /// What is to be written, and how the steps come out if all goes well.
