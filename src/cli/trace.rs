@@ -16,14 +16,12 @@ use crate::base::{Pid, Tid};
 use crate::data::Sink;
 use crate::output::{Json, Style, SummaryTable, Text, Verbosity, report};
 use crate::probe::{Limit, TrapPolicy};
-use crate::session::{
-    Ended, Exclude, Options, Outcome, Pending, PlanError, Session, Wanted,
-};
+use crate::session::{Ended, Exclude, Options, Outcome, Pending, PlanError, Session, Wanted};
 use crate::spec::{Diagnostic, Pattern, ProbeSpec, parse_file, parse_pattern, parse_probe};
 use crate::sys::errno::sig;
+use crate::sys::file;
 use crate::sys::poll::{self, Signals};
 use crate::sys::wait::{self, Status};
-use crate::sys::file;
 use crate::target::{self, LaunchError};
 
 /// Stack of the thread that traces: demangling and DWARF nest.

@@ -179,10 +179,12 @@ impl Tracee {
             let Some(ground) = self.plan.ground.get(&planned.at) else {
                 continue;
             };
-            let fits = planned.id.0 < layout.probes && self.plan.record_of(planned.id) <= layout.largest;
+            let fits =
+                planned.id.0 < layout.probes && self.plan.record_of(planned.id) <= layout.largest;
             let added = if fits {
                 let facts = ground.facts.clone();
-                self.registry.add(planned.at, facts, planned.id, planned.stop)
+                self.registry
+                    .add(planned.at, facts, planned.id, planned.stop)
             } else {
                 Err(Refusal::Window(
                     "it came later, and there is no room for its counters and records".into(),
@@ -202,7 +204,9 @@ impl Tracee {
     pub(super) fn publish(&mut self) {
         let decoder = |class: Option<&u32>| {
             let program = self.plan.classes.get(*class? as usize)?;
-            program.record().map(|record| Arc::new(Decoder::new(record)))
+            program
+                .record()
+                .map(|record| Arc::new(Decoder::new(record)))
         };
         let mut decoders: HashMap<Option<&u32>, Option<Arc<Decoder>>> = HashMap::new();
         let known = self.catalogue.len();
@@ -231,7 +235,7 @@ impl Tracee {
             directory: Arc::clone(&self.directory),
             catalogue: Arc::clone(&self.catalogue),
             pid: self.process.pid,
-            comm: procfs::comm(self.process.pid),
+            comm: self.comm.clone(),
         };
         let _ = self.common.drain.send(Command::Open(self.feed, feed));
     }
@@ -298,7 +302,9 @@ impl Tracee {
                 *size += 2 * HOOK;
             }
         }
-        let sizes = sizes.into_iter().map(|size| if size > 0 { size + 4096 } else { 0 });
+        let sizes = sizes
+            .into_iter()
+            .map(|size| if size > 0 { size + 4096 } else { 0 });
         let slabs = self.plan.slabs.iter().copied().zip(sizes);
         Ok(slabs.skip(first).collect())
     }

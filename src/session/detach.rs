@@ -7,8 +7,8 @@ use anyhow::Context as _;
 
 use super::detours::Inside;
 use super::end::Ended;
-use super::tracee::Tracee;
 use super::tasks::ignore_gone;
+use super::tracee::Tracee;
 use crate::base::{Span, Tid};
 use crate::sys::errno::{is_gone, sig};
 use crate::sys::procfs::{self, Where};
@@ -90,7 +90,9 @@ impl Tracee {
                 break;
             }
             self.act_on_stopped()?;
-            self.common.signals.wait(Some(if attempt < 10 { 1 } else { 10 }))?;
+            self.common
+                .signals
+                .wait(Some(if attempt < 10 { 1 } else { 10 }))?;
         }
         self.pass_through()?;
         self.restore_gs()?;

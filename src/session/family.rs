@@ -103,7 +103,8 @@ impl Session {
             }
             // Those that run are detached when they stop next.
             let running = tracee.process.threads.keys().copied();
-            self.released.extend(running.filter(|tid| !left.contains(tid)));
+            self.released
+                .extend(running.filter(|tid| !left.contains(tid)));
             self.keep(tracee);
         }
     }

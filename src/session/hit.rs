@@ -4,8 +4,8 @@
 use anyhow::Context as _;
 
 use super::detours::Inside;
-use super::tracee::Tracee;
 use super::tasks::unless_gone;
+use super::tracee::Tracee;
 use crate::base::{Addr, Tid};
 use crate::probe::{Refusal, Text};
 use crate::sys::errno::sig;

@@ -52,11 +52,12 @@ impl Tracee {
                 break;
             }
             // Nobody minds a pause before the program's first instruction.
-            let end = clock::monotonic() + if self.progress == Progress::Begun {
-                PAUSE
-            } else {
-                u64::MAX / 2
-            };
+            let end = clock::monotonic()
+                + if self.progress == Progress::Begun {
+                    PAUSE
+                } else {
+                    u64::MAX / 2
+                };
             self.write(first)?;
             while clock::monotonic() < end
                 && let Some(next) = chunks.next()
@@ -120,8 +121,7 @@ impl Tracee {
         // Hooks run nothing.
         let class = |id: &ProbeId| Some((*id, *self.plan.class.get(id.0 as usize)?));
         let probes: Vec<_> = wanted.probes.iter().filter_map(class).collect();
-        Rc::make_mut(&mut live.detours)
-            .build(&live.injected, ground.slab, displaced, &probes)?;
+        Rc::make_mut(&mut live.detours).build(&live.injected, ground.slab, displaced, &probes)?;
         ground.built = Some(signature);
         Ok(())
     }

@@ -189,9 +189,10 @@ impl Session {
 
     /// From when on the time that was given runs.
     fn note_begin(&mut self) {
-        let begun = self.tracees.get(&self.root).is_some_and(|tracee| {
-            tracee.progress == Progress::Begun && tracee.live.is_some()
-        });
+        let begun = self
+            .tracees
+            .get(&self.root)
+            .is_some_and(|tracee| tracee.progress == Progress::Begun && tracee.live.is_some());
         if begun && !self.begun {
             self.begun = true;
             let duration = self.common.options.duration;
@@ -250,6 +251,10 @@ impl Session {
                     if wait::has_report(other) {
                         self.take_report(other)?;
                     }
+                }
+                // Whoever dealt with these may have taken it.
+                if !wait::has_report(tid) {
+                    continue;
                 }
             }
             self.take_report(tid)?;

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 
 use super::plan::Kept;
-use super::tracee::Tracee;
 use super::text::{Check, Text as Pages};
+use super::tracee::Tracee;
 use crate::arch::native::relocate;
 use crate::base::{Addr, Span};
 use crate::probe::{Outcome, Refusal, Step, Text};
