@@ -18,7 +18,7 @@ pub use counters::{count, ring_losses};
 pub use directory::Directory;
 pub use drain::{Command, Drain, Drained, Feed, Recorded};
 pub use event::{
-    ArgValue, Hit, Missed, ProbeInfo, ProbeSummary, ProcessSummary, Sink, SiteState, Summary,
+    ArgValue, Cost, Hit, Missed, ProbeInfo, ProbeSummary, ProcessSummary, Sink, SiteState, Summary,
 };
 pub use name::Name;
 pub use record::Decoder;

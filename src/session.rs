@@ -9,6 +9,7 @@ mod detach;
 mod detours;
 mod dispositions;
 mod end;
+mod estimate;
 mod family;
 mod follow;
 mod foreign;
@@ -32,6 +33,7 @@ mod tracee;
 mod write;
 
 pub use end::{Ended, Outcome};
+pub use estimate::{Estimate, estimate};
 pub use module::{Module, modules};
 pub use opened::Opened;
 pub use plan::{Ground, Pending, Plan, PlanError, Planned, Progress, Wanted, plan};

@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::trace::{cache, specs};
 use crate::base::Tid;
 use crate::output::{Verbosity, counted, escaped, json_line};
-use crate::session::{Module, Pending, Plan, PlanError, Wanted, modules, plan, preview};
+use crate::session::{Module, Pending, Plan, PlanError, Wanted, estimate, modules, plan, preview};
 use crate::spec::{ModuleName, Pattern, parse_pattern};
 use crate::sys::mem::Memory;
 use crate::sys::procfs;
@@ -272,10 +272,13 @@ fn print_check(
         }
     }
     let text_bytes = pages.len() * 4096;
+    let takes = estimate(plan);
     if check.json {
         let row = json!({
             "type": "check_summary", "probes": plan.probes.len(), "jump": jumps, "trap": traps,
             "refused": plan.refused.len(), "text_pages": pages.len(), "text_bytes": text_bytes,
+            "code_bytes": takes.code, "counter_bytes": takes.counters, "pause": takes.pause,
+            "pauses": takes.pauses,
         });
         writeln!(out, "{}", json_line(&row))?;
     } else {
@@ -292,6 +295,14 @@ fn print_check(
             counted(jumps, "jump"),
             counted(traps, "trap"),
             text_bytes / 1024,
+        )?;
+        writeln!(
+            out,
+            "it would take {} KiB of code, {} KiB of counters for each thread, and {} of about {:.1} ms",
+            takes.code.div_ceil(1024),
+            takes.counters.div_ceil(1024),
+            counted(usize::try_from(takes.pauses).unwrap_or(usize::MAX), "pause"),
+            takes.pause as f64 / 1e6,
         )?;
         for note in &plan.notes {
             writeln!(out, "note: {}", escaped(note))?;

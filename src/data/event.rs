@@ -125,6 +125,17 @@ pub struct ProbeSummary {
     pub missed: Missed,
 }
 
+/// What arming and disarming took of the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Bytes of text that were written to, by whole pages: each became a copy of its own.
+    pub text_bytes: u64,
+    /// How often it was stopped after it had begun.
+    pub pauses: u64,
+    /// The longest of these stops in nanoseconds.
+    pub longest_pause: u64,
+}
+
 /// How one process fared while it ran one program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessSummary {
@@ -149,6 +160,8 @@ pub struct Summary {
     pub jump: usize,
     /// And how many were breakpoints.
     pub trap: usize,
+    /// What arming and disarming took.
+    pub cost: Cost,
     /// The command name of the process, when it is about one.
     pub comm: String,
     /// Every program of every process that was traced, in the order they ended.

@@ -134,6 +134,14 @@ impl<W: Write + Send> Sink for Json<W> {
             key(out, name);
             unsigned(out, n);
         }
+        key(out, "cost");
+        out.extend_from_slice(br#"{"text_bytes":"#);
+        unsigned(out, summary.cost.text_bytes);
+        key(out, "pauses");
+        unsigned(out, summary.cost.pauses);
+        key(out, "longest_pause");
+        unsigned(out, summary.cost.longest_pause);
+        out.push(b'}');
         key(out, "processes");
         out.push(b'[');
         for (index, process) in summary.processes.iter().enumerate() {
@@ -427,6 +435,7 @@ mod tests {
                 r#""state":"pending","reason":null,"hits":0,"#,
                 r#""missed":{"ring_full":0,"abandoned":0,"trap":0}}],"#,
                 r#""armed":1,"jump":0,"trap":1,"hits":5,"#,
+                r#""cost":{"text_bytes":0,"pauses":0,"longest_pause":0},"#,
                 r#""processes":[{"pid":7,"comm":"ls","hits":5,"missed":2}],"notes":["a\nb"]}"#,
                 "\n"
             )

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::escape::escaped;
 use super::style::Style;
-use crate::data::{Missed, ProbeSummary, SiteState, Summary};
+use crate::data::{Cost, Missed, ProbeSummary, SiteState, Summary};
 
 /// How much to tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,20 @@ pub fn report(
         armed(summary, out, style, verbosity)?;
     }
     missed(summary, out, style)?;
+    let Cost {
+        text_bytes,
+        pauses,
+        longest_pause,
+    } = summary.cost;
+    if verbosity > Verbosity::Quiet && pauses > 0 {
+        writeln!(
+            out,
+            "cost {} KiB of text copied, {}, the longest {:.1} ms",
+            text_bytes / 1024,
+            counted(usize::try_from(pauses).unwrap_or(usize::MAX), "pause"),
+            longest_pause as f64 / 1e6,
+        )?;
+    }
     for note in &summary.notes {
         writeln!(
             out,

@@ -15,7 +15,7 @@ use crate::probe::{Batch, Outcome, Refusal, Step};
 use crate::sys::clock;
 
 /// How long a running target is kept waiting: what is not written by then waits for another pause.
-const PAUSE: u64 = 4_000_000;
+pub(super) const PAUSE: u64 = 4_000_000;
 /// How many sites are written before the clock is looked at.
 const CHUNK: usize = 1024;
 
@@ -44,6 +44,7 @@ impl Tracee {
             .collect();
         let mut chunks = steps.chunks(CHUNK);
         while let Some(first) = chunks.next() {
+            let begun = clock::monotonic();
             self.process
                 .stop_running(&mut self.backlog)
                 .context("stopping the target")?;
@@ -63,6 +64,11 @@ impl Tracee {
                 && let Some(next) = chunks.next()
             {
                 self.write(next)?;
+            }
+            if self.progress == Progress::Begun {
+                let pause = clock::monotonic().saturating_sub(begun);
+                self.cost.pauses += 1;
+                self.cost.longest_pause = self.cost.longest_pause.max(pause);
             }
             self.act_on_stopped()?;
             if self.is_over() || self.live.is_none() {

@@ -12,26 +12,26 @@ const SHARED_BLOCK: u32 = 0x1000_0000;
 /// Where the detour lies, from its site.
 const DISTANCE: u64 = 0x1000_0000;
 
+/// Addresses that a target might give.
+pub(super) fn environment(plan: &Plan) -> Environment {
+    let probes = u32::try_from(plan.probes.len()).unwrap_or(u32::MAX >> 8);
+    let largest = plan.largest_record();
+    let ring = Layout::smallest_ring(largest);
+    Environment {
+        shared_block: SHARED_BLOCK,
+        alive: SHARED_BLOCK - 4096,
+        layout: Layout::fit((probes, probes), ring, largest, 2, 1 << 24),
+        own_blocks: true,
+    }
+}
+
 /// The instructions of a probe's detour, one a line; `None` for a probe that is refused.
 pub fn preview(plan: &Plan, id: ProbeId) -> Option<Vec<String>> {
     let planned = plan.wanted.iter().find(|planned| planned.id == id)?;
     let ground = plan.ground.get(&planned.at)?;
     let class = *plan.class.get(id.0 as usize)?;
     let program = plan.classes.get(class as usize)?.clone();
-    let probes = u32::try_from(plan.probes.len()).ok()?;
-    let largest = plan.largest_record();
-    let environment = Environment {
-        shared_block: SHARED_BLOCK,
-        alive: SHARED_BLOCK - 4096,
-        layout: Layout::fit(
-            (probes, probes),
-            Layout::smallest_ring(largest),
-            largest,
-            2,
-            1 << 24,
-        ),
-        own_blocks: true,
-    };
+    let environment = environment(plan);
     let window = ground.window;
     let free = free_register(window.dead_regs);
     let template = Template::new(&[program], &environment, !window.flags_dead, free).ok()?;

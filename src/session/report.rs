@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::tracee::Tracee;
 use crate::base::Addr;
-use crate::data::{self, Missed, ProbeSummary, SiteState, Summary};
+use crate::data::{self, Cost, Missed, ProbeSummary, SiteState, Summary};
 use crate::probe::{Refusal, Status};
 
 fn state(status: Status) -> SiteState {
@@ -26,6 +26,11 @@ impl Tracee {
         let mut summary = match &self.last {
             Some(last) => last.clone(),
             None => self.states(),
+        };
+        // Disarming is a part of it.
+        summary.cost = Cost {
+            text_bytes: self.text_pages.len() as u64 * 4096,
+            ..self.cost
         };
         let used = self.directory.used();
         for probe in &mut summary.probes {

@@ -59,6 +59,10 @@ impl Totals {
         self.summary.armed += summary.armed;
         self.summary.jump += summary.jump;
         self.summary.trap += summary.trap;
+        let cost = &mut self.summary.cost;
+        cost.text_bytes += summary.cost.text_bytes;
+        cost.pauses += summary.cost.pauses;
+        cost.longest_pause = cost.longest_pause.max(summary.cost.longest_pause);
         self.summary.processes.push(process);
     }
 

@@ -17,7 +17,7 @@ use super::plan::{Plan, Wanted};
 use super::run::Options;
 use crate::abi::Layout;
 use crate::base::{Addr, FeedId, ProbeId, Tid};
-use crate::data::{Catalogue, Command, Directory, Summary};
+use crate::data::{Catalogue, Command, Cost, Directory, Summary};
 use crate::probe::{Registry, Throttle};
 use crate::sys::errno::sig;
 use crate::sys::poll::Signals;
@@ -89,6 +89,9 @@ pub(super) struct Tracee {
     pub(super) replaced: Option<Tid>,
     /// Borrowers of our memory that began a program of their own.
     pub(super) departed: Vec<Tid>,
+    /// What arming took, and which pages of text were written: each became a copy.
+    pub(super) cost: Cost,
+    pub(super) text_pages: BTreeSet<u64>,
     /// Sites whose bytes are somebody else's, and when they are looked at next.
     pub(super) foreign: BTreeSet<Addr>,
     pub(super) foreign_due: Option<u64>,
@@ -128,6 +131,8 @@ impl Tracee {
             ended: None,
             replaced: None,
             departed: Vec::new(),
+            cost: Cost::default(),
+            text_pages: BTreeSet::new(),
             foreign: BTreeSet::new(),
             foreign_due: None,
             last: None,

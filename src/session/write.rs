@@ -117,7 +117,9 @@ impl Tracee {
         }
         pass(&mut pages, &edits, Edit::second, &processors)?;
         pass(&mut pages, &edits, Edit::third, &processors)?;
+        let page = |at: Addr| at.0 >> 12;
         for edit in edits {
+            self.text_pages.extend([page(edit.at), page(edit.at + 4)]);
             if let Some(ground) = self.plan.ground.get_mut(&edit.at) {
                 ground.jump = if edit.to == Text::Jump {
                     edit.jump[1]
