@@ -86,3 +86,37 @@ fn a_target_that_is_killed_while_armed_ends_the_trace_and_the_summary_comes() {
         }
     }
 }
+
+fn everything_moves() -> Source {
+    let library = c("everything_moves").flags(&["-DLIBRARY", "-shared", "-fPIC"]);
+    let library = library.named("libmoves.so").build();
+    let plugin = format!("-DPLUGIN=\"{}\"", library.display());
+    c("everything_moves").flags(&["-pthread", "-ldl", &plugin])
+}
+
+fn survive(rounds: usize) {
+    let mut target = at_work(&everything_moves());
+    for turn in 0..rounds {
+        let way: &[&str] = match turn % 4 {
+            0 => &["-p", "*:*"],
+            1 => &["--follow", "-p", "*:*"],
+            2 => &["--no-opt", "--trap-limit", "0", "-p", "*"],
+            _ => &["-p", "libmoves.so:*", "--pending", "ignore"],
+        };
+        let_go(attach(&target, way));
+    }
+    round(&mut target);
+    assert_eq!(different(target.pid()), [""; 0]);
+    target.end().expect(0);
+}
+
+#[test]
+fn threads_libraries_children_and_signals_at_once_survive_12_rounds() {
+    survive(12);
+}
+
+#[test]
+#[ignore = "takes minutes; the same as the 12 rounds"]
+fn threads_libraries_children_and_signals_at_once_survive_100_rounds() {
+    survive(100);
+}
