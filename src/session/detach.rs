@@ -40,10 +40,11 @@ impl Session {
             self.last = Some(self.summary());
             self.registry.disarm_all();
             self.settle().context("disarming")?;
+            let freed = self.free_holes()?;
             if self.ended.is_some() {
                 return Ok(());
             }
-            self.clear_up()?;
+            self.clear_up(freed)?;
             // An end that came meanwhile is the target's, and will not be reported again.
             self.take_backlog()?;
         }
@@ -74,7 +75,8 @@ impl Session {
     }
 
     /// Takes our memory out of the target, once nobody is in it or may come back into it.
-    fn clear_up(&mut self) -> anyhow::Result<()> {
+    /// Unless `freed`, padding still leads to it.
+    fn clear_up(&mut self, freed: bool) -> anyhow::Result<()> {
         let Some(live) = &self.live else {
             return Ok(());
         };
@@ -106,7 +108,7 @@ impl Session {
                 };
                 clear = !code.iter().any(holds) && !self.trap_pending();
             }
-            if clear {
+            if clear || !freed {
                 break;
             }
             self.act_on_stopped()?;
@@ -114,7 +116,7 @@ impl Session {
         }
         self.pass_through()?;
         self.restore_gs()?;
-        if clear {
+        if clear && freed {
             self.unmap()?;
         } else {
             self.notes.push(

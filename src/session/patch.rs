@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::detours::Displaced;
 use super::run::Session;
 use crate::arch::native::relocate;
+use crate::arch::native::scan::WindowKind;
 use crate::base::Addr;
 use crate::probe::{Batch, Outcome, Refusal, Step};
 use crate::sys::clock;
@@ -110,6 +111,7 @@ impl Session {
             bytes: ground.original().get(..len).unwrap_or_default(),
             flags_live: !ground.window.flags_dead,
             dead: ground.window.dead_regs,
+            nops: ground.window.kind == WindowKind::Nop,
         };
         let class = |id: &crate::base::ProbeId| {
             (

@@ -4,9 +4,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
 
+use super::jump::Jump;
 use super::module::Module;
 use crate::analysis::Cache;
-use crate::arch::native::scan::{Refusal as ScanRefusal, Window};
+use crate::arch::native::scan::{Refusal as ScanRefusal, Window, WindowKind};
 use crate::base::{Addr, LinkAddr, ProbeId, Span};
 use crate::data::{Name, ProbeInfo};
 use crate::probe::{Facts, Refusal};
@@ -84,8 +85,10 @@ pub struct Ground {
     /// The slab whose code is within reach.
     pub slab: usize,
     original: Kept,
+    /// The padding that a springboard jumps through.
+    pub(super) hole: Option<Hole>,
     /// The jump that stands there.
-    pub(super) jump: Option<[u8; 5]>,
+    pub(super) jump: Option<Jump>,
     /// What its present detour was built for.
     pub(super) built: Option<(Vec<ProbeId>, bool)>,
 }
@@ -100,6 +103,13 @@ impl Ground {
     pub(super) fn kept(&self) -> Kept {
         self.original
     }
+}
+
+/// Padding that a jump is written into, as its file has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hole {
+    pub(super) at: Addr,
+    pub(super) original: [u8; 5],
 }
 
 /// A few bytes of text.
@@ -284,13 +294,14 @@ type Verdict = (Result<Window, ScanRefusal>, Result<Window, ScanRefusal>);
 fn ground(module: &Module, at: LinkAddr, verdict: Verdict, slab: usize) -> Result<Ground, Refusal> {
     let words = |why: ScanRefusal| Refusal::Window(why.to_string().into());
     let (window, facts) = match verdict {
+        (Ok(window), _) if window.kind == WindowKind::Springboard => {
+            (window, Facts::springboard(window.len, window.hole))
+        }
         (Ok(window), _) => (window, Facts::jump(window.len)),
         (Err(why), Ok(trap)) => (trap, Facts::trap_only(words(why))),
         (Err(why), Err(_)) => return Err(words(why)),
     };
-    let len = usize::from(window.len)
-        .max(if facts.window.is_ok() { 5 } else { 1 })
-        .min(KEPT);
+    let len = usize::from(window.len.max(window.patched())).min(KEPT);
     let bytes = module
         .image()
         .bytes_at(at, len)
@@ -302,11 +313,24 @@ fn ground(module: &Module, at: LinkAddr, verdict: Verdict, slab: usize) -> Resul
             "signal handlers return through it, unwinders know its bytes".into(),
         ));
     }
+    let hole = |distance: i16| {
+        let hole = LinkAddr(at.0.wrapping_add_signed(distance.into()));
+        let bytes = module.image().bytes_at(hole, 5);
+        let original = bytes.and_then(|bytes| <[u8; 5]>::try_from(bytes).ok());
+        let original =
+            original.ok_or_else(|| Refusal::Window("its padding is not in the file".into()));
+        original.map(|original| Hole {
+            at: hole.at(module.bias),
+            original,
+        })
+    };
+    let hole = facts.hole.map(hole).transpose()?;
     Ok(Ground {
         window,
         facts,
         slab,
         original: Kept::new(bytes),
+        hole,
         jump: None,
         built: None,
     })

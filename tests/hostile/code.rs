@@ -32,6 +32,7 @@ pub fn scan(bytes: &[u8], starts: &[u16], pie: bool) -> usize {
         pointers: &[],
         landing_pads: &[],
         rodata: &[],
+        reserved: &[],
         pie,
     });
     let facts: Vec<EntryFact> = functions
