@@ -18,6 +18,8 @@ use crate::target::{Remote, State};
 
 /// How often threads that are in our code are given time to leave it.
 const PATIENCE: usize = 200;
+/// How many looks that threads being born spoil do not count.
+const BIRTHS: usize = 5_000;
 /// How many instructions a thread may take to leave a detour.
 const STEPS: usize = 4096;
 /// Signals that instructions raise: `SIGILL`, `SIGTRAP`, `SIGBUS`, `SIGFPE`, `SIGSEGV`.
@@ -82,13 +84,17 @@ impl Session {
         };
         let code = live.injected.code();
         let mut clear = false;
-        for attempt in 0..PATIENCE {
+        let (mut attempt, mut births) = (0, 0);
+        while attempt < PATIENCE {
+            attempt += 1;
             self.process.stop_running(&mut self.backlog)?;
             // Hits and births that are reported now are from before, and dealt with first: once we
             // are gone, a hit would end the target, and a child keep what is ours.
             self.process.collect(&mut self.backlog)?;
             if self.take_backlog()? {
                 self.act_on_stopped()?;
+                births += 1;
+                attempt -= usize::from(births <= BIRTHS);
                 continue;
             }
             if self.hits_stand_out() {

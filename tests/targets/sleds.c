@@ -1,4 +1,4 @@
-/* hazards/sweep.rs, hazards/springs.rs: what compilers leave at entries for other tools: a row of
+/* hazards/sweep.rs, hazards/verdicts.rs: what compilers leave at entries for other tools: a row of
  * no-ops before and behind the entry (-fpatchable-function-entry), XRay's sleds at entry and return
  * with their table, no-ops behind endbr64. Functions that would need such bytes to jump through;
  * -DNO_TABLES leaves out what says that they are not free. */

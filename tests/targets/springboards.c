@@ -1,4 +1,4 @@
-/* hazards/sweep.rs, hazards/springs.rs, attach/springs.rs: entries that take two bytes of a jump but
+/* hazards/sweep.rs, hazards/verdicts.rs, attach/springs.rs: entries that take two bytes of a jump but
  * not five, with padding near by and without. Four threads call all of them. */
 #include <pthread.h>
 
