@@ -99,6 +99,11 @@ impl Ground {
         &self.original
     }
 
+    /// Where the padding is that a springboard jumps through.
+    pub fn hole(&self) -> Option<Addr> {
+        self.hole.map(|hole| hole.at)
+    }
+
     /// The same, to keep.
     pub(super) fn kept(&self) -> Kept {
         self.original
