@@ -4,6 +4,7 @@
 mod attach;
 mod inject;
 mod launch;
+mod loader;
 mod process;
 mod quiesce;
 mod remote;
@@ -12,7 +13,8 @@ mod thread;
 
 pub use attach::attach;
 pub use inject::{Injected, Request as InjectRequest, Slab};
-pub use launch::{LaunchError, Starting, launch};
+pub use launch::{LaunchError, launch};
+pub use loader::{LoaderState, loader_state};
 pub use process::{Kinship, Process, Reports};
 pub use quiesce::Occupied;
 pub use remote::Remote;

@@ -6,26 +6,22 @@ use std::io::ErrorKind;
 use super::detours::Inside;
 use super::jump;
 use super::plan::Hole;
-use super::run::Session;
+use super::tracee::Tracee;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::sys::mem::Memory;
 use crate::sys::ptrace;
 use crate::sys::wait::Status;
 use crate::target::{Process, Remote, State, Thread};
 
-const INT3: u8 = 0xcc;
+pub(super) const INT3: u8 = 0xcc;
 /// `jmp rel32`.
 const JUMP: u8 = 0xe9;
 /// `jmp rel8`.
 const SHORT: u8 = 0xeb;
 
-impl Session {
+impl Tracee {
     /// Takes everything of ours out of a forked child and lets it go.
-    pub(super) fn let_child_go(&mut self, tid: Tid, pid: Pid) -> anyhow::Result<()> {
-        if let Some(starting) = &self.starting {
-            let memory = Memory::open(pid, tid)?;
-            memory.write(starting.entry, &[starting.original])?;
-        }
+    pub(super) fn let_child_go(&self, tid: Tid, pid: Pid) -> anyhow::Result<()> {
         if let Some(live) = &self.live {
             let memory = Memory::open(pid, tid)?;
             let mut text = super::text::Text::new(&memory, true);
@@ -34,25 +30,20 @@ impl Session {
             // Padding that leads to a detour, for as long as a signal frame may lead back into it.
             let mut holes: Vec<&Hole> = Vec::new();
             for (&at, ground) in self.plan.ground.iter().filter(|(at, _)| !foreign(**at)) {
-                let original = ground.original();
+                let code = |to| live.injected.is_code(to);
                 let mut now = [0; 5];
-                let jumps = |to| live.injected.is_code(to);
                 if let Some(hole) = &ground.hole
                     && text.read(hole.at, &mut now)
                     && now != hole.original
-                    && ours(hole.at, &hole.original, &now, jumps)
+                    && ours(hole.at, &hole.original, &now, code)
                 {
                     holes.push(hole);
                 }
-                let short = ground.hole.map(|hole| hole.at);
-                let most = if short.is_some() { 2 } else { 5 };
-                let now = &mut now[..original.len().min(most)];
-                let jumps = |to| short.map_or_else(|| live.injected.is_code(to), |hole| to == hole);
-                if text.read(at, now)
-                    && now != &original[..now.len()]
-                    && ours(at, original, now, jumps)
-                {
-                    edits.push((at, &original[..now.len()]));
+                let original = ground.head();
+                let now = &mut now[..original.len()];
+                let leads = |to| ground.hole.map_or_else(|| code(to), |hole| to == hole.at);
+                if text.read(at, now) && now != original && ours(at, original, now, leads) {
+                    edits.push((at, original));
                 }
             }
             text.write(edits.into_iter())?;
@@ -110,7 +101,7 @@ impl Session {
 
 /// Whether bytes at `at` that are not the original are what we write there: a breakpoint before the
 /// original or before the tail of a jump, or a jump that leads where `leads` says ours do.
-fn ours(at: Addr, original: &[u8], now: &[u8], leads: impl Fn(Addr) -> bool) -> bool {
+pub(super) fn ours(at: Addr, original: &[u8], now: &[u8], leads: impl Fn(Addr) -> bool) -> bool {
     let tail = now.get(1..).unwrap_or_default();
     let distance = match tail.len() {
         1 => tail.first().map(|near| i64::from(near.cast_signed())),

@@ -6,8 +6,8 @@
 
 use anyhow::Context as _;
 
-use super::run::Session;
 use super::text::{Check, Text as Pages};
+use super::tracee::Tracee;
 use crate::base::{Addr, Span, Tid};
 use crate::probe::Text;
 use crate::sys::{poll, ptrace};
@@ -16,7 +16,7 @@ use crate::target::Occupied;
 /// How often threads that are between two jumps are given time to move on, at the end.
 const PATIENCE: usize = 100;
 
-impl Session {
+impl Tracee {
     /// Whether nobody is in the hole of a site, after sending those who are between its two jumps
     /// into the detour. Before the hole is written (not `stands`) nobody has any business there.
     pub(super) fn clear_hole(
@@ -54,13 +54,15 @@ impl Session {
     /// it was.
     pub(super) fn free_holes(&mut self) -> anyhow::Result<bool> {
         for attempt in 0..PATIENCE {
-            if self.ended.is_some() || self.live.is_none() || self.left_standing().is_empty() {
+            if self.is_over() || self.live.is_none() || self.left_standing().is_empty() {
                 return Ok(true);
             }
             self.act_on_stopped()?;
-            self.signals.wait(Some(if attempt < 10 { 1 } else { 10 }))?;
+            self.common
+                .signals
+                .wait(Some(if attempt < 10 { 1 } else { 10 }))?;
             self.take_backlog()?;
-            if self.ended.is_none() && self.live.is_some() {
+            if !self.is_over() && self.live.is_some() {
                 self.registry.retry();
                 self.settle().context("disarming")?;
             }

@@ -11,8 +11,8 @@ use anyhow::Context as _;
 
 use super::jump::{self, Jump};
 use super::plan::{Hole, Kept};
-use super::run::Session;
 use super::text::{Check, Text as Pages};
+use super::tracee::Tracee;
 use crate::base::{Addr, Span};
 use crate::probe::{Outcome, Refusal, Step, Text};
 use crate::sys::poll;
@@ -126,7 +126,7 @@ impl Edit {
     }
 }
 
-impl Session {
+impl Tracee {
     /// Changes the text at the sites of these steps and reports how each came out. Everybody who
     /// ran is stopped.
     pub(super) fn write(&mut self, steps: &[Step]) -> anyhow::Result<()> {
@@ -258,7 +258,7 @@ impl Session {
         edits: &mut [Edit],
         outcomes: &mut [(Addr, Outcome)],
     ) -> anyhow::Result<()> {
-        let claims = |session: &Session, edit: &Edit| {
+        let claims = |session: &Tracee, edit: &Edit| {
             let site = session.registry.site(edit.at);
             let claim = site.filter(|_| edit.step.needs_quiescence() && edit.to == Text::Jump);
             let hole = edit.hole.filter(|_| edit.frees_hole() || claim.is_some());
