@@ -79,7 +79,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__attach)
-            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --no-follow --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -141,6 +141,10 @@ _kptrace() {
                     ;;
                 --max-probes)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pending)
+                    COMPREPLY=($(compgen -W "warn error ignore" -- "${cur}"))
                     return 0
                     ;;
                 --trap)
@@ -351,7 +355,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__run)
-            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --no-follow --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -413,6 +417,10 @@ _kptrace() {
                     ;;
                 --max-probes)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pending)
+                    COMPREPLY=($(compgen -W "warn error ignore" -- "${cur}"))
                     return 0
                     ;;
                 --trap)
