@@ -207,13 +207,15 @@ mod tests {
 
     const AT: u64 = 0x1000;
 
+    type Run = (u64, u64);
+
     /// What lies unused behind, or inside, the first of the functions; offsets from [`AT`].
     fn look(
         bytes: &[u8],
         functions: &[(u64, u64)],
         pointers: &[u64],
         reserved: &[(u64, u64)],
-    ) -> (Option<(u64, u64)>, Vec<(u64, u64)>) {
+    ) -> (Option<Run>, Vec<Run>) {
         let code = [Code { start: AT, bytes }];
         let from_start = |spans: &[(u64, u64)]| -> Vec<(u64, u64)> {
             spans.iter().map(|s| (AT + s.0, AT + s.1)).collect()
