@@ -11,6 +11,7 @@ mod dispositions;
 mod end;
 mod family;
 mod follow;
+mod foreign;
 mod hit;
 mod holes;
 mod hooks;
