@@ -4,6 +4,7 @@
 mod build;
 mod cache;
 mod file;
+mod holes;
 mod stored;
 mod text;
 

@@ -8,7 +8,7 @@
 //! # Invariants kept here
 //!
 //! * Every text byte has at most one owner: a trap owns its first byte, a jump the whole range it
-//!   displaces ([`overlap`]). A step that is under way owns what it had and what it will have.
+//!   displaces, a springboard the padding it jumps through as well ([`overlap`]). A step that is under way owns what it had and what it will have.
 //! * No step of a batch depends on another of the same batch: all of them may be carried out in
 //!   any order, or in one stop, and any of them may fail.
 //! * Bytes that are somebody else's, or no longer mapped, get no step.

@@ -22,6 +22,7 @@ mod matching;
 mod names;
 mod read;
 mod relocs;
+mod reserved;
 mod suggest;
 mod table;
 #[cfg(test)]

@@ -13,6 +13,8 @@ mod foreign;
 mod looks;
 #[path = "attach/refused.rs"]
 mod refused;
+#[path = "attach/springs.rs"]
+mod springs;
 #[path = "attach/states.rs"]
 mod states;
 #[path = "attach/storm.rs"]

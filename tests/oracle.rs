@@ -34,9 +34,12 @@ fn steps() -> u64 {
 /// Fails when something came sideways, and when so little was seen that it proves nothing.
 fn judge(name: &str, seen: &Seen, fewest: usize) {
     println!(
-        "{name}: {} steps, {} windows, {} of them walked through, {} arrivals",
+        "{name}: {} steps, {} windows, {} through padding, {} unused runs, {} walked through, \
+         {} arrivals",
         seen.steps,
         seen.windows,
+        seen.holes,
+        seen.unused,
         seen.walked.len(),
         seen.fell_through
     );

@@ -11,6 +11,7 @@ pub struct Source<'a> {
     functions: Vec<(u64, u64)>,
     pointers: Vec<u64>,
     landing_pads: Vec<u64>,
+    reserved: Vec<(u64, u64)>,
     pie: bool,
 }
 
@@ -30,6 +31,7 @@ impl<'a> Source<'a> {
             functions: functions.collect(),
             pointers: facts.pointers.iter().map(|p| p.0).collect(),
             landing_pads: facts.landing_pads.iter().map(|p| p.0).collect(),
+            reserved: facts.reserved.iter().map(|r| (r.0.0, r.1.0)).collect(),
             pie: image.kind() != Kind::Exec,
         }
     }
@@ -42,6 +44,7 @@ impl<'a> Source<'a> {
             pointers: &self.pointers,
             landing_pads: &self.landing_pads,
             rodata: &self.rodata,
+            reserved: &self.reserved,
             pie: self.pie,
         })
     }

@@ -1,7 +1,7 @@
 //! The verdicts of one file: what users list and what a session arms. Plain data, no bytes.
 
-use super::Text;
-use crate::arch::native::scan::{Refusal, Window};
+use super::{Text, holes};
+use crate::arch::native::scan::{JUMP, Refusal, Window};
 use crate::base::LinkAddr;
 
 /// Fewer entries than this are not worth a second thread.
@@ -77,9 +77,9 @@ impl File {
             facts.iter().map(|fact| judge(text, fact)).collect()
         };
         if wanted.len() < WORTH_A_THREAD {
-            return File {
-                entries: judge(&wanted),
-            };
+            let mut entries = judge(&wanted);
+            spring(text, &mut entries);
+            return File { entries };
         }
         let (low, high) = wanted.split_at(wanted.len() / 2);
         let (mut entries, more) = std::thread::scope(|scope| {
@@ -90,6 +90,7 @@ impl File {
             Ok(more) => entries.extend(more),
             Err(panic) => std::panic::resume_unwind(panic),
         }
+        spring(text, &mut entries);
         File { entries }
     }
 
@@ -134,6 +135,56 @@ fn judge(text: &Text<'_>, fact: &EntryFact) -> Entry {
     }
 }
 
+/// Makes springboards of entries that take no jump otherwise, as far as there is padding.
+fn spring(text: &Text<'_>, entries: &mut [Entry]) {
+    let sound = |entry: &Entry| entry.trap.is_some();
+    let wanting: Vec<(usize, Window)> = entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| sound(entry))
+        .filter_map(|(index, entry)| {
+            let window = text.springboard(entry.addr.0, entry.size).ok()?;
+            Some((index, window))
+        })
+        .collect();
+    let sites: Vec<u64> = wanting
+        .iter()
+        .filter_map(|(index, _)| entries.get(*index).map(|entry| entry.addr.0))
+        .collect();
+    let near = sites.iter().map(|&site| {
+        let reach = holes::reach(site);
+        (reach.start, reach.end.saturating_add(JUMP.into()))
+    });
+    let (between, inside) = (text.gaps(near.clone()), text.inner_gaps(near));
+    let windows = entries.iter().filter_map(|entry| {
+        let window = entry.verdict.ok()?;
+        Some((entry.addr.0, window.len, window.patched()))
+    });
+    let short = windows.chain(
+        sites
+            .iter()
+            .zip(&wanting)
+            .map(|(site, (_, window))| (*site, window.len, window.patched())),
+    );
+    let padded = short
+        .filter(|(_, len, patched)| len < patched)
+        .map(|(at, len, patched)| {
+            let byte = |offset: u8| at.saturating_add(offset.into());
+            (byte(len), byte(patched))
+        });
+    let holes = holes::assign(&sites, &[&between, &inside], padded.collect::<Vec<_>>());
+    for ((index, window), hole) in wanting.into_iter().zip(holes) {
+        let Some(entry) = entries.get_mut(index) else {
+            continue;
+        };
+        let distance = hole.map(|hole| hole.wrapping_sub(entry.addr.0).cast_signed());
+        if let Some(hole) = distance.and_then(|distance| i16::try_from(distance).ok()) {
+            entry.verdict = Ok(Window { hole, ..window });
+            entry.trap = None;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +214,7 @@ mod tests {
             pointers: &[],
             landing_pads: &[],
             rodata: &[],
+            reserved: &[],
             pie: true,
         }))
     }
@@ -192,6 +244,16 @@ mod tests {
             let file = File::of(text, &[fact(0, 10, true), fact(16, 19, true)]);
             let good = file.at(LinkAddr(AT)).unwrap();
             assert_eq!((good.word(), good.window_word()), ("jump", Some("plain")));
+            // Two bytes, and padding behind the other function.
+            let short = file.at(LinkAddr(AT + 16)).unwrap();
+            assert_eq!(
+                (short.word(), short.window_word()),
+                ("jump", Some("springboard"))
+            );
+            let window = short.verdict.unwrap();
+            assert_eq!((window.len, window.hole, short.trap), (2, -5, None));
+            // Without that padding, which the other's window needs now.
+            let file = File::of(text, &[fact(8, 10, true), fact(16, 19, true)]);
             let short = file.at(LinkAddr(AT + 16)).unwrap();
             assert_eq!(short.word(), "trap");
             assert_eq!(short.trap.unwrap().len, 2);

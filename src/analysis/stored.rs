@@ -6,20 +6,22 @@ use crate::arch::native::scan::{Refusal, Window, WindowKind};
 use crate::base::LinkAddr;
 
 /// Version of the format and of the rules behind the verdicts.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 const MAGIC: &[u8; 8] = b"kptrace\x01";
-const KINDS: [WindowKind; 4] = [
+const KINDS: [WindowKind; 5] = [
     WindowKind::Plain,
     WindowKind::Padding,
     WindowKind::Nop,
     WindowKind::Trap,
+    WindowKind::Springboard,
 ];
-/// Address, size, detail, registers, length, bits, refusal.
-const ENTRY: usize = 8 + 8 + 4 + 2 + 1 + 1 + 1;
-const HAS_WINDOW: u8 = 1 << 4;
-const FLAGS_DEAD: u8 = 1 << 2;
-const SYSCALL: u8 = 1 << 3;
+/// Address, size, detail, registers, hole, length, bits, refusal.
+const ENTRY: usize = 8 + 8 + 4 + 2 + 2 + 1 + 1 + 1;
+const KIND: u8 = (1 << 3) - 1;
+const FLAGS_DEAD: u8 = 1 << 3;
+const SYSCALL: u8 = 1 << 4;
+const HAS_WINDOW: u8 = 1 << 5;
 
 /// The bytes of an analysis.
 pub(super) fn encode(key: &Key, file: &File) -> Vec<u8> {
@@ -35,6 +37,7 @@ pub(super) fn encode(key: &Key, file: &File) -> Vec<u8> {
         out.extend(entry.size.to_le_bytes());
         out.extend(detail.to_le_bytes());
         out.extend(window.map_or(0, |w| w.dead_regs).to_le_bytes());
+        out.extend(window.map_or(0, |w| w.hole).to_le_bytes());
         out.extend([window.map_or(0, |w| w.len), bits(window), refusal]);
     }
     let sum = checksum(&out);
@@ -91,6 +94,7 @@ fn entry(bytes: &[u8]) -> Option<Entry> {
     let (size, bytes) = bytes.split_first_chunk::<8>()?;
     let (detail, bytes) = bytes.split_first_chunk::<4>()?;
     let (dead_regs, bytes) = bytes.split_first_chunk::<2>()?;
+    let (hole, bytes) = bytes.split_first_chunk::<2>()?;
     let &[len, bits, refusal] = bytes else {
         return None;
     };
@@ -99,16 +103,26 @@ fn entry(bytes: &[u8]) -> Option<Entry> {
     }
     let window = Window {
         len,
-        kind: KINDS[usize::from(bits & 3)],
+        kind: *KINDS.get(usize::from(bits & KIND))?,
         flags_dead: bits & FLAGS_DEAD != 0,
         dead_regs: u16::from_le_bytes(*dead_regs),
         syscall: bits & SYSCALL != 0,
+        hole: i16::from_le_bytes(*hole),
     };
     let fits = match window.kind {
         WindowKind::Plain | WindowKind::Nop => (5..=19).contains(&len),
         WindowKind::Padding => (1..5).contains(&len),
+        WindowKind::Springboard => (1..=16).contains(&len),
         WindowKind::Trap => (1..=15).contains(&len),
     };
+    let fits = fits
+        && match window.kind {
+            // Within reach of a short jump, and apart from it.
+            WindowKind::Springboard => {
+                (-126..=129).contains(&window.hole) && !(-4..=1).contains(&window.hole)
+            }
+            _ => window.hole == 0,
+        };
     let window = match (bits & HAS_WINDOW != 0, fits) {
         (true, false) => return None,
         (has, _) => has.then_some(window),
@@ -157,6 +171,11 @@ pub(super) mod tests {
             flags_dead: true,
             dead_regs: 0x8001,
             syscall: false,
+            hole: if kind == WindowKind::Springboard {
+                -126
+            } else {
+                0
+            },
         };
         let entry = |addr, verdict, trap| Entry {
             addr: LinkAddr(addr),
@@ -173,6 +192,7 @@ pub(super) mod tests {
                 Some(window(WindowKind::Trap, 2)),
             ),
             entry(0x40, Err(Refusal::Undecodable), None),
+            entry(0x50, Ok(window(WindowKind::Springboard, 3)), None),
         ];
         let key = Key {
             build_id: vec![1, 2, 3],
@@ -231,8 +251,15 @@ pub(super) mod tests {
         let (key, file) = sample();
         let bytes = encode(&key, &file);
         let first = head(&key).len() + 8;
-        // length of a plain window; bits; refusal; address out of order
-        for (offset, value) in [(22, 3), (23, 0x20), (24, 99), (0, 0x25)] {
+        // a hole, and the length, of a plain window; bits; kind; refusal; address out of order
+        for (offset, value) in [
+            (22, 3),
+            (24, 3),
+            (25, 0x40),
+            (25, 0x27),
+            (26, 99),
+            (0, 0x25),
+        ] {
             let mut body = bytes[..bytes.len() - 8].to_vec();
             body[first + offset] = value;
             let sum = checksum(&body);

@@ -45,6 +45,61 @@ impl<'a> Text<'a> {
         scan::window(&self.input, &self.targets, addr, end)
     }
 
+    /// The window of a short jump at an entry, for a springboard; its hole is not assigned.
+    pub fn springboard(&self, addr: u64, size: u64) -> Result<Window, Refusal> {
+        let end = (size > 0).then(|| addr.saturating_add(size));
+        scan::springboard(&self.input, &self.targets, addr, end)
+    }
+
+    /// Unused bytes between functions that share a byte with one of the spans, which ascend by
+    /// start: `(start, end)`, ascending.
+    pub fn gaps(&self, near: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+        let functions = self.input.functions;
+        let mut gaps = Vec::new();
+        let mut done = 0;
+        for (from, to) in near {
+            let first = functions.partition_point(|f| f.0 <= from);
+            for behind in first.max(done).max(1)..=functions.len() {
+                let Some(&(end, start)) = self.reach.get(behind - 1) else {
+                    break;
+                };
+                if end >= to {
+                    break;
+                }
+                done = behind + 1;
+                let next = functions.get(behind).map_or(u64::MAX, |f| f.0);
+                let gap = scan::unused(&self.input, &self.targets, (start, end), next);
+                gaps.extend(gap.filter(|gap| from < gap.1));
+            }
+        }
+        gaps
+    }
+
+    /// No-ops inside functions that nobody runs, of the functions that share a byte with one of the
+    /// spans: `(start, end)`, ascending.
+    pub fn inner_gaps(&self, near: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+        let functions = self.input.functions;
+        let mut gaps = Vec::new();
+        let mut done = 0;
+        for (from, to) in near {
+            // The one around the start too.
+            let first = functions.partition_point(|f| f.0 <= from).saturating_sub(1);
+            let last = functions.partition_point(|f| f.0 < to);
+            for &function in functions.get(first.max(done)..last).unwrap_or_default() {
+                gaps.extend(scan::unused_inside(&self.input, &self.targets, function));
+            }
+            done = done.max(last);
+        }
+        gaps.sort_unstable();
+        let mut end = 0;
+        gaps.retain(|gap| {
+            let apart = gap.0 >= end;
+            end = end.max(gap.1);
+            apart
+        });
+        gaps
+    }
+
     /// What a breakpoint displaces at `addr`, which must be the start of an instruction.
     pub fn trap(&self, addr: u64) -> Result<Window, Refusal> {
         scan::first(&self.input, addr)

@@ -143,7 +143,7 @@ fn print_list(
                 let word = entry.word();
                 let size = entry.size;
                 let line =
-                    format!("{address:>#18} {size:>8} {word:<7} {window:<8} {module}:{name}");
+                    format!("{address:>#18} {size:>8} {word:<7} {window:<11} {module}:{name}");
                 writeln!(
                     out,
                     "{line}{}{reason}",
@@ -236,6 +236,8 @@ fn print_check(
                 )
             }
         };
+        let window = ground.filter(|_| verdict == "jump");
+        let window = window.map(|ground| ground.window.kind.name());
         match verdict {
             "jump" => jumps += 1,
             "trap" => traps += 1,
@@ -244,17 +246,27 @@ fn print_check(
         if verdict != "refused" {
             pages.insert(address.0 >> 12);
             pages.insert((address.0 + 4) >> 12);
+            let hole = ground.and_then(crate::session::Ground::hole);
+            pages.extend(
+                hole.into_iter()
+                    .flat_map(|at| [at.0 >> 12, (at.0 + 4) >> 12]),
+            );
         }
         if check.json {
             let row = json!({
                 "type": "check", "name": &*info.name, "module": info.module,
-                "address": address.to_string(), "verdict": verdict, "reason": reason, "bytes": bytes,
+                "address": address.to_string(), "verdict": verdict, "window": window, "reason": reason,
+                "bytes": bytes,
             });
             writeln!(out, "{}", json_line(&row))?;
         } else {
             let name = escaped(&format!("{}:{}", info.module, info.name));
             let reason = reason.map(|why| format!("  # {why}")).unwrap_or_default();
-            writeln!(out, "{address:>#18} {verdict:<7} {name}  [{bytes}]{reason}")?;
+            let window = window.unwrap_or("-");
+            writeln!(
+                out,
+                "{address:>#18} {verdict:<7} {window:<11} {name}  [{bytes}]{reason}"
+            )?;
         }
         let class = plan
             .class

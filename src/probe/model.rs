@@ -22,6 +22,29 @@ struct Armed {
     displaced: u64,
     reach: u64,
     whole: bool,
+    hole: Option<Addr>,
+}
+
+impl Armed {
+    /// First and last of the bytes that are its own.
+    fn spans(&self, addr: Addr) -> Vec<(Addr, Addr)> {
+        match (self.text, self.hole) {
+            (Text::Jump, Some(hole)) => vec![(addr, addr + (self.reach - 1)), (hole, hole + 4)],
+            (Text::Jump, None) => vec![(addr, addr + (self.reach - 1))],
+            _ => vec![(addr, addr)],
+        }
+    }
+
+    /// Bytes that a jump is written to.
+    fn written(&self, addr: Addr) -> Vec<Addr> {
+        let spans = match (self.text, self.hole) {
+            (Text::Jump, Some(hole)) => vec![(addr, 2), (hole, 5)],
+            (Text::Jump, None) => vec![(addr, 5)],
+            _ => vec![(addr, 1)],
+        };
+        let bytes = |(start, len)| (0..len).map(move |i| start + i);
+        spans.into_iter().flat_map(bytes).collect()
+    }
 }
 
 /// The text of a pretended target.
@@ -87,34 +110,39 @@ impl Target {
     fn write(&mut self, registry: &Registry, addr: Addr, text: Text) {
         let site = registry.site(addr).expect("a step is for a site");
         let whole = registry.detour(addr).expect("a site has a detour").whole;
+        let hole = site.hole().map(|hole| hole.start);
         let displaced = site.facts().window.as_ref().map_or(1, |&n| u64::from(n));
-        let reach = displaced.max(5);
-        let old = self.armed.remove(&addr);
-        if let Some(old) = old {
-            let written = if old.text == Text::Jump { 5 } else { 1 };
-            for i in 0..written {
-                let was = self.bytes.remove(&(addr + i));
-                let ours = matches!(was, Some(Byte::Int3(a) | Byte::Jump(a)) if a == addr);
-                assert!(ours, "{was:?} at byte {i} of {addr}");
-            }
-        }
-        let owned = match text {
-            Text::Original => return,
-            Text::Trap => 1,
-            Text::Jump => reach,
+        // No instruction starts behind a short jump among what it displaces.
+        let (displaced, reach) = match hole {
+            Some(_) => (displaced.min(2), 2),
+            None => (displaced, displaced.max(5)),
         };
-        for i in 0..owned {
-            let byte = addr + i;
-            assert_eq!(self.bytes.get(&byte), None, "{byte} has an owner");
+        let old = self.armed.remove(&addr);
+        for byte in old.iter().flat_map(|old| old.written(addr)) {
+            let was = self.bytes.remove(&byte);
+            let ours = matches!(was, Some(Byte::Int3(a) | Byte::Jump(a)) if a == addr);
+            assert!(ours, "{was:?} at {byte} of {addr}");
+        }
+        if text == Text::Original {
+            return;
+        }
+        let armed = Armed {
+            text,
+            displaced,
+            reach,
+            whole,
+            hole,
+        };
+        for (start, end) in armed.spans(addr) {
+            let held = self.bytes.range(start..=end).next();
+            assert_eq!(held, None, "a byte of {addr} has an owner");
         }
         for (&other, site) in &self.armed {
-            let theirs = if site.text == Text::Jump {
-                site.reach
-            } else {
-                1
-            };
-            let apart = addr.0 + owned <= other.0 || other.0 + theirs <= addr.0;
-            assert!(apart, "{addr} and {other} share a byte");
+            for (start, end) in armed.spans(addr) {
+                let apart = |&(from, to): &(Addr, Addr)| end < from || to < start;
+                let apart = site.spans(other).iter().all(apart);
+                assert!(apart, "{addr} and {other} share a byte");
+            }
             if site.whole && old.is_none() {
                 assert!(
                     !(other < addr && addr.0 < other.0 + site.displaced),
@@ -132,19 +160,15 @@ impl Target {
             whole || text == Text::Trap,
             "a jump displaces all or nothing"
         );
+        let byte = match text {
+            Text::Trap => Byte::Int3(addr),
+            _ => Byte::Jump(addr),
+        };
         if text == Text::Trap {
             self.traps_seen.insert(addr);
-            self.bytes.insert(addr, Byte::Int3(addr));
-        } else {
-            self.bytes
-                .extend((0..5).map(|i| (addr + i, Byte::Jump(addr))));
         }
-        let armed = Armed {
-            text,
-            displaced,
-            reach,
-            whole,
-        };
+        self.bytes
+            .extend(armed.written(addr).into_iter().map(|at| (at, byte)));
         self.armed.insert(addr, armed);
     }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::Refusal;
 use super::overlap::{self, Sites};
 use super::queue::{Batch, Held, MAX_TRIES, Queue};
-use super::site::{Built, Facts, MAX_REACH, Site};
+use super::site::{Built, Facts, Site};
 use super::state::{Action, Event, Outcome, State, Text, Want, transition};
 use crate::base::{Addr, ProbeId, Span};
 
@@ -91,26 +91,22 @@ impl Registry {
         if let Some(probe) = self.probes.get(&id).filter(|probe| !probe.gone) {
             return Err(Refusal::Known(probe.addr));
         }
-        let claim = match self.sites.get(&addr) {
+        match self.sites.get(&addr) {
             Some(site) if site.foreign() => return Err(Refusal::Foreign),
             Some(site) => {
                 self.admit(site, needs_stop)?;
-                let claim = site.claim();
                 if let Some(site) = self.sites.get_mut(&addr) {
                     site.join(id, needs_stop);
                 }
-                claim
             }
             None => {
                 facts.trap.clone()?;
                 let mut site = Site::new(addr, facts.checked());
                 self.admit(&site, needs_stop)?;
-                let claim = site.claim();
                 site.join(id, needs_stop);
                 self.sites.insert(addr, site);
-                claim
             }
-        };
+        }
         let probe = Probe {
             addr,
             enabled: true,
@@ -118,7 +114,7 @@ impl Registry {
             gone: false,
         };
         self.probes.insert(id, probe);
-        self.touch_claim(claim);
+        self.touch(addr);
         Ok(())
     }
 
@@ -226,14 +222,8 @@ impl Registry {
         for addr in lost {
             self.apply(addr, Event::Gone);
         }
-        // Windows that ran on into it cannot be jumps any more.
-        let below = Addr(span.start.0.saturating_sub(u64::from(MAX_REACH)));
-        let cut: Vec<Addr> = self
-            .sites
-            .range(below..span.start)
-            .filter(|(_, site)| site.claim().overlaps(span))
-            .map(|(&a, _)| a)
-            .collect();
+        // Windows that ran on into it, or jumped through padding there, cannot be jumps any more.
+        let cut: Vec<Addr> = overlap::around(&self.sites, span).map(Site::addr).collect();
         for addr in cut {
             if let Some(site) = self.sites.get_mut(&addr) {
                 site.refusal = Some(Refusal::Window("a part of its bytes was unmapped".into()));
@@ -460,15 +450,17 @@ impl Registry {
         let Some(site) = self.sites.get(&addr) else {
             return;
         };
-        let claim = site.claim();
+        let (claim, hole) = (site.claim(), site.hole());
         self.touch_claim(claim);
+        if let Some(hole) = hole {
+            self.touch_claim(hole);
+        }
     }
 
     /// Puts every site that claims a byte of `claim` into the queue.
     fn touch_claim(&mut self, claim: Span) {
-        let first = Addr(claim.start.0.saturating_sub(u64::from(MAX_REACH)));
-        for (&other, site) in self.sites.range_mut(first..claim.end) {
-            if !site.dirty && site.claim().overlaps(claim) {
+        for (&other, site) in self.sites.range_mut(overlap::near(claim)) {
+            if !site.dirty && site.claims(claim) {
                 site.dirty = true;
                 self.queue.push(other);
             }

@@ -179,10 +179,24 @@ impl World {
             entry.2 |= slot.stop;
         }
         wanted.retain(|_, (_, on, _)| *on);
-        let reach = |facts: &Facts| facts.window.as_ref().map_or(1, |&n| u64::from(n.max(5)));
+        let spans = |addr: Addr, facts: &Facts| {
+            let reach = match (&facts.window, facts.hole) {
+                (Err(_), _) => 1,
+                (Ok(_), Some(_)) => 2,
+                (Ok(n), None) => u64::from((*n).max(5)),
+            };
+            let hole = facts
+                .hole
+                .map(|hole| addr.0.wrapping_add_signed(hole.into()));
+            let head = Some(addr.0..addr.0 + reach);
+            head.into_iter().chain(hole.map(|hole| hole..hole + 5))
+        };
         let text = |(&addr, &(facts, _, stop)): (&Addr, &(&Facts, bool, bool))| {
             let crowded = wanted.iter().any(|(&other, &(theirs, _, _))| {
-                other != addr && other.0 < addr.0 + reach(facts) && addr.0 < other.0 + reach(theirs)
+                let overlap = |ours: &std::ops::Range<u64>| {
+                    spans(other, theirs).any(|t| t.start < ours.end && ours.start < t.end)
+                };
+                other != addr && spans(addr, facts).any(|ours| overlap(&ours))
             });
             let jumps = facts.window.is_ok() && !stop && !crowded && self.policy.optimise;
             (addr, if jumps { Text::Jump } else { Text::Trap })
@@ -338,14 +352,15 @@ fn op(outcome: impl Strategy<Value = Outcome> + 'static, rough: bool) -> impl St
 const SLOTS: usize = 10;
 
 fn slots() -> impl Strategy<Value = Vec<Slot>> {
-    let one = (0u64..24, 1u8..10, 0u8..8);
+    let one = (0u64..24, 1u8..10, 0u8..8, 5i16..20, any::<bool>());
     prop::collection::vec(one, SLOTS).prop_map(|all| {
         // The facts of an address are the same for all its probes.
         let mut known: BTreeMap<u64, Facts> = BTreeMap::new();
         all.into_iter()
-            .map(|(offset, displaced, dice)| {
+            .map(|(offset, displaced, dice, hole, behind)| {
                 let facts = known.entry(offset).or_insert(match dice {
                     0 => Facts::trap_only(Refusal::Window("too short".into())),
+                    2..5 => Facts::springboard(displaced, if behind { hole } else { -hole }),
                     _ => Facts::jump(displaced),
                 });
                 Slot {

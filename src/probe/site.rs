@@ -10,6 +10,10 @@ use crate::base::{Addr, ProbeId, Span};
 
 /// No site concerns more bytes than this. A displaced range is at most 4 + 15 bytes on x86-64.
 pub const MAX_REACH: u8 = 32;
+/// A hole starts at most so far from its site, before or behind it: a short jump leads no further.
+pub const MAX_HOLE: u8 = 130;
+/// Bytes of a hole: those of a jump.
+pub const HOLE: u8 = 5;
 
 /// What is known of an address before it becomes a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,9 @@ pub struct Facts {
     pub window: Result<u8, Refusal>,
     /// Bytes that a jump overwrites.
     pub patched: u8,
+    /// Where the padding starts, from the site on, that a springboard jumps through: the site's
+    /// too while the jump stands.
+    pub hole: Option<i16>,
     /// Why not even a breakpoint can stand here.
     pub trap: Result<(), Refusal>,
 }
@@ -29,6 +36,18 @@ impl Facts {
         Facts {
             window: Ok(displaced),
             patched: 5,
+            hole: None,
+            trap: Ok(()),
+        }
+    }
+
+    /// A site where a 2-byte jump displaces `displaced` bytes of instructions, and leads to a jump
+    /// in the padding at `hole`.
+    pub fn springboard(displaced: u8, hole: i16) -> Facts {
+        Facts {
+            window: Ok(displaced),
+            patched: 2,
+            hole: Some(hole),
             trap: Ok(()),
         }
     }
@@ -38,6 +57,7 @@ impl Facts {
         Facts {
             window: Err(why),
             patched: 5,
+            hole: None,
             trap: Ok(()),
         }
     }
@@ -48,12 +68,25 @@ impl Facts {
         if matches!(self.window, Ok(n) if !sound(n) || !sound(self.patched)) {
             self.window = Err(Refusal::Window("displaced range out of bounds".into()));
         }
+        let apart = |hole: i16| {
+            hole.unsigned_abs() <= MAX_HOLE.into()
+                && (hole <= -i16::from(HOLE) || hole >= self.patched.into())
+        };
+        if self.hole.is_some_and(|hole| !apart(hole)) {
+            self.window = Err(Refusal::Window("padding out of reach".into()));
+            self.hole = None;
+        }
         self
     }
 
-    /// The bytes a jump concerns: displaced or overwritten.
+    /// The bytes at the site that a jump concerns: displaced or overwritten. What a short jump
+    /// displaces without overwriting it nobody can tell from what it was.
     pub(super) fn reach(&self) -> u8 {
-        self.window.as_ref().map_or(1, |&n| n.max(self.patched))
+        let displaced = |n: u8| match self.hole {
+            Some(_) => self.patched,
+            None => n.max(self.patched),
+        };
+        self.window.as_ref().map_or(1, |&n| displaced(n))
     }
 }
 
@@ -186,12 +219,32 @@ impl Site {
         }
     }
 
-    /// The bytes it would displace as a jump; of a trap-only site, its first byte.
+    /// The bytes at its address that it would displace as a jump; of a trap-only site, its first.
     pub fn claim(&self) -> Span {
         span(self.addr, self.facts.reach())
     }
 
-    /// The bytes it owns now, or did before they became foreign.
+    /// The padding it would jump through.
+    pub fn hole(&self) -> Option<Span> {
+        let hole = self.facts.hole?;
+        let start = self.addr.0.wrapping_add_signed(hole.into());
+        Some(span(Addr(start), HOLE))
+    }
+
+    /// Whether it would displace or overwrite a byte of `span`.
+    pub fn claims(&self, span: Span) -> bool {
+        self.claim().overlaps(span) || self.hole().is_some_and(|hole| hole.overlaps(span))
+    }
+
+    /// Whether it owns a byte of `span` now, or did before that became foreign.
+    pub fn owns(&self, span: Span) -> bool {
+        let jump = self.state.widest() == Some(Text::Jump);
+        let hole = self.hole().filter(|_| jump);
+        self.owned().is_some_and(|owned| owned.overlaps(span))
+            || hole.is_some_and(|hole| hole.overlaps(span))
+    }
+
+    /// The bytes at its address that it owns now, or did before they became foreign.
     pub fn owned(&self) -> Option<Span> {
         match self.state.widest()? {
             Text::Jump => Some(self.claim()),

@@ -4,6 +4,8 @@
 use std::io::ErrorKind;
 
 use super::detours::Inside;
+use super::jump;
+use super::plan::Hole;
 use super::tracee::Tracee;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::sys::mem::Memory;
@@ -14,6 +16,8 @@ use crate::target::{Process, Remote, State, Thread};
 pub(super) const INT3: u8 = 0xcc;
 /// `jmp rel32`.
 const JUMP: u8 = 0xe9;
+/// `jmp rel8`.
+const SHORT: u8 = 0xeb;
 
 impl Tracee {
     /// Takes everything of ours out of a forked child and lets it go.
@@ -23,16 +27,23 @@ impl Tracee {
             let mut text = super::text::Text::new(&memory, true);
             let foreign = |at: Addr| self.registry.site(at).is_some_and(|site| site.foreign());
             let mut edits: Vec<(Addr, &[u8])> = Vec::new();
+            // Padding that leads to a detour, for as long as a signal frame may lead back into it.
+            let mut holes: Vec<&Hole> = Vec::new();
             for (&at, ground) in self.plan.ground.iter().filter(|(at, _)| !foreign(**at)) {
-                let original = ground.original();
+                let code = |to| live.injected.is_code(to);
                 let mut now = [0; 5];
-                let now = &mut now[..original.len().min(5)];
-                let jumps = |to| live.injected.is_code(to);
-                if text.read(at, now)
-                    && now != &original[..now.len()]
-                    && ours(at, original, now, jumps)
+                if let Some(hole) = &ground.hole
+                    && text.read(hole.at, &mut now)
+                    && now != hole.original
+                    && ours(hole.at, &hole.original, &now, code)
                 {
-                    edits.push((at, &original[..now.len()]));
+                    holes.push(hole);
+                }
+                let original = ground.head();
+                let now = &mut now[..original.len()];
+                let leads = |to| ground.hole.map_or_else(|| code(to), |hole| to == hole.at);
+                if text.read(at, now) && now != original && ours(at, original, now, leads) {
+                    edits.push((at, original));
                 }
             }
             text.write(edits.into_iter())?;
@@ -56,11 +67,19 @@ impl Tracee {
             child.threads.insert(tid, thread);
             let maps = child.maps()?;
             let spans = live.injected.code();
-            let occupied = child.occupied(&maps, &spans)?.unwrap_or_default();
+            let mut looked = spans.clone();
+            looked.extend(holes.iter().map(|hole| jump::span(hole.at)));
+            looked.sort_by_key(|span| span.start);
+            let occupied = child.occupied(&maps, &looked)?.unwrap_or_default();
+            let (kept, free): (Vec<&Hole>, Vec<&Hole>) = holes
+                .into_iter()
+                .partition(|hole| occupied.holds(jump::span(hole.at)));
+            let restored = free.iter().map(|hole| (hole.at, &hole.original[..]));
+            text.write(restored)?;
             let inside = |span: &Span| {
                 occupied.holds(*span) || occupied.pcs.iter().any(|(_, pc)| span.contains(*pc))
             };
-            let keep_code = spans.iter().any(inside);
+            let keep_code = !kept.is_empty() || spans.iter().any(inside);
             let ours = |span: &&Span| spans.contains(span) || span.contains(live.injected.alive);
             match Remote::begin(&mut child, tid) {
                 Ok(mut remote) => {
@@ -81,16 +100,22 @@ impl Tracee {
 }
 
 /// Whether bytes at `at` that are not the original are what we write there: a breakpoint before the
-/// original or before the tail of a jump, or a jump that leads to `code`.
-pub(super) fn ours(at: Addr, original: &[u8], now: &[u8], code: impl Fn(Addr) -> bool) -> bool {
-    let jump = <[u8; 4]>::try_from(now.get(1..).unwrap_or_default()).is_ok_and(|tail| {
-        let distance = i64::from(i32::from_le_bytes(tail));
-        code(Addr((at + 5).0.wrapping_add_signed(distance)))
-    });
+/// original or before the tail of a jump, or a jump that leads where `leads` says ours do.
+pub(super) fn ours(at: Addr, original: &[u8], now: &[u8], leads: impl Fn(Addr) -> bool) -> bool {
+    let tail = now.get(1..).unwrap_or_default();
+    let distance = match tail.len() {
+        1 => tail.first().map(|near| i64::from(near.cast_signed())),
+        _ => <[u8; 4]>::try_from(tail)
+            .ok()
+            .map(|far| i32::from_le_bytes(far).into()),
+    };
+    let end = at + now.len() as u64;
+    let jump = distance.is_some_and(|distance| leads(Addr(end.0.wrapping_add_signed(distance))));
+    let opcode = if tail.len() == 1 { SHORT } else { JUMP };
     match now.first() {
-        Some(&JUMP) => jump,
-        Some(&INT3) => jump || now.get(1..) == original.get(1..now.len()),
-        _ => false,
+        Some(&INT3) => jump || Some(tail) == original.get(1..now.len()),
+        Some(&first) => first == opcode && jump,
+        None => false,
     }
 }
 
@@ -109,5 +134,17 @@ mod tests {
         assert!(!is_ours(&[0xe9, 1, 0x10, 0, 0]));
         assert!(!is_ours(&[0xcc, 1, 0x10, 0, 0]));
         assert!(!is_ours(&[0x90, 0x48, 0x89, 0xe5, 0x90]));
+    }
+
+    #[test]
+    fn a_short_jump_is_ours_when_it_leads_to_its_hole() {
+        let original = [0x48, 0x89, 0xf8];
+        let is_ours = |now: &[u8]| ours(Addr(0x1000), &original, now, |to| to == Addr(0xff2));
+        assert!(is_ours(&[0xeb, 0xf0]));
+        assert!(is_ours(&[0xcc, 0xf0]));
+        assert!(is_ours(&[0xcc, 0x89]));
+        assert!(!is_ours(&[0xeb, 0xf1]));
+        assert!(!is_ours(&[0xe9, 0xf0]));
+        assert!(!is_ours(&[0xcc, 0xf1]));
     }
 }

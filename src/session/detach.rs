@@ -18,6 +18,8 @@ use crate::target::{Remote, State};
 
 /// How often threads that are in our code are given time to leave it.
 const PATIENCE: usize = 200;
+/// How many looks that threads being born spoil do not count.
+const BIRTHS: usize = 5_000;
 /// How many instructions a thread may take to leave a detour.
 const STEPS: usize = 4096;
 /// Signals that instructions raise: `SIGILL`, `SIGTRAP`, `SIGBUS`, `SIGFPE`, `SIGSEGV`.
@@ -42,10 +44,11 @@ impl Tracee {
             self.last = Some(self.summary());
             self.registry.disarm_all();
             self.settle().context("disarming")?;
+            let freed = self.free_holes()?;
             if self.is_over() {
                 return Ok(());
             }
-            self.clear_up()?;
+            self.clear_up(freed)?;
             // An end that came meanwhile is the target's, and will not be reported again.
             self.take_backlog()?;
         }
@@ -54,19 +57,24 @@ impl Tracee {
     }
 
     /// Takes our memory out of the target, once nobody is in it or may come back into it.
-    fn clear_up(&mut self) -> anyhow::Result<()> {
+    /// Unless `freed`, padding still leads to it.
+    fn clear_up(&mut self, freed: bool) -> anyhow::Result<()> {
         let Some(live) = &self.live else {
             return Ok(());
         };
         let code = live.injected.code();
         let mut clear = false;
-        for attempt in 0..PATIENCE {
+        let (mut attempt, mut births) = (0, 0);
+        while attempt < PATIENCE {
+            attempt += 1;
             self.process.stop_running(&mut self.backlog)?;
             // Hits and births that are reported now are from before, and dealt with first: once we
             // are gone, a hit would end the target, and a child keep what is ours.
             self.process.collect(&mut self.backlog)?;
             if self.take_backlog()? {
                 self.act_on_stopped()?;
+                births += 1;
+                attempt -= usize::from(births <= BIRTHS);
                 continue;
             }
             if self.hits_stand_out() {
@@ -86,7 +94,7 @@ impl Tracee {
                 };
                 clear = !code.iter().any(holds) && !self.trap_pending();
             }
-            if clear {
+            if clear || !freed {
                 break;
             }
             self.act_on_stopped()?;
@@ -96,7 +104,7 @@ impl Tracee {
         }
         self.pass_through()?;
         self.restore_gs()?;
-        if clear {
+        if clear && freed {
             self.unmap()?;
         } else {
             self.notes.push(

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::arch::native::emit::{Environment, Place, Section, Template};
-use crate::arch::native::relocate::{Copy, relocate};
+use crate::arch::native::relocate::{Copy, Unrelocatable, relocate, skip};
 use crate::base::{Addr, ProbeId};
 use crate::probe::Refusal;
 use crate::program::Program;
@@ -30,6 +30,18 @@ pub(super) struct Displaced<'a> {
     pub(super) flags_live: bool,
     /// Registers dead at the site, a bit for each DWARF number.
     pub(super) dead: u16,
+    /// Whether all of it does nothing: then nothing is copied.
+    pub(super) nops: bool,
+}
+
+impl Displaced<'_> {
+    /// The copy of the displaced instructions for `dest`.
+    pub(super) fn copy(&self, dest: Addr) -> Result<Copy, Unrelocatable> {
+        match u8::try_from(self.bytes.len()) {
+            Ok(len) if self.nops => skip(self.at.0, len, dest.0),
+            _ => relocate(self.at.0, self.bytes, dest.0),
+        }
+    }
 }
 
 /// One detour.
@@ -179,7 +191,8 @@ impl Detours {
             .ok_or(Refusal::NoRoom)?;
         let start = heap.slab.span.start + heap.hot;
         let copy = start + template.hot_len() as u64;
-        let map = relocate(displaced.at.0, displaced.bytes, copy.0)
+        let map = displaced
+            .copy(copy)
             .map_err(|error| Refusal::Window(error.to_string().into()))?;
         if self.shadow_stack && map.call_jump.is_some() {
             let why = "a call in the window, and the program has a shadow stack";

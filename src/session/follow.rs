@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 use super::arm::Live;
 use super::child::{INT3, ours};
+use super::jump::Jump;
 use super::text::Text as Pages;
 use super::tracee::Tracee;
 use crate::base::{Addr, Pid, Tid};
@@ -81,16 +82,29 @@ impl Tracee {
             let Some(text) = self.registry.site(at).and_then(|site| site.text()) else {
                 continue;
             };
-            let mut original = ground.original();
-            original = original.get(..5).unwrap_or(original);
+            let code = |to| live.injected.is_code(to);
+            if let Some(hole) = &ground.hole {
+                let mut now = [0; 5];
+                let standing = ground.jump.as_ref().and_then(Jump::hole);
+                let standing = standing.filter(|_| text == Text::Jump);
+                let right = standing.map_or(&hole.original[..], |(_, bytes)| bytes);
+                if pages.read(hole.at, &mut now)
+                    && now != right
+                    && (now == hole.original || ours(hole.at, &hole.original, &now, code))
+                {
+                    edits.push((hole.at, right.to_vec()));
+                }
+            }
+            let original = ground.head();
             let mut now = vec![0; original.len()];
             if !pages.read(at, &mut now) {
                 continue;
             }
-            let inherited = ours(at, original, &now, |to| live.injected.is_code(to));
+            let leads = |to| ground.hole.map_or_else(|| code(to), |hole| to == hole.at);
+            let inherited = ours(at, original, &now, leads);
             let known = inherited || now == original;
             let (right, bytes) = match (text, ground.jump) {
-                (Text::Jump, Some(jump)) => (now == jump, jump.to_vec()),
+                (Text::Jump, Some(jump)) => (now == jump.head(), jump.head().to_vec()),
                 // Behind a breakpoint others may have bytes, unless the tail of its jump is there.
                 (Text::Trap, _) => {
                     let tail = now.get(1..) == original.get(1..);

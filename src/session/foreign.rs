@@ -52,10 +52,19 @@ impl Tracee {
         let original = ground.original();
         let mut now = vec![0; original.len()];
         self.process.memory.read(at, &mut now).ok()?;
+        let hole = |expected: Option<(Addr, &[u8])>| {
+            let mut bytes = [0; 5];
+            expected.is_none_or(|(at, expected)| {
+                self.process.memory.read(at, &mut bytes).is_ok() && bytes == expected
+            })
+        };
         if now == original {
-            return Some(Text::Original);
+            let unused = ground.hole.as_ref();
+            return hole(unused.map(|h| (h.at, &h.original[..]))).then_some(Text::Original);
         }
-        let jump = ground.jump?;
-        (now.get(..5)? == jump && now.get(5..) == original.get(5..)).then_some(Text::Jump)
+        let jump = ground.jump.as_ref()?;
+        let (head, tail) = now.split_at_checked(jump.head().len())?;
+        let ours = head == jump.head() && original.get(head.len()..) == Some(tail);
+        (ours && hole(jump.hole())).then_some(Text::Jump)
     }
 }

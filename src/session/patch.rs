@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use super::detours::Displaced;
 use super::tracee::{Progress, Tracee};
 use crate::arch::native::relocate;
+use crate::arch::native::scan::WindowKind;
 use crate::base::{Addr, ProbeId};
 use crate::probe::{Batch, Outcome, Refusal, Step};
 use crate::sys::clock;
@@ -123,6 +124,7 @@ impl Tracee {
             bytes: ground.original().get(..len).unwrap_or_default(),
             flags_live: !ground.window.flags_dead,
             dead: ground.window.dead_regs,
+            nops: ground.window.kind == WindowKind::Nop,
         };
         // Hooks run nothing.
         let class = |id: &ProbeId| Some((*id, *self.plan.class.get(id.0 as usize)?));

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use super::jump::Jump;
 use super::module::Module;
 use super::resolve::{Asked, Indirect};
 use crate::analysis::Cache;
@@ -104,8 +105,10 @@ pub struct Ground {
     /// The slab whose code is within reach.
     pub slab: usize,
     original: Kept,
+    /// The padding that a springboard jumps through.
+    pub(super) hole: Option<Hole>,
     /// The jump that stands there.
-    pub(super) jump: Option<[u8; 5]>,
+    pub(super) jump: Option<Jump>,
     /// What its present detour was built for.
     pub(super) built: Option<(Vec<ProbeId>, bool)>,
 }
@@ -121,6 +124,7 @@ impl Ground {
             flags_dead: false,
             dead_regs: 0,
             syscall: false,
+            hole: 0,
         };
         ground(
             module,
@@ -140,10 +144,28 @@ impl Ground {
         &self.original
     }
 
+    /// What a jump overwrites at the site: of a springboard, two bytes.
+    pub(super) fn head(&self) -> &[u8] {
+        let most = if self.hole.is_some() { 2 } else { 5 };
+        self.original.get(..most).unwrap_or(&self.original)
+    }
+
+    /// Where the padding is that a springboard jumps through.
+    pub fn hole(&self) -> Option<Addr> {
+        self.hole.map(|hole| hole.at)
+    }
+
     /// The same, to keep.
     pub(super) fn kept(&self) -> Kept {
         self.original
     }
+}
+
+/// Padding that a jump is written into, as its file has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hole {
+    pub(super) at: Addr,
+    pub(super) original: [u8; 5],
 }
 
 /// A few bytes of text.
@@ -477,13 +499,14 @@ type Verdict = (Result<Window, ScanRefusal>, Result<Window, ScanRefusal>);
 fn ground(module: &Module, at: LinkAddr, verdict: Verdict, slab: usize) -> Result<Ground, Refusal> {
     let words = |why: ScanRefusal| Refusal::Window(why.to_string().into());
     let (window, facts) = match verdict {
+        (Ok(window), _) if window.kind == WindowKind::Springboard => {
+            (window, Facts::springboard(window.len, window.hole))
+        }
         (Ok(window), _) => (window, Facts::jump(window.len)),
         (Err(why), Ok(trap)) => (trap, Facts::trap_only(words(why))),
         (Err(why), Err(_)) => return Err(words(why)),
     };
-    let len = usize::from(window.len)
-        .max(if facts.window.is_ok() { 5 } else { 1 })
-        .min(KEPT);
+    let len = usize::from(window.len.max(window.patched())).min(KEPT);
     let bytes = module
         .image()
         .bytes_at(at, len)
@@ -495,11 +518,24 @@ fn ground(module: &Module, at: LinkAddr, verdict: Verdict, slab: usize) -> Resul
             "signal handlers return through it, unwinders know its bytes".into(),
         ));
     }
+    let hole = |distance: i16| {
+        let hole = LinkAddr(at.0.wrapping_add_signed(distance.into()));
+        let bytes = module.image().bytes_at(hole, 5);
+        let original = bytes.and_then(|bytes| <[u8; 5]>::try_from(bytes).ok());
+        let original =
+            original.ok_or_else(|| Refusal::Window("its padding is not in the file".into()));
+        original.map(|original| Hole {
+            at: hole.at(module.bias),
+            original,
+        })
+    };
+    let hole = facts.hole.map(hole).transpose()?;
     Ok(Ground {
         window,
         facts,
         slab,
         original: Kept::new(bytes),
+        hole,
         jump: None,
         built: None,
     })

@@ -1,12 +1,12 @@
 //! The detour that a probe would get, as text. Nothing is written anywhere: the code is made for
 //! addresses that a target might give it.
 
-use super::detours::free_register;
+use super::detours::{Displaced, free_register};
 use super::plan::Plan;
 use crate::abi::Layout;
 use crate::arch::native::emit::{Environment, Template, listing};
-use crate::arch::native::relocate::relocate;
-use crate::base::ProbeId;
+use crate::arch::native::scan::WindowKind;
+use crate::base::{Addr, ProbeId};
 
 const SHARED_BLOCK: u32 = 0x1000_0000;
 /// Where the detour lies, from its site.
@@ -38,7 +38,14 @@ pub fn preview(plan: &Plan, id: ProbeId) -> Option<Vec<String>> {
     let start = planned.at.0.wrapping_add(DISTANCE);
     let copy = start.wrapping_add(template.hot_len() as u64);
     let bytes = ground.original().get(..usize::from(window.len))?;
-    let displaced = relocate(planned.at.0, bytes, copy).ok()?;
+    let displaced = Displaced {
+        at: planned.at,
+        bytes,
+        flags_live: !window.flags_dead,
+        dead: window.dead_regs,
+        nops: window.kind == WindowKind::Nop,
+    };
+    let displaced = displaced.copy(Addr(copy)).ok()?;
     let cold_at = copy.wrapping_add(displaced.bytes.len() as u64);
     let (hot, cold) = template.place(&[id], start, cold_at)?;
     let mut lines = Vec::new();

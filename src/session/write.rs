@@ -2,16 +2,17 @@
 //!
 //! Invariants: memory at a site equals what its state says before it is written, or it is not; at
 //! every instant text is original, int3 and original tail, int3 and new tail, or a full jump. Hence
-//! three passes, also when everything is stopped: heads to int3; tails; heads.
+//! three passes, also when everything is stopped: heads to int3; tails; heads. What a springboard
+//! leads to is written with the tails, while nobody can come there.
 
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 
-use super::plan::Kept;
+use super::jump::{self, Jump};
+use super::plan::{Hole, Kept};
 use super::text::{Check, Text as Pages};
 use super::tracee::Tracee;
-use crate::arch::native::relocate;
 use crate::base::{Addr, Span};
 use crate::probe::{Outcome, Refusal, Step, Text};
 use crate::sys::poll;
@@ -30,7 +31,9 @@ struct Edit {
     to: Text,
     original: Kept,
     /// The jump that stands there now, and the one that will.
-    jump: [Option<[u8; 5]>; 2],
+    jump: [Option<Jump>; 2],
+    /// The padding that a springboard leads to; `None` where it is somebody else's by now.
+    hole: Option<Hole>,
 }
 
 impl Edit {
@@ -40,18 +43,50 @@ impl Edit {
         match (self.from, self.jump[0]) {
             (Text::Original, _) => {}
             (Text::Trap, _) => bytes[0] = INT3,
-            (Text::Jump, Some(jump)) => bytes[..5].copy_from_slice(&jump),
+            (Text::Jump, Some(jump)) => {
+                bytes[..jump.head().len()].copy_from_slice(jump.head());
+            }
             (Text::Jump, None) => {}
         }
         bytes
     }
 
-    /// Somebody was inside: it comes no farther than a breakpoint.
+    /// Somebody was inside: it comes no farther than a breakpoint; a jump that was to leave, or to
+    /// lead elsewhere, stays.
     fn fall_short(&mut self) {
         self.to = match self.step {
             Step::JumpOnly(_) => Text::Original,
-            _ => Text::Trap,
+            _ if self.step.needs_quiescence() => Text::Trap,
+            _ => {
+                self.jump[1] = self.jump[0];
+                self.from
+            }
         };
+    }
+
+    /// Whether it takes back, or changes, what a springboard leads to: nobody may be between the
+    /// two jumps then.
+    fn frees_hole(&self) -> bool {
+        self.hole.is_some() && self.from == Text::Jump
+    }
+
+    /// What its hole holds now, if nobody changed it.
+    fn hole_now(&self) -> Option<(Addr, [u8; 5])> {
+        let hole = self.hole?;
+        let standing = self.jump[0].as_ref().and_then(Jump::hole);
+        let standing = standing.filter(|_| self.from == Text::Jump);
+        let standing = standing.and_then(|(_, bytes)| bytes.try_into().ok());
+        Some((hole.at, standing.unwrap_or(hole.original)))
+    }
+
+    /// Second pass: the hole.
+    fn second_in_hole(&self) -> Option<(Addr, &[u8])> {
+        let hole = self.hole.as_ref()?;
+        match (self.from, self.to) {
+            (_, Text::Jump) => self.jump[1].as_ref().and_then(Jump::hole),
+            (Text::Jump, _) => Some((hole.at, &hole.original)),
+            _ => None,
+        }
     }
 
     /// First pass: the head becomes a breakpoint, unless it is one, or only the head changes.
@@ -66,8 +101,14 @@ impl Edit {
     /// Second pass: the tail.
     fn second(&self) -> Option<(Addr, &[u8])> {
         match (self.from, self.to) {
-            (_, Text::Jump) => self.jump[1].as_ref().map(|jump| (self.at + 1, &jump[1..])),
-            (Text::Jump, _) => Some((self.at + 1, &self.original[1..5])),
+            (_, Text::Jump) => {
+                let head = self.jump[1].as_ref().map(Jump::head);
+                Some((self.at + 1, head?.get(1..)?))
+            }
+            (Text::Jump, _) => {
+                let len = self.jump[0].as_ref().map_or(5, |jump| jump.head().len());
+                Some((self.at + 1, self.original.get(1..len)?))
+            }
             _ => None,
         }
     }
@@ -75,7 +116,10 @@ impl Edit {
     /// Third pass: the head.
     fn third(&self) -> Option<(Addr, &[u8])> {
         match self.to {
-            Text::Jump => self.jump[1].as_ref().map(|jump| (self.at, &jump[..1])),
+            Text::Jump => {
+                let head = self.jump[1].as_ref().map(Jump::head);
+                Some((self.at, head?.get(..1)?))
+            }
             Text::Original => Some((self.at, &self.original[..1])),
             Text::Trap => None,
         }
@@ -96,17 +140,18 @@ impl Tracee {
         } else {
             self.processors()
         };
-        pass(&mut pages, &edits, Edit::first, &processors)?;
+        pass(&mut pages, &edits, &[Edit::first], &processors)?;
         let looked = self.keep_quiescent(&mut edits, &mut outcomes);
         if looked.is_err() {
             // Heads are breakpoints by now: whatever went wrong, they are brought to a state that
             // is known, and can be taken back from there.
-            let short = |edit: &&mut Edit| edit.step.needs_quiescence();
-            edits.iter_mut().filter(short).for_each(Edit::fall_short);
-            let unfinished: BTreeSet<Addr> = edits
-                .iter()
-                .filter(|edit| edit.step.needs_quiescence())
-                .map(|edit| edit.at)
+            let short = |edit: &Edit| edit.step.needs_quiescence() || edit.frees_hole();
+            let short = edits.iter_mut().filter(|edit| short(edit));
+            let unfinished: BTreeSet<Addr> = short
+                .map(|edit| {
+                    edit.fall_short();
+                    edit.at
+                })
                 .collect();
             for (_, outcome) in outcomes
                 .iter_mut()
@@ -115,8 +160,9 @@ impl Tracee {
                 *outcome = Outcome::NotQuiescent;
             }
         }
-        pass(&mut pages, &edits, Edit::second, &processors)?;
-        pass(&mut pages, &edits, Edit::third, &processors)?;
+        let second: &[Pass] = &[Edit::second, Edit::second_in_hole];
+        pass(&mut pages, &edits, second, &processors)?;
+        pass(&mut pages, &edits, &[Edit::third], &processors)?;
         let page = |at: Addr| at.0 >> 12;
         for edit in edits {
             self.text_pages.extend([page(edit.at), page(edit.at + 4)]);
@@ -144,7 +190,7 @@ impl Tracee {
         let mut outcomes = Vec::with_capacity(steps.len());
         for &step in steps {
             let at = step.addr();
-            let Some(edit) = self.edit(step) else {
+            let Some(mut edit) = self.edit(step) else {
                 outcomes.push((at, Outcome::Done));
                 continue;
             };
@@ -160,7 +206,7 @@ impl Tracee {
             }
             match self.compare(pages, &edit) {
                 Check::Same => {
-                    outcomes.push((at, Outcome::Done));
+                    outcomes.push((at, self.check_hole(pages, &mut edit)));
                     edits.push(edit);
                 }
                 Check::Foreign => {
@@ -173,19 +219,57 @@ impl Tracee {
         (edits, outcomes)
     }
 
+    /// Looks whether the hole is as it should be, and gives up what depends on it if not. The
+    /// outcome if all else goes well.
+    fn check_hole(&mut self, pages: &mut Pages<'_>, edit: &mut Edit) -> Outcome {
+        let hole = edit
+            .hole_now()
+            .filter(|_| edit.from.max(edit.to) == Text::Jump);
+        let Some((hole, expected)) = hole else {
+            return Outcome::Done;
+        };
+        if pages.check(hole, &expected) == Check::Same {
+            return Outcome::Done;
+        }
+        let why = Refusal::Window("the padding it would jump through was changed".into());
+        if edit.from != Text::Jump {
+            edit.fall_short();
+            return Outcome::Refused(why);
+        }
+        self.notes.push(format!(
+            "{}: the padding it jumps through was changed by somebody else; left alone",
+            self.plan.name_at(edit.at)
+        ));
+        edit.hole = None;
+        if edit.to == Text::Jump {
+            edit.fall_short();
+            self.registry.confine(edit.at, why);
+            return Outcome::NotQuiescent;
+        }
+        Outcome::Done
+    }
+
     /// The heads are breakpoints now. Where somebody is inside what would become a jump, none is
-    /// made: the breakpoint stays or, where none may, the original comes back.
+    /// made: the breakpoint stays or, where none may, the original comes back. Where somebody is
+    /// between the two jumps of a springboard, that stays.
     fn keep_quiescent(
         &mut self,
         edits: &mut [Edit],
         outcomes: &mut [(Addr, Outcome)],
     ) -> anyhow::Result<()> {
-        let claim = |session: &Tracee, edit: &Edit| {
-            let wanted = edit.step.needs_quiescence();
-            let site = session.registry.site(edit.at).filter(|_| wanted);
-            site.map(|site| site.claim())
+        let claims = |session: &Tracee, edit: &Edit| {
+            let site = session.registry.site(edit.at);
+            let claim = site.filter(|_| edit.step.needs_quiescence() && edit.to == Text::Jump);
+            let hole = edit.hole.filter(|_| edit.frees_hole() || claim.is_some());
+            (
+                claim.map(|site| site.claim()),
+                hole.map(|hole| jump::span(hole.at)),
+            )
         };
-        let mut spans: Vec<Span> = edits.iter().filter_map(|edit| claim(self, edit)).collect();
+        let spans = edits.iter().map(|edit| claims(self, edit));
+        let mut spans: Vec<Span> = spans
+            .flat_map(|(claim, hole)| claim.into_iter().chain(hole))
+            .collect();
         if spans.is_empty() {
             return Ok(());
         }
@@ -197,11 +281,17 @@ impl Tracee {
             let Some(outcome) = outcomes.find(|(at, _)| *at == edit.at) else {
                 break;
             };
-            let Some(span) = claim(self, edit) else {
+            let (claim, hole) = claims(self, edit);
+            if claim.is_none() && hole.is_none() {
                 continue;
-            };
+            }
             let clear = match &occupied {
-                Some(occupied) => self.clear(edit.at, span, occupied)?,
+                Some(occupied) => {
+                    let frees = edit.frees_hole();
+                    let free = |span| self.clear_hole(edit.at, span, frees, occupied);
+                    let clear = |span| self.clear(edit.at, span, occupied);
+                    hole.map_or(Ok(true), free)? && claim.map_or(Ok(true), clear)?
+                }
                 None => false,
             };
             if !clear {
@@ -232,7 +322,7 @@ impl Tracee {
             .detours
             .of(at)
             .map(|detour| detour.start);
-        let jump = start.and_then(|start| relocate::jump(at.0, start.0));
+        let jump = start.and_then(|start| Jump::to(at, ground.hole.as_ref(), start));
         Some(Edit {
             step,
             at,
@@ -240,6 +330,7 @@ impl Tracee {
             to,
             original: ground.kept(),
             jump: [ground.jump, jump],
+            hole: ground.hole,
         })
     }
 
@@ -267,7 +358,7 @@ impl Tracee {
     }
 
     /// Where threads of the target that are not stopped may run.
-    fn processors(&self) -> BTreeSet<usize> {
+    pub(super) fn processors(&self) -> BTreeSet<usize> {
         self.process
             .threads
             .keys()
@@ -280,13 +371,12 @@ impl Tracee {
 fn pass(
     pages: &mut Pages<'_>,
     edits: &[Edit],
-    what: Pass,
+    what: &[Pass],
     processors: &BTreeSet<usize>,
 ) -> anyhow::Result<()> {
-    if edits.iter().any(|edit| what(edit).is_some()) {
-        pages
-            .write(edits.iter().filter_map(what))
-            .context("writing the target's text")?;
+    let writes = || what.iter().flat_map(|part| edits.iter().filter_map(part));
+    if writes().next().is_some() {
+        pages.write(writes()).context("writing the target's text")?;
         poll::serialise(processors);
     }
     Ok(())

@@ -10,6 +10,7 @@ use super::entries::Symbols;
 use super::frames::Frames;
 use super::lsda::landing_pads;
 use super::relocs::{CodeMap, Pointers, data_words};
+use super::reserved::reserved;
 use crate::base::LinkAddr;
 
 /// A range of executable bytes.
@@ -53,6 +54,8 @@ pub struct CodeFacts {
     pub pointers: Vec<LinkAddr>,
     /// Where exceptions land.
     pub landing_pads: Vec<LinkAddr>,
+    /// Code that is left for another tool to write: sorted and disjoint.
+    pub reserved: Vec<(LinkAddr, LinkAddr)>,
     /// Read-only data, by address.
     pub jump_table_data: Vec<DataRange>,
     /// What was broken and left out.
@@ -71,6 +74,7 @@ pub fn code_facts(image: &Image, symbols: &Symbols) -> anyhow::Result<CodeFacts>
     let Pointers {
         found: mut pointers,
         mut broken,
+        filled,
         ..
     } = Pointers::of(image, &map);
     let functions = function_spans(symbols, &frames, &ranges);
@@ -98,6 +102,7 @@ pub fn code_facts(image: &Image, symbols: &Symbols) -> anyhow::Result<CodeFacts>
     broken.dedup();
     broken.truncate(BROKEN_CAP);
     Ok(CodeFacts {
+        reserved: reserved(image, &functions, &filled),
         functions,
         jump_table_data: jump_table_data(image),
         ranges,

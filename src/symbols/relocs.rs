@@ -67,6 +67,9 @@ pub(super) struct Pointers<'a> {
     pub(super) found: Vec<LinkAddr>,
     /// Where the loader puts what a resolver chose, and the resolver.
     pub(super) slots: Vec<(LinkAddr, LinkAddr)>,
+    /// Tables of code that is left for another tool, and what relocations write where in them.
+    reserved: Vec<Range<u64>>,
+    pub(super) filled: Vec<(u64, u64)>,
     pub(super) broken: Vec<String>,
 }
 
@@ -79,6 +82,8 @@ pub fn indirect_slots(image: &Image) -> Vec<(LinkAddr, LinkAddr)> {
         code: &nothing,
         found: Vec::new(),
         slots: Vec::new(),
+        reserved: Vec::new(),
+        filled: Vec::new(),
         broken: Vec::new(),
     };
     pointers.relocations();
@@ -93,6 +98,8 @@ impl<'a> Pointers<'a> {
             code,
             found: Vec::new(),
             slots: Vec::new(),
+            reserved: super::reserved::tables(image),
+            filled: Vec::new(),
             broken: Vec::new(),
         };
         pointers.add(image.entry().0);
@@ -104,6 +111,15 @@ impl<'a> Pointers<'a> {
         pointers.relocations();
         pointers.arrays();
         pointers
+    }
+
+    /// A relocation writes `value` at `place`.
+    fn fill(&mut self, place: Option<u64>, value: u64) {
+        if let Some(place) = place
+            && self.reserved.iter().any(|range| range.contains(&place))
+        {
+            self.filled.push((place, value));
+        }
     }
 
     pub(super) fn add(&mut self, at: u64) {
@@ -165,7 +181,10 @@ impl<'a> Pointers<'a> {
                     self.slots.push((LinkAddr(slot), LinkAddr(addend)));
                 }
                 match kind {
-                    R_RELATIVE | R_RELATIVE64 | R_IRELATIVE => self.add(addend),
+                    R_RELATIVE | R_RELATIVE64 | R_IRELATIVE => {
+                        self.fill(u64_at(record, 0), addend);
+                        self.add(addend);
+                    }
                     R_64 | R_GLOB_DAT | R_JUMP_SLOT => {
                         let index = (info >> 32) as u32;
                         let symbol = symbols.and_then(|s| s.get(index));
@@ -215,6 +234,7 @@ impl<'a> Pointers<'a> {
             .bytes_at(LinkAddr(at), 8)
             .and_then(|b| u64_at(b, 0));
         if let Some(word) = word {
+            self.fill(Some(at), word);
             self.add(word);
         }
     }

@@ -91,6 +91,8 @@ go_on! {
     short_branches_go_on: "short_branches";
     system_calls_in_the_window_go_on: "raw_syscall", "-pthread";
     entries_of_every_kind_go_on: "entries";
+    no_ops_left_for_other_tools_go_on: "sleds";
+    springboards_go_on: "springboards", "-pthread";
     registers_and_flags_go_on: "custom_abi";
     vector_registers_go_on: "vectors";
     small_stacks_go_on: "small_stacks";

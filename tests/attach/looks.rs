@@ -86,6 +86,10 @@ pub fn different(pid: u32) -> Vec<String> {
         if !access.contains('x') || !path.starts_with('/') {
             continue;
         }
+        if path.starts_with("/memfd:") {
+            different.push(format!("code of no file at {from:#x}"));
+            continue;
+        }
         let file = fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
         let mut text = vec![0; usize::try_from(to - from).expect("a size")];
         memory.read_exact_at(&mut text, from).expect("its text");

@@ -178,6 +178,26 @@ fn check_says_what_each_probe_would_become_and_what_all_cost() {
 }
 
 #[test]
+fn check_says_how_a_jump_fits() {
+    let program = c("springboards").flags(&["-pthread"]).build();
+    let program = program.to_str().expect("UTF-8");
+    for (name, verdict, window) in [
+        ("early", "jump", Some("plain")),
+        ("label_3", "jump", Some("springboard")),
+        ("walled", "trap", None),
+    ] {
+        let checked = kptrace(&["check", "--json", program, name]).expect(0);
+        let [check] = &json::of_type(&checked.out, "check")[..] else {
+            panic!("one check in {}", checked.out);
+        };
+        assert_eq!(check["verdict"], verdict, "{check}");
+        assert_eq!(check["window"].as_str(), window, "{check}");
+    }
+    let text = kptrace(&["check", "-v", program, "label_3"]).expect(0).out;
+    assert!(text.contains(" springboard "), "{text}");
+}
+
+#[test]
 fn check_refuses_what_run_refuses() {
     let program = program();
     let wrong = kptrace(&["check", &program, "fib x="]).expect(2);

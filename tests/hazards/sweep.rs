@@ -89,6 +89,8 @@ hold! {
     calls_in_the_window_unwind_in_optimised_code: "exceptions", "-O2";
     system_calls_in_the_window_work: "raw_syscall", "-pthread";
     entries_of_every_kind_work: "entries", "-fcf-protection=full";
+    springboards_and_their_padding_work: "springboards", "-pthread";
+    no_ops_left_for_other_tools_work: "sleds";
     entries_of_a_static_program_work: "entries", "-static";
     registers_and_flags_of_own_conventions_stay: "custom_abi";
     vector_registers_and_control_flags_stay: "vectors";

@@ -32,6 +32,7 @@ pub fn scan(bytes: &[u8], starts: &[u16], pie: bool) -> usize {
         pointers: &[],
         landing_pads: &[],
         rodata: &[],
+        reserved: &[],
         pie,
     });
     let facts: Vec<EntryFact> = functions
@@ -63,6 +64,27 @@ pub fn scan(bytes: &[u8], starts: &[u16], pie: bool) -> usize {
             .iter()
             .find(|(start, len)| *start < at && at < start + len)
     };
+    let springs = file.entries().iter().filter_map(|entry| {
+        let window = entry.verdict.ok()?;
+        let hole = entry.addr.0.wrapping_add_signed(window.hole.into());
+        (window.kind == WindowKind::Springboard).then_some((entry.addr.0, hole))
+    });
+    let mut holes: Vec<u64> = Vec::new();
+    for (site, hole) in springs {
+        let reach = hole.wrapping_sub(site + 2).cast_signed();
+        assert!((-128..128).contains(&reach), "{hole:#x} from {site:#x}");
+        let inside = (AT..AT + bytes.len() as u64 - 4).contains(&hole);
+        assert!(inside, "a hole at {hole:#x}");
+        let own = (hole..hole + 5).all(|at| {
+            let taken = windows
+                .iter()
+                .any(|(start, len)| (*start..start + len).contains(&at));
+            let start = functions.iter().any(|&(start, _)| start == at);
+            !taken && !start && holes.iter().all(|&other| !(other..other + 5).contains(&at))
+        });
+        assert!(own, "the hole at {hole:#x} has another owner");
+        holes.push(hole);
+    }
     for &(start, end) in &functions {
         assert_eq!(owner(start), None, "a start inside a window");
         let mut at = start;
@@ -76,6 +98,8 @@ pub fn scan(bytes: &[u8], starts: &[u16], pie: bool) -> usize {
             if let Some(to) = branch(&rest[..len], next) {
                 let window = owner(to);
                 assert_eq!(window, None, "a branch at {at:#x} to {to:#x}: {rest:02x?}");
+                let hole = holes.iter().find(|&&hole| (hole..hole + 5).contains(&to));
+                assert_eq!(hole, None, "a branch at {at:#x} to {to:#x}: {rest:02x?}");
             }
             at = next;
         }
@@ -102,6 +126,9 @@ fn displace(bytes: &[u8], at: u64, len: u8, kind: WindowKind) {
     match kind {
         WindowKind::Padding => {
             assert!(len < JUMP && start + usize::from(JUMP) <= bytes.len());
+        }
+        WindowKind::Springboard => {
+            assert!((1..=16).contains(&len) && start + 2 <= bytes.len());
         }
         WindowKind::Trap => assert!(len <= 15),
         WindowKind::Plain | WindowKind::Nop => assert!((JUMP..=19).contains(&len)),

@@ -2,11 +2,11 @@
 //! held against the windows. Takes verdicts as they are, and decodes nothing but the displaced
 //! instructions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 
 use kptrace::arch::native::relocate::instruction_len;
-use kptrace::arch::native::scan::WindowKind;
+use kptrace::arch::native::scan::{JUMP, WindowKind};
 use kptrace::base::{Addr, LinkAddr, Tid};
 use kptrace::session::{Module, modules};
 use kptrace::sys::errno::sig;
@@ -37,6 +37,10 @@ pub struct Seen {
     pub steps: u64,
     /// Windows there were at the end.
     pub windows: usize,
+    /// Windows whose jump leads through padding.
+    pub holes: usize,
+    /// Runs of bytes that nobody is thought to run, between and inside functions.
+    pub unused: usize,
     /// Windows whose interior control came to.
     pub walked: HashSet<u64>,
     /// Arrivals in an interior by fall-through.
@@ -60,6 +64,8 @@ struct Walker {
     process: Process,
     tid: Tid,
     inside: HashMap<Addr, Inside>,
+    /// Starts and ends of bytes that nobody is thought to run.
+    unused: BTreeMap<Addr, Addr>,
     /// Addresses strictly inside the window at some instruction of the program.
     somewhere: HashMap<Addr, Addr>,
     modules: Vec<Module>,
@@ -86,6 +92,7 @@ pub fn walk(walk: &Walk<'_>) -> Seen {
         process,
         tid,
         inside: HashMap::new(),
+        unused: BTreeMap::new(),
         somewhere: HashMap::new(),
         modules: Vec::new(),
         from: None,
@@ -129,15 +136,30 @@ impl Walker {
         assert!(notes.is_empty(), "{notes:?}");
         self.inside.clear();
         self.seen.windows = 0;
+        self.seen.holes = 0;
+        self.unused.clear();
         let modules = std::mem::take(&mut self.modules);
         for module in &modules {
+            module.with_text(|text| {
+                let all = || std::iter::once((0, u64::MAX));
+                for (from, to) in text.gaps(all()).into_iter().chain(text.inner_gaps(all())) {
+                    let at = |addr| LinkAddr(addr).at(module.bias);
+                    self.unused.insert(at(from), at(to));
+                }
+            });
             for entry in module.file(None).entries() {
                 let Ok(window) = entry.verdict else { continue };
                 assert_ne!(window.kind, WindowKind::Trap);
-                self.window(entry.addr.at(module.bias), window.len, window.patched());
+                let at = entry.addr.at(module.bias);
+                self.window(at, window.len, window.patched());
+                if window.kind == WindowKind::Springboard {
+                    let hole = Addr(at.0.wrapping_add_signed(window.hole.into()));
+                    self.hole(at, hole);
+                }
             }
         }
         self.modules = modules;
+        self.seen.unused = self.unused.len();
     }
 
     fn window(&mut self, window: Addr, len: u8, patched: u8) {
@@ -157,6 +179,19 @@ impl Walker {
             let inside = Inside { window, before };
             let old = self.inside.insert(window + offset as u64, inside);
             assert!(old.is_none(), "two windows own {window}+{offset:#x}");
+        }
+    }
+
+    /// Control never comes to the padding that a springboard jumps through.
+    fn hole(&mut self, window: Addr, hole: Addr) {
+        self.seen.holes += 1;
+        for offset in 0..JUMP {
+            let inside = Inside {
+                window,
+                before: None,
+            };
+            let old = self.inside.insert(hole + u64::from(offset), inside);
+            assert!(old.is_none(), "two windows own {hole}+{offset:#x}");
         }
     }
 
@@ -229,6 +264,12 @@ impl Walker {
     }
 
     fn arrive(&mut self, pc: Addr) {
+        if let Some((_, &end)) = self.unused.range(..=pc).next_back()
+            && pc < end
+        {
+            let words = format!("{} is thought to be unused and is run", self.name(pc));
+            self.seen.sideways.push(words);
+        }
         self.arrive_somewhere(pc);
         let Some(inside) = self.inside.get(&pc) else {
             return;

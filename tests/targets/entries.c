@@ -10,7 +10,7 @@ void __fentry__(void);
 
 __asm__(
     ".text\n"
-    BEGIN("nop5") "nopl 0(%rax,%rax)\nlea 1(%rdi),%eax\nret\n" END("nop5")
+    BEGIN("nop5") ".byte 0x0f,0x1f,0x44,0,0\nlea 1(%rdi),%eax\nret\n" END("nop5")
     BEGIN("__fentry__") "incl fentries(%rip)\nret\n" END("__fentry__")
     BEGIN("fentry") "call __fentry__\nlea 2(%rdi),%eax\nret\n" END("fentry")
     BEGIN("real") ".globl alias\n.type alias,@function\nalias:\n"

@@ -18,5 +18,7 @@ mod refusal;
 mod verify;
 mod writer;
 
-pub use encode::{Copy, MAX_COPY, MAX_DISPLACED, instruction_len, jump, relocate};
+pub use encode::{
+    Copy, MAX_COPY, MAX_DISPLACED, instruction_len, jump, relocate, short_jump, skip,
+};
 pub use refusal::Unrelocatable;

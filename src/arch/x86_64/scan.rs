@@ -8,6 +8,7 @@ mod bits;
 mod input;
 mod live;
 mod movable;
+mod padding;
 mod refusal;
 mod sweep;
 mod tables;
@@ -18,7 +19,8 @@ mod window;
 mod tests;
 
 pub use input::{Code, Input, boundary, boundary_from, function_end};
+pub use padding::{unused, unused_inside};
 pub use refusal::{Refusal, Unmovable};
 pub use sweep::sweep;
 pub use targets::{Arrival, Reached, Targets};
-pub use window::{JUMP, Window, WindowKind, first, window};
+pub use window::{JUMP, SHORT_JUMP, Window, WindowKind, first, springboard, window};

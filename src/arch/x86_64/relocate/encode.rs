@@ -26,7 +26,8 @@ pub struct Copy {
     /// end, and the return address if it emulates a call by a literal. At most [`MAX_COPY`].
     pub bytes: Vec<u8>,
     /// (offset in the original, offset in the copy) of each displaced instruction; both strictly
-    /// increasing. Padding behind a jump or return has no place in the copy.
+    /// increasing. Padding behind a jump or return has no place in the copy. Empty where no-ops are
+    /// displaced: there is nothing to copy.
     pub map: Vec<(u8, u16)>,
     /// Whether control can fall out of the end; then `bytes` holds the jump back.
     pub falls_through: bool,
@@ -39,6 +40,9 @@ pub struct Copy {
 impl Copy {
     /// Where in the copy the displaced instruction at `original` is.
     pub fn offset_of(&self, original: u8) -> Option<u16> {
+        if self.map.is_empty() {
+            return Some(0);
+        }
         self.map
             .iter()
             .find_map(|(from, to)| (*from == original).then_some(*to))
@@ -74,6 +78,33 @@ pub fn relocate(at: u64, bytes: &[u8], dest: u64) -> Result<Copy, Unrelocatable>
 pub fn jump(from: u64, to: u64) -> Option<[u8; 5]> {
     let [a, b, c, d] = distance(from.wrapping_add(JUMP as u64), to)?;
     Some([0xe9, a, b, c, d])
+}
+
+/// `jmp rel8` at `from` to `to`; `None` beyond its reach.
+pub fn short_jump(from: u64, to: u64) -> Option<[u8; 2]> {
+    let distance = to.wrapping_sub(from.wrapping_add(2)).cast_signed();
+    let distance = i8::try_from(distance).ok()?;
+    Some([0xeb, distance.cast_unsigned()])
+}
+
+/// The copy of no-ops, `len` bytes at `at`: the way back alone. Control may go there from any of
+/// them.
+///
+/// # Errors
+/// [`Unrelocatable`], when the way back is too far.
+pub fn skip(at: u64, len: u8, dest: u64) -> Result<Copy, Unrelocatable> {
+    let mut out = Writer {
+        dest,
+        bytes: Vec::with_capacity(JUMP),
+        literal: None,
+    };
+    out.jump_to(at.wrapping_add(len.into()))?;
+    Ok(Copy {
+        bytes: out.bytes,
+        map: Vec::new(),
+        falls_through: true,
+        call_jump: None,
+    })
 }
 
 /// Length of the instruction at the start of `bytes`; `None` if they start with none.

@@ -45,6 +45,8 @@ pub struct Input<'a> {
     pub landing_pads: &'a [u64],
     /// Where jump tables and pointers may lie.
     pub rodata: &'a [Code<'a>],
+    /// `(start, end)` of bytes left for another tool to write, sorted and disjoint: never padding.
+    pub reserved: &'a [(u64, u64)],
     /// Whether the file can be loaded anywhere: then no constant in it is an address.
     pub pie: bool,
 }
@@ -54,6 +56,13 @@ impl<'a> Input<'a> {
     pub(super) fn code_at(&self, addr: u64) -> Option<(usize, &Code<'a>)> {
         let holds = |(_, code): &(usize, &Code<'a>)| code.offset(addr).is_some();
         self.code.iter().enumerate().find(holds)
+    }
+
+    /// The first byte of `[from, to)` that is left for another tool.
+    pub(super) fn first_reserved(&self, from: u64, to: u64) -> Option<u64> {
+        let index = self.reserved.partition_point(|&(_, end)| end <= from);
+        let &(start, _) = self.reserved.get(index)?;
+        (start < to).then_some(start.max(from))
     }
 
     /// The first known start after `addr`.

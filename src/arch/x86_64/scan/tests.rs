@@ -33,6 +33,7 @@ impl Case<'_> {
             pointers: &pointers,
             landing_pads: &[],
             rodata: rodata.as_slice(),
+            reserved: &[],
             pie: !self.fixed,
         };
         let targets = sweep(&input);
@@ -425,6 +426,63 @@ fn a_five_byte_nop_is_its_own_kind() {
 }
 
 #[test]
+fn a_row_of_nops_or_a_jump_over_them_is_the_same_kind() {
+    let row = [0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xc3];
+    assert_eq!(kind(&row, &[(0, 7)]), Ok(WindowKind::Nop));
+    // Four are too few.
+    assert_eq!(kind(&row[2..], &[(0, 5)]), Ok(WindowKind::Plain));
+    let sled = [0xeb, 9, 0x66, 0x0f, 0x1f, 0x84, 0, 0, 2, 0, 0, 0x50, 0xc3];
+    let whole = |bytes: &[u8], pointers: &[u64]| {
+        let functions = [(0, bytes.len() as u64)];
+        let case = Case {
+            bytes,
+            functions: &functions,
+            pointers,
+            ..Case::default()
+        };
+        case.at(0).map(|window| (window.kind, window.len))
+    };
+    assert_eq!(whole(&sled, &[]), Ok((WindowKind::Nop, 11)));
+    let endbr = [&[0xf3, 0x0f, 0x1e, 0xfa][..], &sled].concat();
+    assert_eq!(whole(&endbr, &[]), Ok((WindowKind::Nop, 15)));
+    // Something leads into it, or it leads over something else: a jump with what it is padded by.
+    assert_eq!(whole(&sled, &[9]), Ok((WindowKind::Padding, 2)));
+    let over_code = [
+        0xeb, 9, 0x66, 0x0f, 0x1f, 0x44, 0, 0, 0x50, 0x50, 0x50, 0xc3,
+    ];
+    assert_eq!(whole(&over_code, &[]), Ok((WindowKind::Padding, 2)));
+}
+
+#[test]
+fn a_short_jump_needs_two_bytes_that_nothing_leads_into() {
+    let short = |bytes: &[u8], pointers: &[u64]| {
+        let end = bytes.len() as u64;
+        let code = [Code { start: AT, bytes }];
+        let functions = [(AT, AT + end)];
+        let pointers: Vec<_> = pointers.iter().map(|p| AT + p).collect();
+        let input = Input {
+            code: &code,
+            functions: &functions,
+            pointers: &pointers,
+            landing_pads: &[],
+            rodata: &[],
+            reserved: &[],
+            pie: true,
+        };
+        let window = springboard(&input, &sweep(&input), AT, Some(AT + end));
+        window.map(|window| (window.len, window.patched()))
+    };
+    let moves = [0x48, 0x89, 0xf8, 0x48, 0xff, 0xc8, 0xc3]; // mov rax,rdi; dec rax
+    assert_eq!(short(&moves, &[2, 3, 4]), Ok((3, 2)));
+    assert_eq!(short(&moves, &[1]), Err(Refusal::PointerInto { at: 1 }));
+    assert_eq!(short(&[0x53, 0xff, 0xd0, 0xc3], &[]), Ok((3, 2))); // push; call rax
+    assert_eq!(short(&[0x53, 0x50, 0xc3], &[]), Ok((2, 2)));
+    assert_eq!(short(&[0xc3, 0x90], &[]), Ok((1, 2)));
+    assert_eq!(short(&[0xc3, 0x50], &[]), Err(Refusal::TerminatorInside));
+    assert_eq!(short(&[0xc3], &[]), Err(Refusal::TooShort));
+}
+
+#[test]
 fn endbr64_is_displaced_like_anything_else() {
     assert_eq!(len(&[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0xc3]), Ok(5));
 }
@@ -495,6 +553,7 @@ fn code_that_surrounds_the_address_space_end_does_no_harm() {
         pointers: &[u64::MAX, 0],
         landing_pads: &[],
         rodata: &[],
+        reserved: &[],
         pie: true,
     };
     let targets = sweep(&input);

@@ -1,16 +1,19 @@
 //! The window at an address: what a jump there displaces, or why none can stand there.
 
-use iced_x86::{Code, FlowControl, Instruction, Mnemonic};
+use iced_x86::{Code, Instruction};
 
 use super::live::dead;
 use super::movable::{is_call, is_system_call, is_terminator, unmovable};
+use super::padding::{is_nop, is_padding};
 use super::targets::{Arrival, Targets};
 use super::{Input, Refusal};
 
 /// Bytes a jump takes.
 pub const JUMP: u8 = 5;
-/// A gap between functions that is larger is not taken for padding when it holds zeros.
-const MOST_ZEROS: u64 = 64;
+/// Bytes a short jump takes.
+pub const SHORT_JUMP: u8 = 2;
+/// No jump over no-ops is taken for a sled when it leads further: no window is longer.
+const MOST_SLED: u64 = 19;
 
 /// The displaced instructions of a jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +28,9 @@ pub struct Window {
     pub dead_regs: u16,
     /// A `syscall` is among the displaced instructions: threads may be inside it.
     pub syscall: bool,
+    /// Of a springboard: how far from the window the padding lies that its short jump leads to.
+    /// 0 for all other kinds, and while none is assigned.
+    pub hole: i16,
 }
 
 impl Window {
@@ -33,6 +39,8 @@ impl Window {
     pub fn patched(&self) -> u8 {
         match self.kind {
             WindowKind::Trap => self.len,
+            // What lies behind the short jump stays as it is; no instruction starts there.
+            WindowKind::Springboard => SHORT_JUMP,
             _ => self.len.max(JUMP),
         }
     }
@@ -45,7 +53,9 @@ pub enum WindowKind {
     Plain,
     /// Control ends before five bytes; the jump runs on into padding that nobody executes.
     Padding,
-    /// A five-byte no-op, left for this purpose: nothing needs to run elsewhere.
+    /// A two-byte jump, which leads to the jump in unused padding near by.
+    Springboard,
+    /// No-ops, or a jump over no-ops, left for this purpose: nothing needs to run elsewhere.
     Nop,
     /// One instruction, for a breakpoint where no jump fits.
     Trap,
@@ -57,6 +67,7 @@ impl WindowKind {
         match self {
             WindowKind::Plain => "plain",
             WindowKind::Padding => "padding",
+            WindowKind::Springboard => "springboard",
             WindowKind::Nop => "nop",
             WindowKind::Trap => "trap",
         }
@@ -71,6 +82,35 @@ pub fn window(
     at: u64,
     function_end: Option<u64>,
 ) -> Result<Window, Refusal> {
+    match sled(input, at)
+        .filter(|&len| function_end.is_none_or(|end| at.saturating_add(len.into()) <= end))
+    {
+        Some(len) if targets.first_in(at + 1, at + u64::from(len)).is_none() => {
+            let (_, code) = input.code_at(at).ok_or(Refusal::NotCode)?;
+            Ok(made(code, at, len, WindowKind::Nop, false))
+        }
+        _ => cover(input, targets, at, function_end, JUMP),
+    }
+}
+
+/// The window of a short jump at `at`, for a springboard; where that leads is decided later.
+pub fn springboard(
+    input: &Input<'_>,
+    targets: &Targets,
+    at: u64,
+    function_end: Option<u64>,
+) -> Result<Window, Refusal> {
+    cover(input, targets, at, function_end, SHORT_JUMP)
+}
+
+/// The window of a jump that takes `jump` bytes.
+fn cover(
+    input: &Input<'_>,
+    targets: &Targets,
+    at: u64,
+    function_end: Option<u64>,
+    jump: u8,
+) -> Result<Window, Refusal> {
     let (_, code) = input.code_at(at).ok_or(Refusal::NotCode)?;
     let mut decoder = code.decoder(at).ok_or(Refusal::NotCode)?;
     let next_start = input.next_start(at).unwrap_or(u64::MAX);
@@ -79,9 +119,9 @@ pub fn window(
     let inside = |addr: u64| u8::try_from(addr - at).unwrap_or(u8::MAX);
 
     let mut instruction = Instruction::default();
-    let (mut syscall, mut nop5, mut only_nops, mut terminated) = (false, false, true, false);
+    let (mut syscall, mut only_nops, mut terminated) = (false, true, false);
     let mut end = at;
-    while end - at < JUMP.into() && !terminated {
+    while end - at < jump.into() && !terminated {
         if end >= limit {
             return Err(match limit == next_start {
                 true => Refusal::StartInside { at: inside(limit) },
@@ -102,24 +142,27 @@ pub fn window(
                 false => Refusal::TooShort,
             });
         }
-        if is_call(&instruction) && end - at < JUMP.into() {
+        if is_call(&instruction) && end - at < jump.into() {
             return Err(Refusal::ReturnInside);
         }
         syscall |= is_system_call(instruction.code());
-        nop5 |= is_nop(&instruction) && instruction.len() == usize::from(JUMP);
         only_nops &= is_nop(&instruction) || instruction.code() == Code::Endbr64;
         terminated = is_terminator(&instruction);
     }
     let len = inside(end);
-    let mut kind = match nop5 && only_nops {
+    let mut kind = match only_nops {
         true => WindowKind::Nop,
         false => WindowKind::Plain,
     };
-    if len < JUMP {
-        is_padding(input, end, at + u64::from(JUMP), function_end)?;
+    if len < jump {
+        is_padding(input, end, at + u64::from(jump), function_end)?;
         kind = WindowKind::Padding;
     }
-    match targets.first_in(at + 1, at + u64::from(len.max(JUMP))) {
+    let patched = match jump {
+        JUMP => len.max(JUMP),
+        _ => jump,
+    };
+    match targets.first_in(at + 1, at + u64::from(patched)) {
         None => {}
         Some(Arrival::Start(start)) => {
             return Err(Refusal::StartInside { at: inside(start) });
@@ -132,14 +175,51 @@ pub fn window(
             return Err(Refusal::BranchInto { from });
         }
     }
+    if jump == SHORT_JUMP {
+        kind = WindowKind::Springboard;
+    }
+    Ok(made(code, at, len, kind, syscall))
+}
+
+/// A window with what is dead before it.
+fn made(code: &super::Code<'_>, at: u64, len: u8, kind: WindowKind, syscall: bool) -> Window {
     let dead = dead(code, at);
-    Ok(Window {
+    Window {
         len,
         kind,
         flags_dead: dead.flags,
         dead_regs: dead.registers,
         syscall,
-    })
+        hole: 0,
+    }
+}
+
+/// Bytes of a jump over no-ops at `at`, behind `endbr64` or not: what XRay leaves at the entry of a
+/// function (`compiler-rt/lib/xray/xray_x86_64.cpp`). All of it does nothing.
+fn sled(input: &Input<'_>, at: u64) -> Option<u8> {
+    let (_, code) = input.code_at(at)?;
+    let mut decoder = code.decoder(at)?;
+    let mut instruction = decoder.decode();
+    if instruction.code() == Code::Endbr64 {
+        instruction = decoder.decode();
+    }
+    if instruction.code() != Code::Jmp_rel8_64 {
+        return None;
+    }
+    let end = instruction.near_branch_target();
+    let next_start = input.next_start(at).unwrap_or(u64::MAX);
+    let behind = instruction.next_ip()..=at.saturating_add(MOST_SLED).min(next_start);
+    if !behind.contains(&end) {
+        return None;
+    }
+    while decoder.ip() < end {
+        let instruction = decoder.decode();
+        if instruction.is_invalid() || !is_nop(&instruction) {
+            return None;
+        }
+    }
+    let len = u8::try_from(end.checked_sub(at)?).ok()?;
+    (decoder.ip() == end && len >= JUMP).then_some(len)
 }
 
 /// The first instruction alone: what a breakpoint at `at` displaces where no jump fits.
@@ -153,80 +233,9 @@ pub fn first(input: &Input<'_>, at: u64) -> Result<Window, Refusal> {
     if let Some(why) = unmovable(&instruction) {
         return Err(Refusal::Unmovable(why));
     }
-    let dead = dead(code, at);
-    Ok(Window {
-        len: u8::try_from(instruction.len()).unwrap_or(u8::MAX),
-        kind: WindowKind::Trap,
-        flags_dead: dead.flags,
-        dead_regs: dead.registers,
-        syscall: is_system_call(instruction.code()),
-    })
-}
-
-/// Checks that nobody runs or reads `[from, to)`: only fillers, up to the next known start.
-/// The caller checks that nothing leads into it.
-fn is_padding(input: &Input<'_>, from: u64, to: u64, function_end: u64) -> Result<(), Refusal> {
-    let (_, code) = input.code_at(from).ok_or(Refusal::TooShort)?;
-    let gap_end = input
-        .next_start(from - 1)
-        .unwrap_or(u64::MAX)
-        .min(code.end());
-    let refusal = match function_end > from && function_end != u64::MAX {
-        true => Refusal::TerminatorInside,
-        false => Refusal::TooShort,
-    };
-    if gap_end < to {
-        return Err(refusal);
-    }
-    let bytes = code
-        .offset(from)
-        .and_then(|offset| code.bytes.get(offset..));
-    let bytes = bytes.ok_or(Refusal::TooShort)?;
-    let mut decoder = code.decoder(from).ok_or(Refusal::TooShort)?;
-    let mut instruction = Instruction::default();
-    let mut at = from;
-    while at < to {
-        let rest = usize::try_from(at - from).ok().and_then(|n| bytes.get(n..));
-        match rest.and_then(<[u8]>::first) {
-            Some(0xcc) => at += 1,
-            Some(0) => {
-                // Zeros may be data: only where they fill a whole gap between functions.
-                let gap = usize::try_from(gap_end - at)
-                    .ok()
-                    .and_then(|n| rest?.get(..n));
-                let filler = gap.is_some_and(|gap| gap.iter().all(|&byte| byte == 0));
-                if !filler
-                    || gap_end - at > MOST_ZEROS
-                    || (at < function_end && function_end != u64::MAX)
-                {
-                    return Err(refusal);
-                }
-                return Ok(());
-            }
-            Some(_) => {
-                decoder.set_ip(at);
-                let position = usize::try_from(at - from).unwrap_or(usize::MAX);
-                if decoder.set_position(position).is_err() {
-                    return Err(refusal);
-                }
-                decoder.decode_out(&mut instruction);
-                if instruction.is_invalid()
-                    || !is_nop(&instruction)
-                    || instruction.next_ip() > gap_end
-                {
-                    return Err(refusal);
-                }
-                at = instruction.next_ip();
-            }
-            None => return Err(refusal),
-        }
-    }
-    Ok(())
-}
-
-/// Whether it is a no-op of any length.
-fn is_nop(instruction: &Instruction) -> bool {
-    instruction.flow_control() == FlowControl::Next && instruction.mnemonic() == Mnemonic::Nop
+    let len = u8::try_from(instruction.len()).unwrap_or(u8::MAX);
+    let syscall = is_system_call(instruction.code());
+    Ok(made(code, at, len, WindowKind::Trap, syscall))
 }
 
 /// Looks for a branch to `to` in the function around it; only for words to the user.
