@@ -75,6 +75,11 @@ pub fn seize(tid: Tid) -> io::Result<()> {
     request(libc::PTRACE_SEIZE, tid, 0, OPTIONS).map(drop)
 }
 
+/// Becomes the tracer of a thread, and follows nothing that it makes.
+pub fn seize_only(tid: Tid) -> io::Result<()> {
+    request(libc::PTRACE_SEIZE, tid, 0, 0).map(drop)
+}
+
 /// Becomes the tracer of a thread that must not outlive us while we set it up.
 pub fn seize_or_kill(tid: Tid) -> io::Result<()> {
     request(libc::PTRACE_SEIZE, tid, 0, OPTIONS | EXITKILL).map(drop)
