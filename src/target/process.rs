@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
+use super::landing::Landing;
 use super::thread::{State, Thread};
 use crate::base::{Addr, Pid, Tid};
-use crate::sys::errno::{self, is_gone};
+use crate::sys::errno::{self, is_gone, sig};
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Auxv, Mapping};
 use crate::sys::wait::{self, Status};
@@ -42,6 +43,8 @@ pub struct Process {
     pub syscall_at: Addr,
     /// Ends that were reported while something was done to the thread.
     pub ends: Reports,
+    /// Where threads that hit a breakpoint of ours go on.
+    pub landing: Option<Arc<Landing>>,
 }
 
 impl Process {
@@ -59,6 +62,7 @@ impl Process {
             auxv,
             syscall_at,
             ends: Reports::new(),
+            landing: None,
         })
     }
 
@@ -188,10 +192,30 @@ impl Process {
         Ok(())
     }
 
+    /// Takes the report of a thread, if it has one. A thread at a breakpoint of ours is sent on
+    /// first: what is done to it while its report is unread outlives us, and once it is read nobody
+    /// else learns that it stands behind the first byte of an instruction.
+    pub fn take(&self, tid: Tid) -> io::Result<Option<Status>> {
+        let landing = self.landing.as_ref();
+        let landing = landing.filter(|_| self.threads.contains_key(&tid));
+        let site = landing.and_then(|landing| landing.send_on(tid));
+        Ok(match (wait::thread_now(tid)?, site) {
+            (Some(Status::Signal(sig::TRAP)), Some(site)) => Some(Status::Hit(site)),
+            (status, _) => status,
+        })
+    }
+
     fn next_report(&mut self, other: &mut Reports) -> io::Result<Option<(Tid, Status)>> {
-        let report = match wait::any() {
+        let report = match wait::peek() {
+            Ok(Some(tid)) => match self.take(tid) {
+                Ok(status) => status.map(|status| (tid, status)),
+                // It went with the exec of another thread.
+                Err(error) if errno::number(&error) == errno::ECHILD => None,
+                Err(error) => return Err(error),
+            },
+            Ok(None) => None,
             Err(error) if errno::number(&error) == errno::ECHILD => None,
-            report => report?,
+            Err(error) => return Err(error),
         };
         if let Some((from, status)) = report {
             let ended = matches!(status, Status::Exited(_) | Status::Killed(_));
