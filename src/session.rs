@@ -7,8 +7,10 @@ mod detach;
 mod detours;
 mod dispositions;
 mod end;
+mod guard;
 mod hit;
 mod ifunc;
+mod land;
 mod module;
 mod patch;
 mod plan;
@@ -22,6 +24,7 @@ mod text;
 mod write;
 
 pub use end::{Ended, Outcome};
+pub use land::Landing;
 pub use module::{Module, modules};
 pub use plan::{Ground, Plan, PlanError, Planned, Wanted, plan};
 pub use preview::preview;

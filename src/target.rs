@@ -3,6 +3,7 @@
 
 mod attach;
 mod inject;
+mod landing;
 mod launch;
 mod process;
 mod quiesce;
@@ -12,6 +13,7 @@ mod thread;
 
 pub use attach::attach;
 pub use inject::{Injected, Request as InjectRequest, Slab};
+pub use landing::{ACTION, Landing, is_landing};
 pub use launch::{LaunchError, Starting, launch};
 pub use process::{Kinship, Process, Reports};
 pub use quiesce::Occupied;

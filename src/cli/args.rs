@@ -137,7 +137,9 @@ pub struct Trace {
     #[arg(long)]
     pub no_opt: bool,
 
-    /// What to do with sites that cannot become jumps: leave them breakpoints, or leave them out
+    /// What to do with sites that cannot become jumps: leave them breakpoints, which a killed kptrace
+    /// must not turn against the target (auto: where that can be had; landing: or arm nothing), or
+    /// leave them out (never)
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub trap: Trap,
 
@@ -221,6 +223,8 @@ pub enum Trap {
     Auto,
     /// Such sites are left out
     Never,
+    /// Such sites stay breakpoints, which the target survives without kptrace
+    Landing,
 }
 
 /// `--color`.

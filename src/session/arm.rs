@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::detours::{Detours, most};
 use super::dispositions::Dispositions;
+use super::land::Landed;
 use super::run::Session;
 use super::tasks::unless_gone;
 use crate::abi::{self, Layout};
@@ -19,7 +20,7 @@ use crate::sys::errno::is_gone;
 use crate::sys::procfs;
 use crate::sys::ptrace;
 use crate::sys::wait::Status;
-use crate::target::{InjectRequest, Injected, State};
+use crate::target::{InjectRequest, Injected, Landing, State};
 
 /// Most blocks in one object; threads beyond share one.
 const MOST_BLOCKS: u32 = 4096;
@@ -39,6 +40,10 @@ pub(super) struct Live {
     pub(super) own_blocks: bool,
     /// Whether detours do their work, or pass straight through.
     pub(super) alive: bool,
+    /// How many sites are breakpoints.
+    pub(super) traps: usize,
+    /// Whether breakpoints would survive us.
+    pub(super) landed: Landed,
 }
 
 impl Session {
@@ -65,16 +70,27 @@ impl Session {
             layout,
             own_blocks,
         };
-        let request = InjectRequest {
-            layout,
-            slabs: self.slabs(&environment(1 << 20, 1 << 19))?,
-        };
+        let mut slabs = self.slabs(&environment(1 << 20, 1 << 19))?;
+        let sites = self.plan.ground.len();
+        let anywhere = slabs.first().map(|(near, _)| *near);
+        slabs.extend(anywhere.map(|near| (near, Landing::size(sites))));
+        let request = InjectRequest { layout, slabs };
         let injected = Injected::new(&mut self.process, tid, &request)?;
         let low = |at: Addr| u32::try_from(at.0).context("the shared block is not low");
         let environment = environment(low(injected.shared_block)?, low(injected.alive)?);
         self.dispositions =
             Dispositions::read(&mut self.process, tid, injected.shared_block + SCRATCH)
                 .context("reading its signal actions")?;
+        let landing = injected
+            .slabs
+            .last()
+            .copied()
+            .flatten()
+            .and_then(|slab| Landing::new(&injected, slab, sites));
+        anyhow::ensure!(
+            landing.is_some(),
+            "no room for the table of its breakpoints"
+        );
         let shadow_stack = procfs::status(self.process.pid, tid).is_ok_and(|s| s.shadow_stack);
         let classes = self.plan.classes.clone();
         let detours = Detours::new(environment, classes, &injected, shadow_stack);
@@ -89,7 +105,12 @@ impl Session {
             detours,
             own_blocks,
             alive: true,
+            traps: 0,
+            landed: Landed::default(),
         });
+        self.process.landing = landing.map(Arc::new);
+        self.guard_target();
+        self.land_by(tid)?;
         for (tid, _) in self.process.stopped() {
             unless_gone(self.own_block(tid))?;
         }
@@ -114,6 +135,7 @@ impl Session {
             self.sink = Some(sink);
             return Err(error);
         }
+        self.tell_of_traps();
         // Last: it says that everything is armed. What is hit meanwhile waits in the rings.
         self.start_drain(sink)
     }

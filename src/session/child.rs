@@ -68,6 +68,7 @@ impl Session {
             let ours = |span: &&Span| spans.contains(span) || span.contains(live.injected.alive);
             match Remote::begin(&mut child, tid) {
                 Ok(mut remote) => {
+                    self.unland_child(&mut remote, regs.sp())?;
                     // Block memory was not inherited (MADV_DONTFORK).
                     let inherited = live.injected.mapped.iter().filter(ours);
                     for span in inherited.filter(|_| !keep_code) {

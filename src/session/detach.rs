@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::detours::Inside;
 use super::end::Ended;
+use super::land::Landed;
 use super::run::Session;
 use super::tasks::ignore_gone;
 use crate::base::{Span, Tid};
@@ -114,6 +115,14 @@ impl Session {
         }
         self.pass_through()?;
         self.restore_gs()?;
+        if self
+            .live
+            .as_ref()
+            .is_some_and(|live| live.landed == Landed::There)
+        {
+            let tid = self.one_stopped().context("stopping a thread")?;
+            self.unland(tid)?;
+        }
         if clear {
             self.unmap()?;
         } else {
@@ -122,6 +131,7 @@ impl Session {
             );
         }
         self.live = None;
+        self.guard_no_more();
         self.act_on_stopped()
     }
 
@@ -276,7 +286,10 @@ impl Session {
     fn trap_pending(&self) -> bool {
         let bit = 1 << (sig::TRAP - 1);
         self.process.threads.iter().any(|(&tid, thread)| {
-            let reported = thread.state == State::Stopped(Status::Signal(sig::TRAP));
+            let reported = matches!(
+                thread.state,
+                State::Stopped(Status::Signal(sig::TRAP) | Status::Hit(_))
+            );
             reported
                 || procfs::status(thread.process, tid).is_ok_and(|status| {
                     let stopped = status.state == b't' && thread.state == State::Running;

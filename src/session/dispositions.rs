@@ -9,10 +9,7 @@ use std::io;
 use crate::base::{Addr, Tid};
 use crate::sys::errno::sig;
 use crate::sys::{procfs, ptrace};
-use crate::target::{Process, Remote};
-
-/// Size of the kernel's `struct sigaction` on x86-64: handler, flags, restorer, mask.
-const ACTION: usize = 32;
+use crate::target::{ACTION, Process, Remote};
 
 /// Signals that our code may raise.
 const SIGNALS: [i32; 3] = [sig::TRAP, sig::SEGV, sig::BUS];
@@ -62,6 +59,26 @@ impl Dispositions {
             seen,
             scratch,
         })
+    }
+
+    /// The action of a signal, if it could be read.
+    pub(super) fn action(&self, signal: i32) -> Option<[u8; ACTION]> {
+        let known = self.known.iter().find(|known| known.signal == signal)?;
+        Some(known.action)
+    }
+
+    /// Memory of ours in the target, as large as an action.
+    pub(super) fn scratch(&self) -> Addr {
+        self.scratch
+    }
+
+    /// The action of a signal is this one now, and neither it nor the one before ignores it.
+    pub(super) fn set(&mut self, signal: i32, action: [u8; ACTION]) {
+        let caught = action.first_chunk().copied().map_or(0, u64::from_le_bytes) != 0;
+        if let Some(known) = self.known.iter_mut().find(|known| known.signal == signal) {
+            known.action = action;
+            self.seen[0] = self.seen[0] & !bit(signal) | if caught { bit(signal) } else { 0 };
+        }
     }
 
     /// Reads the actions again if the program changed them, by calls of a thread that is stopped.

@@ -49,6 +49,7 @@ impl Session {
             if self.ended.is_some() || self.live.is_none() {
                 break;
             }
+            self.land()?;
             // Nobody minds a pause before the program's first instruction.
             let end = clock::monotonic() + if self.begun { PAUSE } else { u64::MAX / 2 };
             self.write(first)?;
@@ -56,6 +57,9 @@ impl Session {
                 && let Some(next) = chunks.next()
             {
                 self.write(next)?;
+            }
+            if chunks.len() == 0 {
+                self.leave_landing()?;
             }
             self.act_on_stopped()?;
             if self.ended.is_some() || self.live.is_none() {
@@ -125,6 +129,11 @@ impl Session {
         live.detours
             .build(&live.injected, ground.slab, displaced, &probes)?;
         ground.built = Some(signature);
-        Ok(())
+        // Who hits a breakpoint there finds the way before there is one.
+        let led = live.detours.of(at).is_some_and(|detour| {
+            let landing = self.process.landing.as_ref();
+            landing.is_some_and(|landing| landing.lead(at, detour.start))
+        });
+        led.then_some(()).ok_or(Refusal::NoRoom)
     }
 }

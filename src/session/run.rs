@@ -10,10 +10,11 @@ use anyhow::Context as _;
 use super::arm::Live;
 use super::dispositions::Dispositions;
 use super::end::{Ended, Outcome};
+use super::guard::Guard;
+use super::land::Landing;
 use super::plan::Plan;
-use super::tasks::unless_gone;
 use crate::abi::Layout;
-use crate::base::{Addr, ProbeId, Tid};
+use crate::base::{ProbeId, Tid};
 use crate::data::{Directory, Drain, Sink, Summary};
 use crate::probe::{Limit, Registry, Throttle, TrapPolicy};
 use crate::sys::clock;
@@ -38,6 +39,8 @@ pub struct Options {
     pub optimise: bool,
     /// Whether breakpoints may stay.
     pub traps: TrapPolicy,
+    /// Whether breakpoints must survive us.
+    pub landing: Landing,
     /// How often a breakpoint may be hit.
     pub limit: Limit,
     /// Bytes of shared memory for counters and rings.
@@ -64,6 +67,9 @@ pub struct Session {
     /// Hits of breakpoints that were taken back before they were dealt with.
     pub(super) missed: HashMap<ProbeId, u64>,
     pub(super) notes: Vec<String>,
+    pub(super) guard: Option<Guard>,
+    /// Says something to the user at once.
+    pub(super) warn: Option<Box<dyn Fn(&str)>>,
     /// Threads whose reports were taken since the others were asked.
     served: BTreeSet<Tid>,
     /// Reports that came while we waited for something else.
@@ -133,6 +139,8 @@ impl Session {
             drain: None,
             missed: HashMap::new(),
             notes: Vec::new(),
+            guard: None,
+            warn: None,
             served: BTreeSet::new(),
             backlog: Reports::new(),
             signals,
@@ -286,20 +294,12 @@ impl Session {
         Ok(more)
     }
 
-    /// Takes the report of a thread that has one. What is done to the thread before it is consumed
-    /// outlives us: a breakpoint hit is sent on while it is still unread.
+    /// Takes the report of a thread that has one.
     fn take_report(&mut self, tid: Tid) -> anyhow::Result<()> {
-        let entered = self.enter_early(tid);
-        let Ok(Some(status)) = wait::thread_now(tid) else {
+        let Ok(Some(status)) = self.process.take(tid) else {
             return Ok(());
         };
-        match (entered, status) {
-            (Some(site), Status::Signal(sig::TRAP)) => {
-                self.process.note(tid, status);
-                unless_gone(self.entered(tid, site))
-            }
-            _ => self.handle(tid, status),
-        }
+        self.handle(tid, status)
     }
 
     /// Deals with reports that came while something else was waited for; true if there were any.
@@ -329,7 +329,7 @@ impl Session {
     fn act_on_signals(&mut self, arrived: &[Arrived]) -> anyhow::Result<()> {
         for signal in arrived {
             match signal.signal {
-                sig::CHLD => {}
+                sig::CHLD => self.look_at_guardian(),
                 sig::TSTP => {
                     // The terminal stopped the target's group too; let it stop first, then follow.
                     self.drain_waits()?;
@@ -363,6 +363,7 @@ impl Session {
         }
         match status {
             Status::Signal(sig::TRAP) => self.trapped(tid)?,
+            Status::Hit(site) => self.hit(tid, site)?,
             Status::Signal(signal @ (sig::SEGV | sig::BUS | sig::ILL | sig::FPE)) => {
                 self.faulted(tid, signal)?;
             }
@@ -408,6 +409,7 @@ impl Session {
             }
             None => (self.sink.take(), None),
         };
+        self.guard_no_more();
         let ended = self.ended.unwrap_or(Ended::Detached);
         // The process ends soon, and frees faster than we could.
         std::mem::forget((self.registry, self.plan, self.live));
@@ -417,12 +419,6 @@ impl Session {
             sink,
             output_error,
         }
-    }
-
-    /// The site whose breakpoint a thread with this program counter has just hit.
-    pub(super) fn site_before(&self, pc: Addr) -> Option<Addr> {
-        let site = pc - 1;
-        self.registry.site(site).map(|_| site)
     }
 
     /// Lets go of everything after an error; what fails now is left out of the message, which is

@@ -53,6 +53,7 @@ impl Session {
         if self.live.is_some() && thread.process == self.process.pid {
             let renewed = self.dispositions.renew(&mut self.process, tid);
             unless_gone(renewed.map_err(anyhow::Error::from))?;
+            self.still_landed();
         }
         match self.process.threads.get(&tid).map(|thread| thread.state) {
             // Calls were made in it, and meanwhile it was stopped.
@@ -160,6 +161,8 @@ impl Session {
         if self.live.is_some() {
             self.last = Some(self.summary());
             self.live = None;
+            self.process.landing = None;
+            self.guard_no_more();
             self.notes
                 .push("the target began another program: its probes are gone".to_owned());
             self.registry.gone(Span {

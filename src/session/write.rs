@@ -23,14 +23,14 @@ const INT3: u8 = 0xcc;
 type Pass = fn(&Edit) -> Option<(Addr, &[u8])>;
 
 /// One site on its way from what it is to what it will be.
-struct Edit {
+pub(super) struct Edit {
     step: Step,
-    at: Addr,
-    from: Text,
-    to: Text,
-    original: Kept,
+    pub(super) at: Addr,
+    pub(super) from: Text,
+    pub(super) to: Text,
+    pub(super) original: Kept,
     /// The jump that stands there now, and the one that will.
-    jump: [Option<[u8; 5]>; 2],
+    pub(super) jump: [Option<[u8; 5]>; 2],
 }
 
 impl Edit {
@@ -52,6 +52,11 @@ impl Edit {
             Step::JumpOnly(_) => Text::Original,
             _ => Text::Trap,
         };
+    }
+
+    /// Whether the head is a breakpoint for a while, or stays one.
+    pub(super) fn traps(&self) -> bool {
+        self.first().is_some() || self.from == Text::Trap
     }
 
     /// First pass: the head becomes a breakpoint, unless it is one, or only the head changes.
@@ -96,6 +101,7 @@ impl Session {
         } else {
             self.processors()
         };
+        self.about_to_trap(&edits);
         pass(&mut pages, &edits, Edit::first, &processors)?;
         let looked = self.keep_quiescent(&mut edits, &mut outcomes);
         if looked.is_err() {
@@ -117,6 +123,7 @@ impl Session {
         }
         pass(&mut pages, &edits, Edit::second, &processors)?;
         pass(&mut pages, &edits, Edit::third, &processors)?;
+        self.settled(&edits);
         for edit in edits {
             if let Some(ground) = self.plan.ground.get_mut(&edit.at) {
                 ground.jump = if edit.to == Text::Jump {
@@ -166,6 +173,9 @@ impl Session {
                         "{}: its bytes were changed by somebody else; left alone",
                         self.plan.name_at(at)
                     ));
+                    if let Some(landing) = &self.process.landing {
+                        landing.disown(at);
+                    }
                     outcomes.push((at, Outcome::Foreign));
                 }
                 Check::Gone => outcomes.push((at, Outcome::Gone)),
