@@ -137,9 +137,9 @@ pub struct Trace {
     #[arg(long)]
     pub no_opt: bool,
 
-    /// What to do with sites that cannot become jumps: leave them breakpoints, which a killed kptrace
-    /// must not turn against the target (auto: where that can be had; landing: or arm nothing), or
-    /// leave them out (never)
+    /// What to do with sites that cannot become jumps: leave them breakpoints (auto), or leave them
+    /// out (never), or leave them breakpoints only if the target survives a kptrace that is killed
+    /// (landing)
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub trap: Trap,
 
@@ -223,7 +223,7 @@ pub enum Trap {
     Auto,
     /// Such sites are left out
     Never,
-    /// Such sites stay breakpoints, which the target survives without kptrace
+    /// Such sites stay breakpoints, and the target must survive a kptrace that is killed
     Landing,
 }
 

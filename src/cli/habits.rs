@@ -268,7 +268,7 @@ mod tests {
             ("--format", "tree"),
             ("--duration", "0"),
             ("--mem", "1K"),
-            ("--trap", "landing"),
+            ("--trap", "always"),
             ("--max-probes", "0"),
             ("--color", "red"),
         ] {
