@@ -3,6 +3,7 @@
 
 mod attach;
 mod inject;
+mod insure;
 mod launch;
 mod process;
 mod quiesce;
@@ -12,8 +13,9 @@ mod thread;
 
 pub use attach::attach;
 pub use inject::{Injected, Request as InjectRequest, Slab};
+pub use insure::Insurance;
 pub use launch::{LaunchError, Starting, launch};
 pub use process::{Kinship, Process, Reports};
 pub use quiesce::Occupied;
-pub use remote::Remote;
+pub use remote::{Remote, restart_call};
 pub use thread::{State, Thread};

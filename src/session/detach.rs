@@ -321,6 +321,8 @@ impl Session {
             return Ok(());
         };
         let mapped = live.injected.mapped.clone();
+        // What goes away holds nobody's way back.
+        self.process.keep_frames_in(None)?;
         let mut remote = match Remote::begin(&mut self.process, tid) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 let why = format!("memory of ours was left in the target: {error}");

@@ -25,6 +25,10 @@ impl Regs {
     pub fn sp(&self) -> Addr {
         Addr(self.0.rsp)
     }
+    /// Sets the stack pointer.
+    pub fn set_sp(&mut self, sp: Addr) {
+        self.0.rsp = sp.0;
+    }
     /// Takes back `bytes` that an emulated call pushed.
     pub fn drop_pushed(&mut self, bytes: u64) {
         self.0.rsp = self.0.rsp.wrapping_add(bytes);
@@ -65,6 +69,19 @@ impl Regs {
         self.0.rip = self.0.rip.wrapping_sub(2);
         self.0.rax = self.0.orig_rax;
         self.0.orig_rax = NO_SYSCALL;
+    }
+    /// Where the thread goes on in its own code when no signal is delivered: a system call that the
+    /// kernel would restart is made again (`arch_do_signal_or_restart` in
+    /// `arch/x86/kernel/signal.c`).
+    pub fn in_user_code(&self) -> Regs {
+        let mut regs = *self;
+        // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK. The kernel goes on
+        // with the last by restart_syscall(2), of which rt_sigreturn(2) would make EINTR: the
+        // call itself is made again instead, and waits for its whole time.
+        if self.syscall() >= 0 && matches!(self.result(), -512 | -513 | -514 | -516) {
+            regs.rewind_syscall();
+        }
+        regs
     }
     /// Whether the thread runs 64-bit code (`cs` = 0x33, `arch/x86/include/asm/segment.h`).
     pub fn is_64_bit(&self) -> bool {

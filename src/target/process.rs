@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
+use super::insure::Insurance;
 use super::thread::{State, Thread};
 use crate::base::{Addr, Pid, Tid};
 use crate::sys::errno::{self, is_gone};
@@ -40,6 +41,8 @@ pub struct Process {
     pub auxv: Auxv,
     /// A `syscall` instruction in it that nobody changes.
     pub syscall_at: Addr,
+    /// What makes calls in it safe.
+    pub insurance: Insurance,
     /// Ends that were reported while something was done to the thread.
     pub ends: Reports,
 }
@@ -58,6 +61,7 @@ impl Process {
             threads: BTreeMap::new(),
             auxv,
             syscall_at,
+            insurance: Insurance::default(),
             ends: Reports::new(),
         })
     }
