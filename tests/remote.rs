@@ -71,14 +71,16 @@ fn tracer(pid: Pid, tid: Tid, step: &str) -> ! {
 }
 
 /// Attaches and makes calls in one thread after the other until it is killed. Not in one that waits
-/// in `epoll_wait`: that a stop alone makes it fail nobody can undo who is killed right then.
+/// in `epoll_wait`: that a stop alone makes it fail nobody can undo who is killed right then. Nor in
+/// one that goes on with a wait by `restart_syscall`: which wait that is only its last tracer knew.
 fn restless(pid: Pid) -> ! {
     let mut process = target::attach(pid).unwrap();
-    let in_epoll = |tid: Tid| {
-        std::fs::read_to_string(format!("/proc/{tid}/syscall")).is_ok_and(|s| s.starts_with("232 "))
+    let spared = |tid: Tid| {
+        let call = std::fs::read_to_string(format!("/proc/{tid}/syscall")).unwrap();
+        call.starts_with("232 ") || call.starts_with("219 ")
     };
     let tids = process.threads.keys().copied();
-    let tids: Vec<Tid> = tids.filter(|&tid| !in_epoll(tid)).collect();
+    let tids: Vec<Tid> = tids.filter(|&tid| !spared(tid)).collect();
     println!("begins");
     std::io::stdout().flush().unwrap();
     loop {

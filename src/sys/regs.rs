@@ -70,17 +70,18 @@ impl Regs {
         self.0.rax = self.0.orig_rax;
         self.0.orig_rax = NO_SYSCALL;
     }
-    /// Where the thread goes on in its own code when no signal is delivered: a system call that the
-    /// kernel would restart is made again (`arch_do_signal_or_restart` in
-    /// `arch/x86/kernel/signal.c`).
-    pub fn in_user_code(&self) -> Regs {
+    /// The call that the thread is in and that the kernel would make again if no signal were
+    /// delivered (`arch_do_signal_or_restart` in `arch/x86/kernel/signal.c`).
+    pub fn restarts(&self) -> Option<i64> {
+        // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK.
+        let restarts = matches!(self.result(), -512 | -513 | -514 | -516);
+        (self.syscall() >= 0 && restarts).then_some(self.syscall())
+    }
+    /// The registers of a thread about to make again the call it is in, by this number.
+    pub fn again(&self, number: i64) -> Regs {
         let mut regs = *self;
-        // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK. The kernel goes on
-        // with the last by restart_syscall(2), of which rt_sigreturn(2) would make EINTR: the
-        // call itself is made again instead, and waits for its whole time.
-        if self.syscall() >= 0 && matches!(self.result(), -512 | -513 | -514 | -516) {
-            regs.rewind_syscall();
-        }
+        regs.rewind_syscall();
+        regs.0.rax = number.cast_unsigned();
         regs
     }
     /// Whether the thread runs 64-bit code (`cs` = 0x33, `arch/x86/include/asm/segment.h`).

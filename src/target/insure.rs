@@ -97,6 +97,17 @@ fn find(within: &[u8], what: &[u8]) -> Option<usize> {
     }
 }
 
+/// The call that code before `pc` makes, if it says so: `mov $number,%eax; syscall`, and it is one
+/// that goes on by `restart_syscall`: poll, nanosleep, futex, clock_nanosleep.
+fn call_before(memory: &Memory, pc: Addr) -> Option<i64> {
+    let mut code = [0; 7];
+    memory.read(pc - 7, &mut code).ok()?;
+    match code {
+        [0xb8, number @ (7 | 35 | 202 | 230), 0, 0, 0, 0x0f, 0x05] => Some(number.into()),
+        _ => None,
+    }
+}
+
 /// A frame that stands in the target, and the code that goes with it.
 #[derive(Debug)]
 pub(super) struct WayBack {
@@ -127,7 +138,11 @@ impl WayBack {
             Some(at) => (at, true),
             None => (process.far_end(len)?, false),
         };
-        let frame = sigframe::build(&regs.in_user_code(), mask, &xstate, sp, code.back)?;
+        let regs = match regs.restarts() {
+            Some(number) => regs.again(process.call_of(tid, regs, number)),
+            None => *regs,
+        };
+        let frame = sigframe::build(&regs, mask, &xstate, sp, code.back)?;
         let kept = if ours {
             None
         } else {
@@ -160,6 +175,26 @@ impl Process {
         }
         self.insurance.page = page;
         Ok(())
+    }
+
+    /// The call to make again for a thread interrupted in call `number`. A wait that was interrupted
+    /// before goes on by `restart_syscall(2)`, of which `rt_sigreturn` would make EINTR
+    /// (`restore_sigcontext`): the call it stands for is made, and waits for its whole time.
+    fn call_of(&mut self, tid: Tid, regs: &Regs, number: i64) -> i64 {
+        const RESTART: i64 = 219;
+        let place = (regs.pc(), regs.sp());
+        if number == RESTART {
+            let known = self.threads.get(&tid).and_then(|thread| thread.in_call);
+            let known = known.filter(|&(pc, sp, _)| (pc, sp) == place);
+            return match known {
+                Some((_, _, call)) => call,
+                None => call_before(&self.memory, regs.pc()).unwrap_or(number),
+            };
+        }
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.in_call = Some((place.0, place.1, number));
+        }
+        number
     }
 
     fn code(&mut self) -> Option<Code> {
