@@ -14,5 +14,6 @@ pub mod procfs;
 pub mod ptrace;
 pub mod regs;
 pub mod shm;
+pub mod sigframe;
 pub mod spawn;
 pub mod wait;

@@ -3,6 +3,7 @@
 
 mod attach;
 mod inject;
+mod insure;
 mod landing;
 mod launch;
 mod process;
@@ -13,9 +14,10 @@ mod thread;
 
 pub use attach::attach;
 pub use inject::{Injected, Request as InjectRequest, Slab};
+pub use insure::Insurance;
 pub use landing::{ACTION, Landing, is_landing};
 pub use launch::{LaunchError, Starting, launch};
 pub use process::{Kinship, Process, Reports};
 pub use quiesce::Occupied;
-pub use remote::Remote;
+pub use remote::{Remote, restart_call};
 pub use thread::{State, Thread};

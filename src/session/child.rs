@@ -55,6 +55,7 @@ impl Session {
             ptrace::set_regs(tid, &regs)?;
             // A signal frame may lead back into a detour; then the code stays, and passes through.
             let mut child = Process::new(pid, tid)?;
+            child.insurance = self.process.insurance;
             let mut thread = Thread::new(pid);
             thread.state = State::Stopped(Status::Interrupted);
             child.threads.insert(tid, thread);

@@ -19,6 +19,9 @@ use crate::target::{Remote, State};
 
 /// How often threads that are in our code are given time to leave it.
 const PATIENCE: usize = 200;
+/// How often threads in our handlers are left to run out of them by themselves, before they are
+/// stepped out: a step needs another signal mask, which would stay if we died.
+const BY_THEMSELVES: usize = 100;
 /// How many instructions a thread may take to leave a detour.
 const STEPS: usize = 4096;
 /// Signals that instructions raise: `SIGILL`, `SIGTRAP`, `SIGBUS`, `SIGFPE`, `SIGSEGV`.
@@ -96,7 +99,7 @@ impl Session {
                 continue;
             }
             self.pass_through()?;
-            self.leave_code()?;
+            self.leave_code(attempt >= BY_THEMSELVES)?;
             if self.ended.is_some() || self.live.is_none() {
                 return Ok(());
             }
@@ -151,8 +154,9 @@ impl Session {
         Ok(())
     }
 
-    /// Lets every stopped thread that is in our code run out of it, instruction by instruction.
-    fn leave_code(&mut self) -> anyhow::Result<()> {
+    /// Moves every stopped thread that is in our code out of it where that is a matter of its
+    /// program counter; others run out when they are resumed, or instruction by instruction.
+    fn leave_code(&mut self, step: bool) -> anyhow::Result<()> {
         for tid in self.inside_calls() {
             // Blocked in a system call among displaced instructions: it must move.
             if ptrace::interrupt(tid).is_ok() {
@@ -163,7 +167,7 @@ impl Session {
             }
         }
         for (tid, status) in self.process.stopped() {
-            match self.leave(tid, status) {
+            match self.leave(tid, status, step) {
                 Err(error) if error.downcast_ref().is_some_and(is_gone) => {}
                 other => other?,
             }
@@ -189,7 +193,7 @@ impl Session {
             .collect()
     }
 
-    fn leave(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
+    fn leave(&mut self, tid: Tid, status: Status, step: bool) -> anyhow::Result<()> {
         let Some(live) = &self.live else {
             return Ok(());
         };
@@ -211,7 +215,17 @@ impl Session {
             ptrace::set_regs(tid, &regs)?;
             return Ok(());
         }
-        // In the handlers. The signal it is stopped for is blocked and delivered with the first
+        // In the handlers, which are short. In a group stop it will not run, and the frame of a
+        // signal would lead back.
+        let runs = match status {
+            Status::GroupStop(_) => false,
+            Status::Signal(signal) => FORCED >> (signal - 1) & 1 != 0,
+            _ => true,
+        };
+        if runs && !step {
+            return Ok(());
+        }
+        // The signal it is stopped for is blocked and delivered with the first
         // step: so the kernel queues it again, with all that came with it. Signals of instructions
         // stay as they are, or the kernel would reset their actions when it forces them.
         let mask = ptrace::sigmask(tid)?;
@@ -334,6 +348,8 @@ impl Session {
             return Ok(());
         };
         let mapped = live.injected.mapped.clone();
+        // What goes away holds nobody's way back.
+        self.process.keep_frames_in(None)?;
         let mut remote = match Remote::begin(&mut self.process, tid) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 let why = format!("memory of ours was left in the target: {error}");

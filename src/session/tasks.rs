@@ -10,11 +10,10 @@ use super::end::Ended;
 use super::run::Session;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::data::Command;
-use crate::sys::errno::{self, is_gone};
-use crate::sys::regs::NO_SYSCALL;
+use crate::sys::errno::is_gone;
+use crate::sys::ptrace;
 use crate::sys::wait::Status;
-use crate::sys::{procfs, ptrace};
-use crate::target::{Kinship, Process, State, Thread};
+use crate::target::{Kinship, Process, State, Thread, restart_call};
 
 impl Session {
     /// A task that we have not seen before has stopped: it was just born.
@@ -49,7 +48,7 @@ impl Session {
         let Some(thread) = self.process.threads.get(&tid) else {
             return Ok(());
         };
-        unless_gone(restart_call(thread.process, tid))?;
+        ignore_gone(restart_call(thread.process, tid))?;
         if self.live.is_some() && thread.process == self.process.pid {
             let renewed = self.dispositions.renew(&mut self.process, tid);
             unless_gone(renewed.map_err(anyhow::Error::from))?;
@@ -190,22 +189,6 @@ impl Session {
         self.starting = Some(starting);
         Ok(self.process.resume(tid, 0)?)
     }
-}
-
-/// A thread that we stopped in a system call which then failed with `EINTR` for no signal at all
-/// makes the call again (`ptrace(2)`, "Interrupted system calls").
-pub(super) fn restart_call(process: Pid, tid: Tid) -> anyhow::Result<()> {
-    let mut regs = ptrace::regs(tid)?;
-    let in_call = regs.syscall().cast_unsigned() != NO_SYSCALL && regs.syscall() >= 0;
-    if in_call && regs.result() == -i64::from(errno::EINTR) {
-        let status = procfs::status(process, tid)?;
-        // A signal that waits is why the call failed, or might be.
-        if (status.pending | status.shared_pending) & !status.blocked == 0 {
-            regs.rewind_syscall();
-            ptrace::set_regs(tid, &regs)?;
-        }
-    }
-    Ok(())
 }
 
 /// A thread that is gone meanwhile is no error: its end is reported on its own.

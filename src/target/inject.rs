@@ -88,6 +88,12 @@ impl Injected {
         let finished = remote.finish().context("giving its thread back");
         let mut injected = result?;
         finished?;
+        process
+            .keep_frames_in(Some(Span {
+                start: injected.alive - abi::FRAME_SIZE,
+                end: injected.alive,
+            }))
+            .context("writing to our memory in it")?;
         injected.mapped = mapped;
         Ok(injected)
     }
@@ -177,14 +183,27 @@ fn build(
         .and_then(|file| Shared::map(&file, data + code))
         .with_context(|| format!("sizing {} bytes of shared memory", data + code));
     let result = shared.and_then(|shared| {
-        let low = space.low(layout.block_size() + PAGE);
-        let alive = low.context("no room below 2 GiB for the shared block")?;
+        let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + layout.block_size());
+        let frames = low.context("no room below 2 GiB for the shared block")?;
+        let alive = frames + abi::FRAME_SIZE;
+        map(
+            remote,
+            mapped,
+            MapRequest {
+                at: frames,
+                len: abi::FRAME_SIZE,
+                protection: PROT_READ | PROT_WRITE,
+                flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+                fd: -1,
+                offset: 0,
+            },
+        )?;
         map(
             remote,
             mapped,
             MapRequest {
                 at: alive,
-                len: PAGE,
+                len: abi::ALIVE_SIZE,
                 protection: PROT_READ,
                 flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
                 fd: -1,
@@ -193,9 +212,9 @@ fn build(
         )?;
         // A fork child reads 0 and passes straight through until its tracer says otherwise.
         remote
-            .advise(alive, PAGE, MADV_WIPEONFORK)
+            .advise(alive, abi::ALIVE_SIZE, MADV_WIPEONFORK)
             .context("madvise(MADV_WIPEONFORK)")?;
-        let shared_block = alive + PAGE;
+        let shared_block = alive + abi::ALIVE_SIZE;
         let access = PROT_READ | PROT_WRITE;
         let fixed = MAP_SHARED | MAP_FIXED_NOREPLACE;
         let block = layout.block_size();
@@ -220,7 +239,11 @@ fn build(
             offset: 0,
         };
         let blocks = map(remote, mapped, whole)?;
-        for (at, len) in [(shared_block, block), (blocks, data)] {
+        for (at, len) in [
+            (frames, abi::FRAME_SIZE),
+            (shared_block, block),
+            (blocks, data),
+        ] {
             remote
                 .advise(at, len, MADV_DONTFORK)
                 .context("madvise(MADV_DONTFORK)")?;
@@ -248,6 +271,8 @@ fn build(
         injected.prepare_block(0);
         let version = u64::from(abi::VERSION);
         injected.shared.store(u64::from(abi::VERSION_AT), version);
+        let magic = u64::from(abi::MAGIC_AT);
+        injected.shared.store(magic, abi::MAGIC);
         Ok(injected)
     });
     let closed = remote.close(fd).context("closing the memory object");

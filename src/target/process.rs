@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
+use super::insure::Insurance;
 use super::landing::Landing;
 use super::thread::{State, Thread};
 use crate::base::{Addr, Pid, Tid};
@@ -41,6 +42,8 @@ pub struct Process {
     pub auxv: Auxv,
     /// A `syscall` instruction in it that nobody changes.
     pub syscall_at: Addr,
+    /// What makes calls in it safe.
+    pub insurance: Insurance,
     /// Ends that were reported while something was done to the thread.
     pub ends: Reports,
     /// Where threads that hit a breakpoint of ours go on.
@@ -61,6 +64,7 @@ impl Process {
             threads: BTreeMap::new(),
             auxv,
             syscall_at,
+            insurance: Insurance::default(),
             ends: Reports::new(),
             landing: None,
         })

@@ -19,7 +19,9 @@ pub fn adopt() {
 
 /// The children of a process, by name.
 pub fn children(pid: u32) -> Vec<(u32, String)> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
     let mut found = Vec::new();
     for task in tasks.flatten() {
         let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
