@@ -104,8 +104,9 @@ impl Dispositions {
         let faults =
             bit(sig::ILL) | bit(sig::BUS) | bit(sig::FPE) | bit(sig::SEGV) | bit(sig::ABRT);
         let others = (faults | bit(sig::TRAP)) & !bit(signal);
-        let was_blocked =
-            mask & bit(signal) == 0 && (before & bit(signal) != 0 || mask & others == others);
+        // Whose mask differs in more than this signal has set another since it was last seen.
+        let unchanged = mask | bit(signal) == before;
+        let was_blocked = mask & bit(signal) == 0 && (unchanged || mask & others == others);
         let restored = if was_blocked {
             mask | bit(signal)
         } else {

@@ -4,6 +4,7 @@
 
 use std::io::{self, ErrorKind};
 
+use super::arm::Live;
 use super::run::Session;
 use crate::base::{Addr, Tid};
 use crate::sys::errno::{is_gone, sig};
@@ -145,29 +146,27 @@ impl Session {
         Ok(())
     }
 
-    /// The program may have set an action of its own: then ours is gone, and stays so.
-    pub(super) fn still_landed(&mut self) {
-        let Some(ours) = self
-            .process
-            .landing
-            .as_ref()
-            .map(|landing| landing.action())
-        else {
-            return;
+    /// The actions were read anew. If the program has set one of its own, ours is gone and stays so;
+    /// the default is what the kernel leaves where a breakpoint was hit with the signal blocked, and
+    /// there ours is put back: to the program it does the same.
+    pub(super) fn still_landed(&mut self, tid: Tid) -> anyhow::Result<()> {
+        let landing = self.process.landing.as_ref();
+        let there = |live: &&mut Live| live.landed == Landed::There;
+        let (Some(landing), Some(live)) = (landing, self.live.as_mut().filter(there)) else {
+            return Ok(());
         };
-        let Some(live) = self
-            .live
-            .as_mut()
-            .filter(|live| live.landed == Landed::There)
-        else {
-            return;
-        };
-        let now = self.dispositions.action(sig::TRAP);
-        if now.is_some_and(|now| now[..8] != ours[..8]) {
-            let why = "it has set an action for SIGTRAP of its own".to_owned();
-            live.landed = Landed::Never(why);
-            self.tell_of_traps();
+        let ours = landing.action();
+        let now = self.dispositions.action(sig::TRAP).unwrap_or(ours);
+        if now[..8] == ours[..8] {
+            return Ok(());
         }
+        live.landed = Landed::Not;
+        if now[..8] == [0; 8] {
+            return self.land_by(tid);
+        }
+        live.landed = Landed::Never("it has set an action for SIGTRAP of its own".to_owned());
+        self.tell_of_traps();
+        Ok(())
     }
 
     /// Says, once, what the end of kptrace would do to a target with breakpoints in it.
@@ -180,9 +179,12 @@ impl Session {
         }
         let what = match &live.landed {
             Landed::Never(why) => format!(
-                "{} breakpoints stay; if kptrace is killed they end the target when it hits one: \
-                 {why} (--trap never leaves such sites out)",
-                live.traps
+                "{} must stay; if kptrace is killed, the next hit there ends the target, since {why} \
+                 (--trap never leaves such sites out)",
+                match live.traps {
+                    1 => "1 breakpoint".to_owned(),
+                    n => format!("{n} breakpoints"),
+                }
             ),
             _ => {
                 let threads = self.process.threads.iter();
@@ -192,8 +194,9 @@ impl Session {
                 match blocked.count() {
                     0 => return,
                     n => format!(
-                        "{n} of its threads block SIGTRAP; if kptrace is killed, a breakpoint that \
-                         one of them hits ends the target (--trap never leaves such sites out)"
+                        "{n} of its threads {} SIGTRAP; if kptrace is killed, a breakpoint that \
+                         one of them hits ends the target (--trap never leaves such sites out)",
+                        if n == 1 { "blocks" } else { "block" }
                     ),
                 }
             }

@@ -296,7 +296,7 @@ impl Session {
 
     /// Takes the report of a thread that has one.
     fn take_report(&mut self, tid: Tid) -> anyhow::Result<()> {
-        let Ok(Some(status)) = self.process.take(tid) else {
+        let Ok(Some(status)) = self.process.serve(tid) else {
             return Ok(());
         };
         self.handle(tid, status)

@@ -52,7 +52,7 @@ impl Session {
         if self.live.is_some() && thread.process == self.process.pid {
             let renewed = self.dispositions.renew(&mut self.process, tid);
             unless_gone(renewed.map_err(anyhow::Error::from))?;
-            self.still_landed();
+            unless_gone(self.still_landed(tid))?;
         }
         match self.process.threads.get(&tid).map(|thread| thread.state) {
             // Calls were made in it, and meanwhile it was stopped.

@@ -11,10 +11,10 @@ use super::inject::{Injected, Slab};
 use crate::arch::native::emit::landing::{
     DEFAULT, HANDLER, MARK, MOST_SPANS, OURS, PAIR, SPANS, TABLE, landing, slot,
 };
-use crate::base::Addr;
+use crate::base::{Addr, Tid};
 use crate::sys::errno::sig;
 use crate::sys::mem::Memory;
-use crate::sys::ptrace;
+use crate::sys::ptrace::{self, SigInfo};
 use crate::sys::shm::Shared;
 
 /// Sites that there is always room for.
@@ -113,10 +113,9 @@ impl Landing {
         (there == pc.0 && to != 0).then_some(Addr(to))
     }
 
-    /// Sends a thread that hit a breakpoint of ours on its way, while its report is unread, and says
-    /// where the breakpoint is. `None`: it stopped for something else.
-    pub(super) fn send_on(&self, tid: crate::base::Tid) -> Option<Addr> {
-        let info = ptrace::siginfo(tid).ok()?;
+    /// Sends a thread that stopped for `info` on its way, while its report is unread, if it hit a
+    /// breakpoint of ours, and says where that is. `None`: it stopped for something else.
+    pub(super) fn send_on(&self, tid: Tid, info: &SigInfo) -> Option<Addr> {
         if info.signal != sig::TRAP || info.code != sig::SI_KERNEL {
             return None;
         }

@@ -9,11 +9,12 @@ use super::insure::Insurance;
 use super::landing::Landing;
 use super::thread::{State, Thread};
 use crate::base::{Addr, Pid, Tid};
+use crate::sys::clock;
 use crate::sys::errno::{self, is_gone, sig};
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Auxv, Mapping};
+use crate::sys::ptrace::{self, SigInfo};
 use crate::sys::wait::{self, Status};
-use crate::sys::{clock, ptrace};
 
 /// How a task that we have not seen before is related to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,13 +201,35 @@ impl Process {
     /// first: what is done to it while its report is unread outlives us, and once it is read nobody
     /// else learns that it stands behind the first byte of an instruction.
     pub fn take(&self, tid: Tid) -> io::Result<Option<Status>> {
+        self.take_for(tid, ptrace::siginfo(tid).ok())
+    }
+
+    fn take_for(&self, tid: Tid, info: Option<SigInfo>) -> io::Result<Option<Status>> {
         let landing = self.landing.as_ref();
         let landing = landing.filter(|_| self.threads.contains_key(&tid));
-        let site = landing.and_then(|landing| landing.send_on(tid));
+        let site = landing.and_then(|landing| landing.send_on(tid, &info?));
         Ok(match (wait::thread_now(tid)?, site) {
             (Some(Status::Signal(sig::TRAP)), Some(site)) => Some(Status::Hit(site)),
             (status, _) => status,
         })
+    }
+
+    /// The same; but a thread that stopped for a signal that is none of our business gets it and
+    /// runs on, its report unread: once that is read, the signal is lost if we die.
+    pub fn serve(&self, tid: Tid) -> io::Result<Option<Status>> {
+        const OURS: [i32; 5] = [sig::TRAP, sig::SEGV, sig::BUS, sig::ILL, sig::FPE];
+        let info = ptrace::siginfo(tid).ok();
+        // A stop for a signal takes back that we asked for one.
+        let runs = |thread: &Thread| thread.state == State::Running && !thread.interrupted;
+        let known = self.threads.get(&tid).is_some_and(runs);
+        match info.filter(|info| known && !OURS.contains(&info.signal)) {
+            Some(info) => match ptrace::cont(tid, info.signal) {
+                // It is no such stop, or it is gone.
+                Err(_) => self.take_for(tid, None),
+                Ok(()) => Ok(None),
+            },
+            None => self.take_for(tid, info),
+        }
     }
 
     fn next_report(&mut self, other: &mut Reports) -> io::Result<Option<(Tid, Status)>> {
