@@ -1,17 +1,24 @@
-//! One traced target from start to end: plan, arm, handle what happens, disarm, report. The event
-//! loop owns all state and is kept short; each kind of thing that happens has a file of its own.
+//! Traced processes from start to end: plan, arm, handle what happens, disarm, report. `run` is the
+//! event loop and owns them all, `tracee` is one of them; each kind of thing that happens has a file
+//! of its own.
 
+mod arguments;
 mod arm;
 mod child;
 mod detach;
 mod detours;
 mod dispositions;
 mod end;
+mod family;
+mod follow;
 mod guard;
 mod hit;
+mod hooks;
 mod ifunc;
 mod land;
+mod loader;
 mod module;
+mod opened;
 mod patch;
 mod plan;
 mod preview;
@@ -21,12 +28,15 @@ mod resolve;
 mod run;
 mod tasks;
 mod text;
+mod totals;
+mod tracee;
 mod write;
 
 pub use end::{Ended, Outcome};
 pub use land::Landing;
 pub use module::{Module, modules};
-pub use plan::{Ground, Plan, PlanError, Planned, Wanted, plan};
+pub use opened::Opened;
+pub use plan::{Ground, Pending, Plan, PlanError, Planned, Wanted, plan};
 pub use preview::preview;
 pub use resolve::Exclude;
 pub use run::{Options, Session};

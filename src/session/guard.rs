@@ -1,49 +1,72 @@
 //! What the session tells its guardian: a target before it is changed, a site before a breakpoint is
 //! written there, and that all is well again.
 
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::run::Session;
+use super::tracee::{Common, Tracee};
 use super::write::Edit;
-use crate::guardian::{Guardian, Handle, Site, Target};
+use crate::base::Addr;
+use crate::guardian::{Guardian, Site, Target};
 use crate::probe::Text;
 
-/// A session's guardian.
+/// A session's guardian, and how to tell of it.
+#[derive(Default)]
 pub(super) struct Guard {
-    guardian: Arc<Guardian>,
-    /// The target's journal, once there is something to write into it.
-    handle: Option<Handle>,
+    guardian: RefCell<Option<Arc<Guardian>>>,
     /// Whether it has ended, or does not listen, and that was told.
-    lost: bool,
+    lost: Cell<bool>,
+    warn: RefCell<Option<Box<dyn Fn(&str)>>>,
 }
 
 impl Session {
-    /// Lets a guardian look after the target. `warn` is called with what a user should know at once.
+    /// Lets a guardian look after all processes. `warn` is called with what a user should know at
+    /// once.
     pub fn guarded(
-        mut self,
+        self,
         guardian: Option<Arc<Guardian>>,
         warn: impl Fn(&str) + 'static,
     ) -> Session {
-        self.warn = Some(Box::new(warn));
-        self.guard = guardian.map(|guardian| Guard {
-            guardian,
-            handle: None,
-            lost: false,
-        });
+        self.common.guard.warn.replace(Some(Box::new(warn)));
+        self.common.guard.guardian.replace(guardian);
         self
     }
+}
 
+impl Common {
     /// Says something now; it is no use at the end.
-    pub(super) fn warn(&mut self, what: String) {
-        match &self.warn {
-            Some(warn) => warn(&what),
-            None => self.notes.push(what),
+    pub(super) fn warn(&self, what: &str) {
+        if let Some(warn) = &*self.guard.warn.borrow() {
+            warn(what);
         }
     }
 
+    /// Says once that the guardian has ended.
+    pub(super) fn look_at_guardian(&self) {
+        let guardian = self.guard.guardian.borrow();
+        if guardian
+            .as_ref()
+            .is_some_and(|guardian| guardian.has_ended())
+        {
+            self.lose("the guardian has ended");
+        }
+    }
+
+    fn lose(&self, why: &str) {
+        if !self.guard.lost.replace(true) {
+            self.warn(&format!(
+                "{why}; tracing goes on, but if kptrace is killed now, breakpoints stay in the target"
+            ));
+        }
+    }
+}
+
+impl Tracee {
     /// Our memory is in the target; nothing points to it yet.
     pub(super) fn guard_target(&mut self) {
-        let (Some(guard), Some(live)) = (&mut self.guard, &self.live) else {
+        let guardian = self.common.guard.guardian.borrow();
+        let (Some(guardian), Some(live)) = (&*guardian, &self.live) else {
             return;
         };
         let target = Target {
@@ -51,52 +74,44 @@ impl Session {
             memory: &self.process.memory,
             alive: live.injected.alive,
         };
-        match guard.guardian.target(&target) {
-            Ok(handle) => guard.handle = Some(handle),
-            Err(_) if guard.guardian.has_ended() => self.look_at_guardian(),
+        match guardian.target(&target) {
+            Ok(handle) => self.journal = Some(handle),
+            Err(_) if guardian.has_ended() => self.common.look_at_guardian(),
             Err(error) => {
-                guard.lost = true;
-                self.warn(lost(&format!(
-                    "the guardian could not be told of it: {error}"
-                )));
+                let why = format!("the guardian could not be told of it: {error}");
+                self.common.lose(&why);
             }
         }
     }
 
-    /// Says once that the guardian has ended.
-    pub(super) fn look_at_guardian(&mut self) {
-        let Some(guard) = &mut self.guard else {
+    /// The same for a forked child, in which breakpoints stand already.
+    pub(super) fn guard_inherited(&mut self) {
+        self.guard_target();
+        let Some(journal) = &mut self.journal else {
             return;
         };
-        if !guard.lost && guard.guardian.has_ended() {
-            guard.lost = true;
-            self.warn(lost("the guardian has ended"));
+        let trap = |site: &&crate::probe::Site| site.text() == Some(Text::Trap);
+        let traps = self.registry.sites().filter(trap).filter_map(|site| {
+            let ground = self.plan.ground.get(&site.addr())?;
+            Some(written_down(site.addr(), ground.original(), None))
+        });
+        if journal.about_to_trap(traps) > 0 {
+            self.common.lose(FULL);
         }
     }
 
     /// Breakpoints are about to be written.
     pub(super) fn about_to_trap(&mut self, edits: &[Edit]) {
-        let Some(handle) = self.guard.as_mut().and_then(|guard| guard.handle.as_mut()) else {
+        let Some(journal) = &mut self.journal else {
             return;
         };
         let traps = edits.iter().filter(|edit| edit.traps()).map(|edit| {
-            let mut original = [0; 5];
-            let len = edit.original.len().min(5);
-            original[..len].copy_from_slice(&edit.original[..len]);
             // The new tail, or the one that is there.
             let jump = edit.jump[usize::from(edit.to == Text::Jump)];
-            Site {
-                at: edit.at,
-                original,
-                len: u8::try_from(len).unwrap_or(0),
-                tail: jump.and_then(|jump| jump[1..].try_into().ok()),
-            }
+            written_down(edit.at, &edit.original, jump)
         });
-        let left_out = handle.about_to_trap(traps);
-        if left_out > 0 {
-            self.warn(lost(&format!(
-                "its journal is full, {left_out} sites are not in it"
-            )));
+        if journal.about_to_trap(traps) > 0 {
+            self.common.lose(FULL);
         }
     }
 
@@ -108,20 +123,30 @@ impl Session {
                 live.traps = (live.traps + usize::from(is)).saturating_sub(usize::from(was));
             }
         }
-        if let Some(handle) = self.guard.as_mut().and_then(|guard| guard.handle.as_mut()) {
+        if let Some(journal) = &mut self.journal {
             let final_ones = edits.iter().filter(|edit| edit.to != Text::Trap);
-            handle.settled(final_ones.map(|edit| edit.at));
+            journal.settled(final_ones.map(|edit| edit.at));
         }
     }
 
     /// The target is as it was, or is gone.
     pub(super) fn guard_no_more(&mut self) {
-        if let Some(handle) = self.guard.as_mut().and_then(|guard| guard.handle.take()) {
-            handle.let_go();
+        if let Some(journal) = self.journal.take() {
+            journal.let_go();
         }
     }
 }
 
-fn lost(why: &str) -> String {
-    format!("{why}; tracing goes on, but if kptrace is killed now, breakpoints stay in the target")
+const FULL: &str = "the journal is full";
+
+fn written_down(at: Addr, bytes: &[u8], jump: Option<[u8; 5]>) -> Site {
+    let mut original = [0; 5];
+    let len = bytes.len().min(5);
+    original[..len].copy_from_slice(&bytes[..len]);
+    Site {
+        at,
+        original,
+        len: u8::try_from(len).unwrap_or(0),
+        tail: jump.and_then(|jump| jump[1..].try_into().ok()),
+    }
 }

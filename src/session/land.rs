@@ -3,14 +3,17 @@
 //! is written and goes when the last is gone, and only where the program has no action of its own.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use anyhow::Context as _;
 
 use super::arm::Live;
-use super::run::Session;
+use super::tracee::Tracee;
 use crate::base::{Addr, Tid};
 use crate::sys::errno::{is_gone, sig};
 use crate::sys::procfs;
 use crate::sys::wait::Status;
-use crate::target::{Process, Remote, State, Thread, is_landing};
+use crate::target::{Landing as Table, Process, Remote, State, Thread, is_landing};
 
 /// When the handler is put there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub(super) enum Landed {
 
 const BIT: u64 = 1 << (sig::TRAP - 1);
 
-impl Session {
+impl Tracee {
     /// Puts the handler there by a call of this stopped thread, unless it is there.
     pub(super) fn land_by(&mut self, tid: Tid) -> anyhow::Result<()> {
         let (Some(live), Some(landing)) = (&self.live, self.process.landing.clone()) else {
@@ -66,7 +69,7 @@ impl Session {
                 Err(error) => Landed::Never(error.to_string()),
             },
         };
-        if let (Landing::Required, Landed::Never(why)) = (self.options.landing, &landed) {
+        if let (Landing::Required, Landed::Never(why)) = (self.common.options.landing, &landed) {
             anyhow::bail!(
                 "--trap landing: no handler can be put into the target: {why} (--trap auto arms all \
                  the same, --trap never only what can jump)"
@@ -104,6 +107,36 @@ impl Session {
         threads
             .find(|(_, thread)| idle(thread))
             .map(|(&tid, _)| tid)
+    }
+
+    /// Makes room in the table for so many sites, before the first of them is armed, and tells it of
+    /// code that was added.
+    pub(super) fn widen_landing(&mut self, sites: usize) -> anyhow::Result<()> {
+        if let (Some(landing), Some(live)) = (&self.process.landing, &self.live) {
+            landing.learn_code(&live.injected);
+        }
+        let small = |landing: &Arc<Table>| !landing.has_room_for(sites);
+        let Some(old) = self.process.landing.clone().filter(small) else {
+            return Ok(());
+        };
+        let tid = self.one_stopped()?;
+        let Some(live) = &mut self.live else {
+            return Ok(());
+        };
+        // Twice: libraries come one by one.
+        live.injected
+            .add_table(&mut self.process, tid, Table::size(2 * sites))
+            .context("more room for its breakpoints")?;
+        let wide =
+            Table::new(&live.injected, old.used()).context("no place for its breakpoints")?;
+        old.copy_to(&wide);
+        let there = live.landed == Landed::There;
+        if there {
+            act(&mut self.process, tid, wide.action_at()).context("setting its SIGTRAP handler")?;
+            self.dispositions.set(sig::TRAP, wide.action());
+        }
+        self.process.landing = Some(Arc::new(wide));
+        Ok(())
     }
 
     /// Takes the handler away when no breakpoint is left, if there is a thread to do it.
@@ -174,7 +207,7 @@ impl Session {
         let Some(live) = self.live.as_ref().filter(|live| live.traps > 0) else {
             return;
         };
-        if self.options.landing == Landing::Silent {
+        if self.common.options.landing == Landing::Silent {
             return;
         }
         let what = match &live.landed {
@@ -201,7 +234,7 @@ impl Session {
                 }
             }
         };
-        self.warn(what);
+        self.common.warn(&what);
     }
 
     /// Takes the handler out of a forked child whose text is clean.

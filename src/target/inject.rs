@@ -24,6 +24,7 @@ const PROT_WRITE: u64 = 2;
 const PROT_EXEC: u64 = 4;
 const MAP_SHARED: u64 = 1;
 const MAP_PRIVATE: u64 = 2;
+const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 const MADV_DONTFORK: u64 = 10;
@@ -40,6 +41,8 @@ pub struct Request {
     pub layout: Layout,
     /// For each slab of code: what must be within its reach, and its size in bytes.
     pub slabs: Vec<(Span, u64)>,
+    /// Bytes of a table beside them; it may lie anywhere.
+    pub table: u64,
 }
 
 /// Code memory near some text.
@@ -47,15 +50,26 @@ pub struct Request {
 pub struct Slab {
     /// Where it lies in the target.
     pub span: Span,
-    /// Where it lies in the shared object.
-    pub offset: u64,
+    /// Which of the objects holds it.
+    object: usize,
+    /// Where it lies in that.
+    offset: u64,
+}
+
+impl Slab {
+    /// Where it lies in its object.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
 }
 
 /// What stands in the target.
 #[derive(Debug)]
 pub struct Injected {
-    /// Our mapping of the object.
+    /// Our mapping of the object with the blocks.
     pub shared: Arc<Shared>,
+    /// Objects with code: that one, and those that came later.
+    objects: Vec<Arc<Shared>>,
     /// Sizes of the blocks.
     pub layout: Layout,
     /// The alive word.
@@ -66,6 +80,8 @@ pub struct Injected {
     pub blocks: Addr,
     /// Code memory, in the order of the request; `None` where there was no room.
     pub slabs: Vec<Option<Slab>>,
+    /// Tables, each in place of the one before; code like slabs.
+    pub tables: Vec<Slab>,
     /// Everything we mapped there.
     pub mapped: Vec<Span>,
 }
@@ -76,26 +92,152 @@ impl Injected {
     pub fn new(process: &mut Process, tid: Tid, request: &Request) -> anyhow::Result<Injected> {
         let maps = process.maps().context("reading its mappings")?;
         let mut space = Space::new(&maps, procfs::start_brk(process.pid));
-        let mut remote = Remote::begin(process, tid).context("borrowing a thread of it")?;
-        let mut mapped = Vec::new();
-        let result = build(&mut remote, &mut space, request, &mut mapped);
-        if result.is_err() {
-            for span in &mapped {
-                // The first error is the one to tell.
-                let _ = remote.unmap(span.start, span.len());
-            }
-        }
-        let finished = remote.finish().context("giving its thread back");
-        let mut injected = result?;
-        finished?;
+        in_thread(process, tid, |remote, mapped| {
+            let mut injected = build(remote, &mut space, request, mapped)?;
+            injected.mapped.clone_from(mapped);
+            Ok(injected)
+        })
+        .and_then(|injected| injected.keep_frames(process).map(|()| injected))
+    }
+
+    /// Calls made in the process keep their way back in our memory from now on.
+    fn keep_frames(&self, process: &mut Process) -> anyhow::Result<()> {
+        let frames = Span {
+            start: self.alive - abi::FRAME_SIZE,
+            end: self.alive,
+        };
         process
-            .keep_frames_in(Some(Span {
-                start: injected.alive - abi::FRAME_SIZE,
-                end: injected.alive,
-            }))
-            .context("writing to our memory in it")?;
-        injected.mapped = mapped;
+            .keep_frames_in(Some(frames))
+            .context("writing to our memory in it")
+    }
+
+    /// Adds a table, by system calls of the stopped thread `tid`. Those before stay: threads may be in
+    /// them.
+    pub fn add_table(&mut self, process: &mut Process, tid: Tid, len: u64) -> anyhow::Result<()> {
+        let known = self.slabs.len();
+        self.add_slabs(process, tid, &[(self.anywhere(), len)])?;
+        let table = self.slabs.drain(known..).flatten().next();
+        self.tables
+            .push(table.context("no room for the table of its breakpoints")?);
+        Ok(())
+    }
+
+    /// What any place is near enough to.
+    fn anywhere(&self) -> Span {
+        Span::new(self.shared_block, self.layout.block_size())
+    }
+
+    /// The object that holds code memory.
+    pub fn object(&self, slab: &Slab) -> Option<Arc<Shared>> {
+        self.objects.get(slab.object).cloned()
+    }
+
+    fn all_code(&self) -> impl Iterator<Item = &Slab> {
+        self.slabs.iter().flatten().chain(&self.tables)
+    }
+
+    /// Adds code memory, by system calls of the stopped thread `tid`.
+    pub fn add_slabs(
+        &mut self,
+        process: &mut Process,
+        tid: Tid,
+        slabs: &[(Span, u64)],
+    ) -> anyhow::Result<()> {
+        let code = code_size(slabs);
+        if code == 0 {
+            self.slabs.extend(slabs.iter().map(|_| None));
+            return Ok(());
+        }
+        let maps = process.maps().context("reading its mappings")?;
+        let mut space = Space::new(&maps, procfs::start_brk(process.pid));
+        let number = self.objects.len();
+        let (object, more, mapped) = in_thread(process, tid, |remote, mapped| {
+            let (object, more) = with_object(remote, code, |remote, fd, _| {
+                let mut offset = 0;
+                let mut more = Vec::new();
+                for &(near, len) in slabs {
+                    let place = (fd, number, offset);
+                    more.push(slab(remote, mapped, &mut space, (near, len), place));
+                    offset += len.next_multiple_of(PAGE);
+                }
+                Ok(more)
+            })?;
+            Ok((object, more, mapped.clone()))
+        })?;
+        self.objects.push(Arc::new(object));
+        self.slabs.extend(more);
+        self.mapped.extend(mapped);
+        Ok(())
+    }
+
+    /// The same for a forked child, at the same addresses, by system calls of its thread `tid`,
+    /// which is stopped: blocks of its own, which it did not inherit, and code of its own in place of
+    /// what it shares with its parent. Its alive word is 0 still.
+    pub fn fork(&self, child: &mut Process, tid: Tid) -> anyhow::Result<Injected> {
+        let slabs: Vec<Slab> = self.all_code().copied().collect();
+        let frames = self.alive - abi::FRAME_SIZE;
+        let (data, block) = (self.layout.size(), self.layout.block_size());
+        let code: u64 = slabs.iter().map(|slab| slab.span.len()).sum();
+        let (shared, ()) = in_thread(child, tid, |remote, mapped| {
+            with_object(remote, data + code, |remote, fd, shared| {
+                let mut offset = data;
+                for slab in &slabs {
+                    let len = slab.span.len();
+                    let parent = self.objects.get(slab.object).context("no such object")?;
+                    copy(parent, slab.offset, shared, offset, len);
+                    remote.map(MapRequest {
+                        at: slab.span.start,
+                        len,
+                        protection: PROT_READ | PROT_EXEC,
+                        flags: MAP_SHARED | MAP_FIXED,
+                        fd,
+                        offset,
+                    })?;
+                    let _ = remote.advise(slab.span.start, len, MADV_DONTDUMP);
+                    offset += len;
+                }
+                map(remote, mapped, frames_at(frames))?;
+                keep_private(remote, frames, abi::FRAME_SIZE)?;
+                for (at, len) in [(self.shared_block, block), (self.blocks, data)] {
+                    map(remote, mapped, blocks(at, len, fd, MAP_FIXED_NOREPLACE))?;
+                    keep_private(remote, at, len)?;
+                }
+                Ok(())
+            })
+        })?;
+        let shared = Arc::new(shared);
+        let mut offset = data;
+        let mut moved = |slab: &Slab| {
+            let moved = Slab {
+                object: 0,
+                offset,
+                ..*slab
+            };
+            offset += slab.span.len();
+            moved
+        };
+        let slabs = self.slabs.iter();
+        let slabs = slabs.map(|slab| slab.as_ref().map(&mut moved)).collect();
+        let injected = Injected {
+            objects: vec![Arc::clone(&shared)],
+            shared,
+            slabs,
+            tables: self.tables.iter().map(moved).collect(),
+            mapped: self.mapped.clone(),
+            ..*self
+        };
+        injected.begin();
+        injected.keep_frames(child)?;
         Ok(injected)
+    }
+
+    /// Writes what stands in block 0 from the start.
+    fn begin(&self) {
+        self.prepare_block(0);
+        let version = u64::from(abi::VERSION);
+        self.shared.store(u64::from(abi::VERSION_AT), version);
+        let magic = u64::from(abi::MAGIC_AT);
+        self.shared.store(magic, abi::MAGIC);
     }
 
     /// Where block `index` lies in the target.
@@ -137,32 +279,113 @@ impl Injected {
 
     /// Where code of ours lies, in order.
     pub fn code(&self) -> Vec<Span> {
-        let mut spans: Vec<Span> = self.slabs.iter().flatten().map(|slab| slab.span).collect();
+        let mut spans: Vec<Span> = self.all_code().map(|slab| slab.span).collect();
         spans.sort_by_key(|span| span.start);
         spans
     }
 
     /// Whether an address is in code of ours.
     pub fn is_code(&self, at: Addr) -> bool {
-        self.slabs
-            .iter()
-            .flatten()
-            .any(|slab| slab.span.contains(at))
+        self.all_code().any(|slab| slab.span.contains(at))
     }
 
     /// Writes code through our own mapping.
     pub fn write_code(&self, at: Addr, bytes: &[u8]) -> bool {
-        let slab = self
-            .slabs
-            .iter()
-            .flatten()
-            .find(|slab| slab.span.contains(at));
+        let slab = self.all_code().find(|slab| slab.span.contains(at));
         slab.is_some_and(|slab| {
             let offset = at.0 - slab.span.start.0;
+            let object = self.objects.get(slab.object);
             offset + bytes.len() as u64 <= slab.span.len()
-                && self.shared.copy_in(slab.offset + offset, bytes)
+                && object.is_some_and(|object| object.copy_in(slab.offset + offset, bytes))
         })
     }
+}
+
+/// Borrows a thread for some calls. What was mapped by them is unmapped when they fail.
+fn in_thread<T>(
+    process: &mut Process,
+    tid: Tid,
+    calls: impl FnOnce(&mut Remote<'_>, &mut Vec<Span>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut remote = Remote::begin(process, tid).context("borrowing a thread of it")?;
+    let mut mapped = Vec::new();
+    let result = calls(&mut remote, &mut mapped);
+    if result.is_err() {
+        for span in &mapped {
+            // The first error is the one to tell.
+            let _ = remote.unmap(span.start, span.len());
+        }
+    }
+    let finished = remote.finish().context("giving its thread back");
+    let result = result?;
+    finished?;
+    Ok(result)
+}
+
+fn code_size(slabs: &[(Span, u64)]) -> u64 {
+    slabs
+        .iter()
+        .map(|(_, len)| len.next_multiple_of(PAGE))
+        .sum()
+}
+
+/// Makes a memory object in the target and maps it here; it has no descriptor there afterwards.
+fn with_object<T>(
+    remote: &mut Remote<'_>,
+    size: u64,
+    work: impl FnOnce(&mut Remote<'_>, i64, &Shared) -> anyhow::Result<T>,
+) -> anyhow::Result<(Shared, T)> {
+    let fd = memory_object(remote)?;
+    let shared = open_target_fd(remote.tid(), fd)
+        .and_then(|file| Shared::map(&file, size))
+        .with_context(|| format!("sizing {size} bytes of shared memory"));
+    let result = shared.and_then(|shared| work(remote, fd, &shared).map(|value| (shared, value)));
+    let closed = remote.close(fd).context("closing the memory object");
+    let made = result?;
+    closed?;
+    Ok(made)
+}
+
+fn copy(from: &Shared, at: u64, to: &Shared, place: u64, len: u64) {
+    let mut page = [0; PAGE as usize];
+    for offset in (0..len).step_by(PAGE as usize) {
+        // Pages without code stay without memory.
+        if from.copy_out(at + offset, &mut page) && page.iter().any(|&byte| byte != 0) {
+            to.copy_in(place + offset, &page);
+        }
+    }
+}
+
+fn blocks(at: Addr, len: u64, fd: i64, how: u64) -> MapRequest {
+    MapRequest {
+        at,
+        len,
+        protection: PROT_READ | PROT_WRITE,
+        flags: MAP_SHARED | how,
+        fd,
+        offset: 0,
+    }
+}
+
+fn frames_at(at: Addr) -> MapRequest {
+    MapRequest {
+        at,
+        len: abi::FRAME_SIZE,
+        protection: PROT_READ | PROT_WRITE,
+        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+        fd: -1,
+        offset: 0,
+    }
+}
+
+/// Children do not inherit it, core dumps do not hold it.
+fn keep_private(remote: &mut Remote<'_>, at: Addr, len: u64) -> anyhow::Result<()> {
+    remote
+        .advise(at, len, MADV_DONTFORK)
+        .context("madvise(MADV_DONTFORK)")?;
+    remote
+        .advise(at, len, MADV_DONTDUMP)
+        .context("madvise(MADV_DONTDUMP)")
 }
 
 fn build(
@@ -172,32 +395,15 @@ fn build(
     mapped: &mut Vec<Span>,
 ) -> anyhow::Result<Injected> {
     let layout = request.layout;
-    let code: u64 = request
-        .slabs
-        .iter()
-        .map(|(_, len)| len.next_multiple_of(PAGE))
-        .sum();
     let data = layout.size();
-    let fd = memory_object(remote)?;
-    let shared = open_target_fd(remote.tid(), fd)
-        .and_then(|file| Shared::map(&file, data + code))
-        .with_context(|| format!("sizing {} bytes of shared memory", data + code));
-    let result = shared.and_then(|shared| {
-        let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + layout.block_size());
+    let block = layout.block_size();
+    let size = data + code_size(&request.slabs) + request.table.next_multiple_of(PAGE);
+    let (shared, (alive, all, slabs, table)) = with_object(remote, size, |remote, fd, _| {
+        let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + block);
         let frames = low.context("no room below 2 GiB for the shared block")?;
         let alive = frames + abi::FRAME_SIZE;
-        map(
-            remote,
-            mapped,
-            MapRequest {
-                at: frames,
-                len: abi::FRAME_SIZE,
-                protection: PROT_READ | PROT_WRITE,
-                flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                fd: -1,
-                offset: 0,
-            },
-        )?;
+        let shared_block = alive + abi::ALIVE_SIZE;
+        map(remote, mapped, frames_at(frames))?;
         map(
             remote,
             mapped,
@@ -214,70 +420,41 @@ fn build(
         remote
             .advise(alive, abi::ALIVE_SIZE, MADV_WIPEONFORK)
             .context("madvise(MADV_WIPEONFORK)")?;
-        let shared_block = alive + abi::ALIVE_SIZE;
-        let access = PROT_READ | PROT_WRITE;
-        let fixed = MAP_SHARED | MAP_FIXED_NOREPLACE;
-        let block = layout.block_size();
-        map(
-            remote,
-            mapped,
-            MapRequest {
-                at: shared_block,
-                len: block,
-                protection: access,
-                flags: fixed,
-                fd,
-                offset: 0,
-            },
-        )?;
-        let whole = MapRequest {
-            at: Addr(0),
-            len: data,
-            protection: access,
-            flags: MAP_SHARED,
-            fd,
-            offset: 0,
-        };
-        let blocks = map(remote, mapped, whole)?;
-        for (at, len) in [
-            (frames, abi::FRAME_SIZE),
-            (shared_block, block),
-            (blocks, data),
-        ] {
-            remote
-                .advise(at, len, MADV_DONTFORK)
-                .context("madvise(MADV_DONTFORK)")?;
-            remote
-                .advise(at, len, MADV_DONTDUMP)
-                .context("madvise(MADV_DONTDUMP)")?;
-        }
+        let low = blocks(shared_block, block, fd, MAP_FIXED_NOREPLACE);
+        map(remote, mapped, low)?;
+        let all = map(remote, mapped, blocks(Addr(0), data, fd, 0))?;
+        keep_private(remote, frames, abi::FRAME_SIZE)?;
+        keep_private(remote, shared_block, block)?;
+        keep_private(remote, all, data)?;
         mapped.iter().for_each(|&span| space.take(span));
         let mut slabs = Vec::new();
         let mut offset = data;
         for &(near, len) in &request.slabs {
-            let len = len.next_multiple_of(PAGE);
-            slabs.push(slab(remote, mapped, space, (near, len), (fd, offset)));
-            offset += len;
+            let place = (fd, 0, offset);
+            slabs.push(slab(remote, mapped, space, (near, len), place));
+            offset += len.next_multiple_of(PAGE);
         }
-        let injected = Injected {
-            shared: Arc::new(shared),
-            layout,
-            alive,
-            shared_block,
-            blocks,
-            slabs,
-            mapped: Vec::new(),
-        };
-        injected.prepare_block(0);
-        let version = u64::from(abi::VERSION);
-        injected.shared.store(u64::from(abi::VERSION_AT), version);
-        let magic = u64::from(abi::MAGIC_AT);
-        injected.shared.store(magic, abi::MAGIC);
-        Ok(injected)
-    });
-    let closed = remote.close(fd).context("closing the memory object");
-    let injected = result?;
-    closed?;
+        let place = (
+            (Span::new(shared_block, block), request.table),
+            (fd, 0, offset),
+        );
+        let table = slab(remote, mapped, space, place.0, place.1);
+        let table = table.context("no room for the table of its breakpoints")?;
+        Ok((alive, all, slabs, table))
+    })?;
+    let shared = Arc::new(shared);
+    let injected = Injected {
+        objects: vec![Arc::clone(&shared)],
+        shared,
+        layout,
+        alive,
+        shared_block: alive + abi::ALIVE_SIZE,
+        blocks: all,
+        slabs,
+        tables: vec![table],
+        mapped: Vec::new(),
+    };
+    injected.begin();
     Ok(injected)
 }
 
@@ -329,8 +506,12 @@ fn slab(
     mapped: &mut Vec<Span>,
     space: &mut Space,
     (near, len): (Span, u64),
-    (fd, offset): (i64, u64),
+    (fd, object, offset): (i64, usize, u64),
 ) -> Option<Slab> {
+    let len = len.next_multiple_of(PAGE);
+    if len == 0 {
+        return None;
+    }
     let place = space.near(near, len)?;
     let request = MapRequest {
         at: place,
@@ -346,6 +527,7 @@ fn slab(
     let _ = remote.advise(at, len, MADV_DONTDUMP);
     Some(Slab {
         span: Span::new(at, len),
+        object,
         offset,
     })
 }

@@ -6,6 +6,7 @@
 //! that stays as long as the table.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::inject::{Injected, Slab};
 use crate::arch::native::emit::landing::{
@@ -18,7 +19,7 @@ use crate::sys::ptrace::{self, SigInfo};
 use crate::sys::shm::Shared;
 
 /// Sites that there is always room for.
-const FEWEST: u64 = 1 << 14;
+const FEWEST: usize = 1 << 10;
 /// No table is larger: pairs, as a power of two.
 const MOST_BITS: u32 = 24;
 /// Size of the kernel's `struct sigaction` on x86-64: handler, flags, restorer, mask.
@@ -34,45 +35,88 @@ const SA_ONSTACK: u64 = 0x0800_0000;
 pub struct Landing {
     shared: Arc<Shared>,
     slab: Slab,
+    offset: u64,
     bits: u32,
     restorer: u64,
+    used: AtomicUsize,
 }
 
 fn bits(sites: usize) -> u32 {
     // A third stays empty, or searches become long.
-    let pairs = (sites as u64).max(FEWEST).saturating_mul(3) / 2;
+    let pairs = (sites.max(FEWEST) as u64).saturating_mul(3) / 2;
     pairs.next_power_of_two().ilog2().min(MOST_BITS)
 }
 
 impl Landing {
-    /// Bytes of code memory for so many sites.
+    /// Bytes of memory for so many sites.
     pub fn size(sites: usize) -> u64 {
         TABLE + (PAIR << bits(sites))
     }
 
-    /// Prepares memory of [`Landing::size`] for as many sites; `None` if it is not that large.
-    pub fn new(injected: &Injected, slab: Slab, sites: usize) -> Option<Landing> {
-        let bits = bits(sites);
+    /// Prepares the last of the tables that were injected.
+    pub fn new(injected: &Injected, used: usize) -> Option<Landing> {
+        let slab = *injected.tables.last()?;
+        let pairs = slab.span.len().checked_sub(TABLE)? / PAIR;
+        let bits = pairs.checked_ilog2()?;
         let (region, restorer) = landing(bits)?;
-        let room = slab.span.len() >= Landing::size(sites);
-        if !(room && injected.write_code(slab.span.start, &region)) {
-            return None;
-        }
         let landing = Landing {
-            shared: Arc::clone(&injected.shared),
+            shared: injected.object(&slab)?,
             slab,
+            offset: slab.offset(),
             bits,
             restorer,
+            used: AtomicUsize::new(used),
         };
-        injected.write_code(landing.action_at(), &landing.action());
-        let code = injected.code();
-        let code = code.iter().filter(|span| **span != slab.span);
-        for (index, span) in code.take(MOST_SPANS).enumerate() {
-            let at = slab.offset + SPANS + 16 * index as u64;
-            injected.shared.store(at, span.start.0);
-            injected.shared.store(at + 8, span.end.0);
+        let start = slab.span.start;
+        let written = injected.write_code(start, &region)
+            && injected.write_code(landing.action_at(), &landing.action());
+        landing.learn_code(injected);
+        written.then_some(landing)
+    }
+
+    /// Code was added: threads that were sent there go on as they are.
+    pub fn learn_code(&self, injected: &Injected) {
+        let code = injected.slabs.iter().flatten();
+        for (index, slab) in code.take(MOST_SPANS).enumerate() {
+            let at = self.offset + SPANS + 16 * index as u64;
+            // The handler takes a span whose end is 0 for the last.
+            self.shared.store(at, slab.span.start.0);
+            self.shared.store(at + 8, slab.span.end.0);
         }
-        Some(landing)
+    }
+
+    /// The same table in a forked child, which has a copy of it at the same address.
+    pub fn moved(&self, injected: &Injected) -> Option<Landing> {
+        let slab = *injected.tables.last()?;
+        Some(Landing {
+            shared: injected.object(&slab)?,
+            slab,
+            offset: slab.offset(),
+            bits: self.bits,
+            restorer: self.restorer,
+            used: AtomicUsize::new(self.used()),
+        })
+    }
+
+    /// How many sites are in it.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether it can hold so many sites.
+    pub fn has_room_for(&self, sites: usize) -> bool {
+        sites.max(self.used()) as u64 <= (1 << self.bits) / 3 * 2
+    }
+
+    /// Puts everything into another table.
+    pub fn copy_to(&self, other: &Landing) {
+        for index in 0..1_u64 << self.bits {
+            let at = self.offset + TABLE + PAIR * index;
+            let (key, to) = (self.shared.load(at), self.shared.load(at + 8));
+            if key != 0 {
+                other.lead(Addr(key) - 1, Addr(to));
+            }
+        }
     }
 
     /// Where the pair for `key` is, or may be put; `None` when the table is full.
@@ -80,7 +124,7 @@ impl Landing {
         let pairs = 1_u64 << self.bits;
         let first = slot(key, self.bits);
         (0..pairs / 3 * 2).find_map(|step| {
-            let at = self.slab.offset + TABLE + PAIR * ((first + step) & (pairs - 1));
+            let at = self.offset + TABLE + PAIR * ((first + step) & (pairs - 1));
             let there = self.shared.load(at);
             (there == key || there == 0).then_some((at, there))
         })
@@ -89,9 +133,12 @@ impl Landing {
     /// From here on, who hits a breakpoint at `site` goes on at `to`. False when the table is full.
     pub fn lead(&self, site: Addr, to: Addr) -> bool {
         let key = (site + 1).0;
-        let Some((at, _)) = self.pair(key) else {
+        let Some((at, there)) = self.pair(key) else {
             return false;
         };
+        if there == 0 {
+            self.used.fetch_add(1, Ordering::Relaxed);
+        }
         self.shared.store(at + 8, to.0);
         self.shared.store(at, key);
         true

@@ -49,6 +49,8 @@ pub struct Process {
     pub ends: Reports,
     /// Where threads that hit a breakpoint of ours go on.
     pub landing: Option<Arc<Landing>>,
+    /// Whether threads stop at system calls: while the loader maps what the program needs.
+    pub at_syscalls: bool,
 }
 
 impl Process {
@@ -68,6 +70,7 @@ impl Process {
             insurance: Insurance::default(),
             ends: Reports::new(),
             landing: None,
+            at_syscalls: false,
         })
     }
 
@@ -137,7 +140,12 @@ impl Process {
     /// Resumes a stopped thread, delivering `signal` unless it is 0; one that runs is left alone. A
     /// thread that is gone is no error: its end is reported on its own.
     pub fn resume(&mut self, tid: Tid, signal: i32) -> io::Result<()> {
-        self.release(tid, State::Running, |tid| ptrace::cont(tid, signal))
+        let go = if self.at_syscalls {
+            ptrace::cont_to_syscall
+        } else {
+            ptrace::cont
+        };
+        self.release(tid, State::Running, |tid| go(tid, signal))
     }
 
     /// Leaves a thread in its group stop.

@@ -28,9 +28,9 @@ pub const DEFAULT: u64 = 0x1e0;
 /// Offset of the spans of code from which a thread goes on as it is.
 pub const SPANS: u64 = 0x200;
 /// Most spans; the room is for one more.
-pub const MOST_SPANS: usize = 31;
+pub const MOST_SPANS: usize = 223;
 /// Offset of the table.
-pub const TABLE: u64 = 0x400;
+pub const TABLE: u64 = 0x1000;
 /// Bytes of a pair.
 pub const PAIR: u64 = 16;
 
