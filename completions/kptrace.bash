@@ -79,7 +79,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__attach)
-            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --no-follow --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -143,8 +143,12 @@ _kptrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --pending)
+                    COMPREPLY=($(compgen -W "warn error ignore" -- "${cur}"))
+                    return 0
+                    ;;
                 --trap)
-                    COMPREPLY=($(compgen -W "auto never" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto never landing" -- "${cur}"))
                     return 0
                     ;;
                 --trap-limit)
@@ -351,7 +355,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__run)
-            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --no-follow --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -415,8 +419,12 @@ _kptrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --pending)
+                    COMPREPLY=($(compgen -W "warn error ignore" -- "${cur}"))
+                    return 0
+                    ;;
                 --trap)
-                    COMPREPLY=($(compgen -W "auto never" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto never landing" -- "${cur}"))
                     return 0
                     ;;
                 --trap-limit)

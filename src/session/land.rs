@@ -9,7 +9,8 @@ use anyhow::Context as _;
 
 use super::arm::Live;
 use super::tracee::Tracee;
-use crate::base::{Addr, Tid};
+use crate::base::{Addr, ProbeId, Tid};
+use crate::probe::Text;
 use crate::sys::errno::{is_gone, sig};
 use crate::sys::procfs;
 use crate::sys::wait::Status;
@@ -202,22 +203,25 @@ impl Tracee {
         Ok(())
     }
 
-    /// Says, once, what the end of kptrace would do to a target with breakpoints in it.
-    pub(super) fn tell_of_traps(&mut self) {
+    /// Says what the end of kptrace would do to a target in which breakpoints of the user's stay. Our
+    /// own are hit when a library is loaded, which is seldom, and the guardian takes them back.
+    pub(super) fn tell_of_traps(&self) {
         let Some(live) = self.live.as_ref().filter(|live| live.traps > 0) else {
             return;
         };
         if self.common.options.landing == Landing::Silent {
             return;
         }
-        let what = match &live.landed {
-            Landed::Never(why) => format!(
+        let traps = self.registry.sites().filter(|site| {
+            let asked = |id: &ProbeId| !self.hooks.is_hook(*id);
+            site.text() == Some(Text::Trap) && site.probes().iter().any(asked)
+        });
+        let what = match (&live.landed, traps.count()) {
+            (_, 0) => return,
+            (Landed::Never(why), traps) => format!(
                 "{} must stay; if kptrace is killed, the next hit there ends the target, since {why} \
                  (--trap never leaves such sites out)",
-                match live.traps {
-                    1 => "1 breakpoint".to_owned(),
-                    n => format!("{n} breakpoints"),
-                }
+                counted(traps, "breakpoint")
             ),
             _ => {
                 let threads = self.process.threads.iter();
@@ -227,9 +231,9 @@ impl Tracee {
                 match blocked.count() {
                     0 => return,
                     n => format!(
-                        "{n} of its threads {} SIGTRAP; if kptrace is killed, a breakpoint that \
-                         one of them hits ends the target (--trap never leaves such sites out)",
-                        if n == 1 { "blocks" } else { "block" }
+                        "{} with SIGTRAP blocked: if kptrace is killed, a breakpoint that is hit there \
+                         ends the target (--trap never leaves such sites out)",
+                        counted(n, "thread")
                     ),
                 }
             }
@@ -261,6 +265,10 @@ impl Tracee {
         }
         remote.sigaction(sig::TRAP, landing.default_at(), Addr(0))
     }
+}
+
+fn counted(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 fn act(process: &mut Process, tid: Tid, action: Addr) -> io::Result<()> {
