@@ -19,7 +19,7 @@ pub use insure::Insurance;
 pub use landing::{ACTION, Landing, is_landing};
 pub use launch::{LaunchError, launch};
 pub use loader::{LoaderState, loader_state};
-pub use process::{Kinship, Process, Reports};
+pub use process::{Kin, Kinship, Process, Reports};
 pub use quiesce::Occupied;
 pub use remote::{Remote, restart_call};
 pub use thread::{State, Thread};

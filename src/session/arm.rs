@@ -93,7 +93,7 @@ impl Tracee {
             traps: 0,
             landed: Landed::default(),
         });
-        self.process.landing = Some(Arc::new(landing));
+        self.process.set_landing(Some(landing));
         self.guard_target();
         self.land_by(tid)?;
         self.open_feed();

@@ -116,6 +116,7 @@ impl Tracee {
             );
         }
         self.live = None;
+        self.process.set_landing(None);
         self.guard_no_more();
         self.act_on_stopped()
     }

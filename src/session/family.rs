@@ -243,6 +243,7 @@ impl Session {
     /// Adds what a process counted to the session's totals.
     pub(super) fn keep(&mut self, mut tracee: Tracee) {
         self.notes.append(&mut tracee.notes);
+        tracee.process.leave_kin();
         if matches!(tracee.ended, Some(Ended::Exited(_) | Ended::Killed(_))) {
             tracee.guard_no_more();
         }

@@ -56,9 +56,8 @@ impl Tracee {
             traps: live.traps,
             landed: live.landed.clone(),
         });
-        let landing = self.process.landing.as_ref();
-        if let (Some(landing), Some(live)) = (landing, &child.live) {
-            child.process.landing = landing.moved(&live.injected).map(Arc::new);
+        if let (Some(landing), Some(live)) = (self.process.landing(), &child.live) {
+            child.process.set_landing(landing.moved(&live.injected));
         }
         child.guard_inherited();
         child.catalogue = Arc::new(Catalogue::default());

@@ -44,7 +44,7 @@ const BIT: u64 = 1 << (sig::TRAP - 1);
 impl Tracee {
     /// Puts the handler there by a call of this stopped thread, unless it is there.
     pub(super) fn land_by(&mut self, tid: Tid) -> anyhow::Result<()> {
-        let (Some(live), Some(landing)) = (&self.live, self.process.landing.clone()) else {
+        let (Some(live), Some(landing)) = (&self.live, self.process.landing().cloned()) else {
             return Ok(());
         };
         if live.landed != Landed::Not {
@@ -113,11 +113,11 @@ impl Tracee {
     /// Makes room in the table for so many sites, before the first of them is armed, and tells it of
     /// code that was added.
     pub(super) fn widen_landing(&mut self, sites: usize) -> anyhow::Result<()> {
-        if let (Some(landing), Some(live)) = (&self.process.landing, &self.live) {
+        if let (Some(landing), Some(live)) = (self.process.landing(), &self.live) {
             landing.learn_code(&live.injected);
         }
         let small = |landing: &Arc<Table>| !landing.has_room_for(sites);
-        let Some(old) = self.process.landing.clone().filter(small) else {
+        let Some(old) = self.process.landing().cloned().filter(small) else {
             return Ok(());
         };
         let tid = self.one_stopped()?;
@@ -136,7 +136,7 @@ impl Tracee {
             act(&mut self.process, tid, wide.action_at()).context("setting its SIGTRAP handler")?;
             self.dispositions.set(sig::TRAP, wide.action());
         }
-        self.process.landing = Some(Arc::new(wide));
+        self.process.set_landing(Some(wide));
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl Tracee {
 
     /// Takes the handler away by a call of this stopped thread.
     pub(super) fn unland(&mut self, tid: Tid) -> anyhow::Result<()> {
-        let (Some(live), Some(landing)) = (&self.live, self.process.landing.clone()) else {
+        let (Some(live), Some(landing)) = (&self.live, self.process.landing().cloned()) else {
             return Ok(());
         };
         if live.landed != Landed::There {
@@ -184,7 +184,7 @@ impl Tracee {
     /// the default is what the kernel leaves where a breakpoint was hit with the signal blocked, and
     /// there ours is put back: to the program it does the same.
     pub(super) fn still_landed(&mut self, tid: Tid) -> anyhow::Result<()> {
-        let landing = self.process.landing.as_ref();
+        let landing = self.process.landing();
         let there = |live: &&mut Live| live.landed == Landed::There;
         let (Some(landing), Some(live)) = (landing, self.live.as_mut().filter(there)) else {
             return Ok(());
@@ -243,7 +243,7 @@ impl Tracee {
 
     /// Takes the handler out of a forked child whose text is clean.
     pub(super) fn unland_child(&self, remote: &mut Remote<'_>, sp: Addr) -> io::Result<()> {
-        let (Some(live), Some(landing)) = (&self.live, &self.process.landing) else {
+        let (Some(live), Some(landing)) = (&self.live, self.process.landing()) else {
             return Ok(());
         };
         if live.landed != Landed::There {

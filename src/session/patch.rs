@@ -129,7 +129,7 @@ impl Tracee {
         ground.built = Some(signature);
         // Who hits a breakpoint there finds the way before there is one.
         let led = live.detours.of(at).is_some_and(|detour| {
-            let landing = self.process.landing.as_ref();
+            let landing = self.process.landing();
             landing.is_some_and(|landing| landing.lead(at, detour.start))
         });
         led.then_some(()).ok_or(Refusal::NoRoom)

@@ -23,7 +23,7 @@ use crate::sys::clock;
 use crate::sys::errno::{self, sig};
 use crate::sys::poll::{self, Arrived, Signals};
 use crate::sys::wait;
-use crate::target::{Process, Reports};
+use crate::target::{Kin, Process, Reports};
 
 /// Two interrupts within this many nanoseconds, which the target survives, detach.
 const TWICE: u64 = 1_000_000_000;
@@ -123,6 +123,7 @@ impl Session {
             feeds: Cell::new(0),
             newborn: RefCell::default(),
             guard: Guard::default(),
+            kin: Kin::default(),
         });
         let root = process.pid;
         let mut tracee = Tracee::new(&common, process);

@@ -151,7 +151,7 @@ impl Tracee {
             .retain(|other, thread| *other == tid || thread.process != pid);
         self.last = Some(self.summary());
         self.live = None;
-        self.process.landing = None;
+        self.process.set_landing(None);
         self.guard_no_more();
         self.registry.gone(Span {
             start: Addr(0),

@@ -26,7 +26,7 @@ use crate::sys::poll::Signals;
 use crate::sys::shm::Shared;
 use crate::sys::wait::{self, Status};
 use crate::sys::{clock, ptrace};
-use crate::target::{Process, Reports, State};
+use crate::target::{Kin, Process, Reports, State};
 
 /// How often the end of a target is looked for when something failed.
 const GOING: u32 = 2_000;
@@ -43,6 +43,7 @@ pub(super) struct Common {
     /// Newborn tasks that were seen before their maker told of them.
     pub(super) newborn: RefCell<BTreeSet<Tid>>,
     pub(super) guard: Guard,
+    pub(super) kin: Kin,
 }
 
 impl Common {
@@ -102,7 +103,8 @@ pub(super) struct Tracee {
 }
 
 impl Tracee {
-    pub(super) fn new(common: &Rc<Common>, process: Process) -> Tracee {
+    pub(super) fn new(common: &Rc<Common>, mut process: Process) -> Tracee {
+        process.kin = Rc::clone(&common.kin);
         let policy = crate::probe::Policy {
             optimise: common.options.optimise,
             traps: common.options.traps,

@@ -173,7 +173,7 @@ impl Tracee {
                         "{}: its bytes were changed by somebody else; left alone",
                         self.plan.name_at(at)
                     ));
-                    if let Some(landing) = &self.process.landing {
+                    if let Some(landing) = self.process.landing() {
                         landing.disown(at);
                     }
                     outcomes.push((at, Outcome::Foreign));

@@ -13,9 +13,8 @@ use crate::arch::native::emit::landing::{
     DEFAULT, HANDLER, MARK, MOST_SPANS, OURS, PAIR, SPANS, TABLE, landing, slot,
 };
 use crate::base::{Addr, Tid};
-use crate::sys::errno::sig;
 use crate::sys::mem::Memory;
-use crate::sys::ptrace::{self, SigInfo};
+use crate::sys::ptrace;
 use crate::sys::shm::Shared;
 
 /// Sites that there is always room for.
@@ -160,12 +159,9 @@ impl Landing {
         (there == pc.0 && to != 0).then_some(Addr(to))
     }
 
-    /// Sends a thread that stopped for `info` on its way, while its report is unread, if it hit a
-    /// breakpoint of ours, and says where that is. `None`: it stopped for something else.
-    pub(super) fn send_on(&self, tid: Tid, info: &SigInfo) -> Option<Addr> {
-        if info.signal != sig::TRAP || info.code != sig::SI_KERNEL {
-            return None;
-        }
+    /// Sends a thread that stopped at an int3 on its way, while its report is unread, if that is a
+    /// breakpoint of ours, and says where it is.
+    pub(super) fn send_on(&self, tid: Tid) -> Option<Addr> {
         let pc = ptrace::pc(tid).ok()?;
         let to = self.after(pc)?;
         ptrace::set_pc(tid, to).ok()?;

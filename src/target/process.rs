@@ -1,8 +1,10 @@
 //! The threads that share one memory, and that memory. Keeps the books of who is stopped: a thread
 //! is asked for its registers only while it is.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::insure::Insurance;
@@ -30,6 +32,9 @@ pub enum Kinship {
 /// Reports that nobody has dealt with, oldest first.
 pub type Reports = VecDeque<(Tid, Status)>;
 
+/// Where threads of each process go on that hit a breakpoint of ours.
+pub type Kin = Rc<RefCell<BTreeMap<Pid, Arc<Landing>>>>;
+
 /// One traced process.
 #[derive(Debug)]
 pub struct Process {
@@ -48,7 +53,9 @@ pub struct Process {
     /// Ends that were reported while something was done to the thread.
     pub ends: Reports,
     /// Where threads that hit a breakpoint of ours go on.
-    pub landing: Option<Arc<Landing>>,
+    landing: Option<Arc<Landing>>,
+    /// The same for every process of the session: reports of one come while another is dealt with.
+    pub kin: Kin,
     /// Whether threads stop at system calls: while the loader maps what the program needs.
     pub at_syscalls: bool,
 }
@@ -70,6 +77,7 @@ impl Process {
             insurance: Insurance::default(),
             ends: Reports::new(),
             landing: None,
+            kin: Kin::default(),
             at_syscalls: false,
         })
     }
@@ -212,10 +220,38 @@ impl Process {
         self.take_for(tid, ptrace::siginfo(tid).ok())
     }
 
+    /// Where threads that hit a breakpoint of ours go on.
+    pub fn landing(&self) -> Option<&Arc<Landing>> {
+        self.landing.as_ref()
+    }
+
+    /// From here on they go on by this table; by none with `None`.
+    pub fn set_landing(&mut self, landing: Option<Landing>) {
+        self.landing = landing.map(Arc::new);
+        let mut kin = self.kin.borrow_mut();
+        match &self.landing {
+            Some(landing) => kin.insert(self.pid, Arc::clone(landing)),
+            None => kin.remove(&self.pid),
+        };
+    }
+
+    /// No report of its threads is taken any more.
+    pub fn leave_kin(&self) {
+        self.kin.borrow_mut().remove(&self.pid);
+    }
+
+    /// The table for a thread of any process.
+    fn landing_of(&self, tid: Tid) -> Option<Arc<Landing>> {
+        if self.threads.contains_key(&tid) {
+            return self.landing.clone();
+        }
+        let process = Pid(procfs::status(Pid(tid.0), tid).ok()?.process);
+        self.kin.borrow().get(&process).cloned()
+    }
+
     fn take_for(&self, tid: Tid, info: Option<SigInfo>) -> io::Result<Option<Status>> {
-        let landing = self.landing.as_ref();
-        let landing = landing.filter(|_| self.threads.contains_key(&tid));
-        let site = landing.and_then(|landing| landing.send_on(tid, &info?));
+        let hit = info.filter(|info| info.signal == sig::TRAP && info.code == sig::SI_KERNEL);
+        let site = hit.and_then(|_| self.landing_of(tid)?.send_on(tid));
         Ok(match (wait::thread_now(tid)?, site) {
             (Some(Status::Signal(sig::TRAP)), Some(site)) => Some(Status::Hit(site)),
             (status, _) => status,
