@@ -17,8 +17,11 @@ pub(super) struct Guard {
     guardian: RefCell<Option<Arc<Guardian>>>,
     /// Whether it has ended, or does not listen, and that was told.
     lost: Cell<bool>,
-    warn: RefCell<Option<Box<dyn Fn(&str)>>>,
+    warn: RefCell<Option<Warn>>,
 }
+
+/// Says something to the user at once.
+type Warn = Box<dyn Fn(&str)>;
 
 impl Session {
     /// Lets a guardian look after all processes. `warn` is called with what a user should know at

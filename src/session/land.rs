@@ -252,16 +252,13 @@ impl Tracee {
         // Blocks are not inherited: its own stack, far below what is in use.
         let scratch = Addr(sp.0.wrapping_sub(1024) & !15);
         let ours = landing.action();
-        match remote.sigaction(sig::TRAP, Addr(0), scratch) {
-            Ok(()) => {
-                let mut now = [0; 8];
-                remote.process().memory.read(scratch, &mut now)?;
-                if now != ours[..8] {
-                    return Ok(());
-                }
+        // Where there is no stack it cannot have set one of its own since it was born.
+        if remote.sigaction(sig::TRAP, Addr(0), scratch).is_ok() {
+            let mut now = [0; 8];
+            remote.process().memory.read(scratch, &mut now)?;
+            if now != ours[..8] {
+                return Ok(());
             }
-            // No stack there: it cannot have set one of its own since it was born.
-            Err(_) => {}
         }
         remote.sigaction(sig::TRAP, landing.default_at(), Addr(0))
     }
