@@ -12,12 +12,14 @@ mod record;
 mod ring;
 mod source;
 
+pub use catalogue::{Catalogue, Known};
 pub use clock::Clock;
 pub use counters::{count, ring_losses};
-pub use catalogue::{Catalogue, Known};
 pub use directory::Directory;
 pub use drain::{Command, Drain, Drained, Feed, Recorded};
-pub use event::{ArgValue, Hit, Missed, ProbeInfo, ProbeSummary, ProcessSummary, Sink, SiteState, Summary};
+pub use event::{
+    ArgValue, Hit, Missed, ProbeInfo, ProbeSummary, ProcessSummary, Sink, SiteState, Summary,
+};
 pub use name::Name;
 pub use record::Decoder;
 pub use ring::Ring;

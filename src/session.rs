@@ -36,7 +36,7 @@ pub use end::{Ended, Outcome};
 pub use land::Landing;
 pub use module::{Module, modules};
 pub use opened::Opened;
-pub use plan::{Ground, Pending, Plan, PlanError, Planned, Wanted, plan};
+pub use plan::{Ground, Pending, Plan, PlanError, Planned, Progress, Wanted, plan};
 pub use preview::preview;
 pub use resolve::Exclude;
 pub use run::{Options, Session};

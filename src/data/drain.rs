@@ -247,7 +247,7 @@ impl Worker {
             decoder.values(&record.bytes, &mut values);
             let hit = Hit {
                 probe: &probe,
-                time: (record.ticks != 0).then(|| self.clock.wall(record.ticks)),
+                time: (record.ticks != 0).then(|| self.clock.next_wall(record.ticks)),
                 pid: source.feed.pid,
                 tid: record.tid,
                 comm: &source.feed.comm,
@@ -262,10 +262,9 @@ impl Worker {
 
     /// Says how many more records found no room, as soon as it is known.
     fn tell_losses(&mut self) {
-        let more = self
-            .sources
-            .values_mut()
-            .fold(0, |sum: u64, source| sum.saturating_add(source.more_losses()));
+        let more = self.sources.values_mut().fold(0, |sum: u64, source| {
+            sum.saturating_add(source.more_losses())
+        });
         self.losses = self.losses.saturating_add(more);
         if self.shown && self.losses > 0 {
             let more = std::mem::take(&mut self.losses);

@@ -127,7 +127,8 @@ impl Source {
 
     /// Blocks with records that wait, and the time of the oldest in each.
     pub(super) fn fronts(&self) -> impl Iterator<Item = (u64, u32)> {
-        let front = |(&block, queue): (&u32, &VecDeque<Waiting>)| Some((queue.front()?.ticks, block));
+        let front =
+            |(&block, queue): (&u32, &VecDeque<Waiting>)| Some((queue.front()?.ticks, block));
         self.waiting.iter().filter_map(front)
     }
 

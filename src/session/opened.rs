@@ -97,7 +97,10 @@ impl Library {
     ) -> anyhow::Result<Rc<Opened>> {
         // Debug files are looked for beside it, so its path belongs to what it is.
         let key = symbols::stamp(from).map(|stamp| (stamp, path.to_owned()));
-        if let Some(known) = key.as_ref().and_then(|key| self.files.borrow().get(key).cloned()) {
+        if let Some(known) = key
+            .as_ref()
+            .and_then(|key| self.files.borrow().get(key).cloned())
+        {
             return Ok(known);
         }
         let opened = Rc::new(Opened::read(from, path, root)?);

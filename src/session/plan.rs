@@ -63,10 +63,13 @@ pub struct Wanted {
     /// Where analyses are kept.
     pub cache: Option<Cache>,
     /// Called with what is being worked on, and with nothing once it is done.
-    pub progress: Box<dyn Fn(Option<&str>) + Send>,
+    pub progress: Progress,
     /// What becomes of probes that name nothing yet.
     pub pending: Pending,
 }
+
+/// Told what is being worked on, and nothing when that is done.
+pub type Progress = Box<dyn Fn(Option<&str>) + Send>;
 
 /// What becomes of probes that name nothing that is mapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,7 +122,12 @@ impl Ground {
             dead_regs: 0,
             syscall: false,
         };
-        ground(module, at, (Err(ScanRefusal::Undecodable), Ok(window)), slab)
+        ground(
+            module,
+            at,
+            (Err(ScanRefusal::Undecodable), Ok(window)),
+            slab,
+        )
     }
 
     /// Whether a detour that was built for the one serves the other.
@@ -195,6 +203,9 @@ pub struct Plan {
     pub refused: HashMap<ProbeId, Refusal>,
     /// What a user should know.
     pub notes: Vec<String>,
+    /// Whether all was there that was to be there at the start: what is wrong with a probe at a place
+    /// that comes later is no reason to stop.
+    pub(super) settled: bool,
     /// How each probe's text fared.
     pub(super) asked: Vec<Asked>,
     /// Indirect functions that are probed once the loader has chosen.
@@ -280,6 +291,7 @@ impl Plan {
 
     /// Something was to be there by now: says what was not found.
     pub(super) fn settle(&mut self, wanted: &Wanted) -> Result<(), PlanError> {
+        self.settled = true;
         let unmatched: Vec<String> = self.unmatched(wanted).map(|(_, why)| why).collect();
         let nothing = self.asked.iter().all(|asked| asked.matched == 0);
         let refuse = match wanted.pending {
@@ -311,7 +323,11 @@ impl Plan {
     }
 
     /// Gives every place a number and looks at what stands there: what is to be armed.
-    pub(super) fn place(&mut self, sites: Vec<Site>, wanted: &Wanted) -> Result<Vec<Planned>, PlanError> {
+    pub(super) fn place(
+        &mut self,
+        sites: Vec<Site>,
+        wanted: &Wanted,
+    ) -> Result<Vec<Planned>, PlanError> {
         let all = self.probes.len() + sites.len();
         if let Some(most) = wanted.max_probes.filter(|&most| all > most as usize) {
             return Err(PlanError::Other(anyhow::anyhow!(
@@ -396,10 +412,13 @@ impl Plan {
             return id;
         }
         let next = u32::try_from(self.class_of.len()).unwrap_or(u32::MAX);
-        let class = *self.class_of.entry(site.program.clone()).or_insert_with(|| {
-            self.classes.push(site.program);
-            next
-        });
+        let class = *self
+            .class_of
+            .entry(site.program.clone())
+            .or_insert_with(|| {
+                self.classes.push(site.program);
+                next
+            });
         self.probes.push(info);
         self.class.push(class);
         self.spec_of.push(site.spec);

@@ -6,7 +6,6 @@ use super::tracee::Tracee;
 use crate::base::Addr;
 use crate::data::{self, Missed, ProbeSummary, SiteState, Summary};
 use crate::probe::{Refusal, Status};
-use crate::sys::procfs;
 
 fn state(status: Status) -> SiteState {
     match status {
@@ -81,7 +80,10 @@ impl Tracee {
             !probes.is_empty() && probes.iter().all(|id| self.hooks.is_hook(*id))
         };
         for at in self.hooks.addresses().iter().filter(|at| only_hooks(at)) {
-            let site = self.registry.site(*at).map(|site| self.registry.status(site));
+            let site = self
+                .registry
+                .site(*at)
+                .map(|site| self.registry.status(site));
             if let Some((Status::Trap | Status::Queued, _)) = site {
                 counts.trap -= 1;
                 counts.armed -= 1;
@@ -92,7 +94,7 @@ impl Tracee {
             armed: counts.armed,
             jump: counts.jump,
             trap: counts.trap,
-            comm: procfs::comm(self.process.pid),
+            comm: self.comm.clone(),
             ..Summary::default()
         }
     }

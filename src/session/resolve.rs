@@ -8,9 +8,7 @@ use super::plan::{Age, Plan, PlanError, Site, Wanted};
 use crate::base::{Addr, LinkAddr};
 use crate::data::Name;
 use crate::program::Program;
-use crate::spec::{
-    ArgSpec, Diagnostic, Kind, Location, ModuleName, NameText, Pattern, ProbeSpec,
-};
+use crate::spec::{ArgSpec, Diagnostic, Kind, Location, ModuleName, NameText, Pattern, ProbeSpec};
 use crate::symbols::{self, NamePattern};
 
 /// A pattern of names that are left out.
@@ -112,7 +110,7 @@ pub(super) fn resolve(
     if wrong.is_empty() {
         return Ok(sites);
     }
-    if first == 0 {
+    if !plan.settled {
         return Err(PlanError::Spec(wrong));
     }
     plan.notes.extend(wrong.iter().map(ToString::to_string));
@@ -137,9 +135,10 @@ pub(super) fn chosen(plan: &mut Plan, resolver: Addr, at: Addr, wanted: &Wanted)
             resolver: false,
         };
         // A pattern may have named the implementation, too.
-        let known = plan.wanted.iter().any(|planned| {
-            planned.at == at && plan.spec_of(planned.id) == Some(spec)
-        });
+        let known = plan
+            .wanted
+            .iter()
+            .any(|planned| planned.at == at && plan.spec_of(planned.id) == Some(spec));
         if known {
             continue;
         }
@@ -228,9 +227,8 @@ fn candidates(
 ) -> Result<Vec<usize>, Miss> {
     let new = first..modules.len();
     let Some(name) = &spec.module else {
-        let program_only = spec.is_pattern()
-            || asked.in_program
-            || matches!(spec.location, Location::Line { .. });
+        let program_only =
+            spec.is_pattern() || asked.in_program || matches!(spec.location, Location::Line { .. });
         return Ok(new
             .filter(|&i| !program_only || modules[i].program)
             .collect());

@@ -91,7 +91,10 @@ pub fn walk(walk: &Walk<'_>) -> Seen {
         from: None,
         seen: Seen::default(),
     };
-    walker.go_to_entry((entry, original), if walk.loader { walk.steps / 3 } else { 0 });
+    walker.go_to_entry(
+        (entry, original),
+        if walk.loader { walk.steps / 3 } else { 0 },
+    );
     walker.look();
     if walk.everywhere {
         walker.look_everywhere();
