@@ -214,7 +214,7 @@ fn collect_signals() -> anyhow::Result<Signals> {
 
 /// Runs a tracing thread to its end. Its end also releases threads that were not woken to be
 /// let go (`ptrace(2)`: tracees are detached when their tracer ends).
-fn in_tracer<T: Send + 'static>(
+pub(super) fn in_tracer<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     let thread = std::thread::Builder::new()
@@ -365,8 +365,11 @@ pub(super) fn attach(attach: &Attach) -> Exit {
         Ok(signals) => signals,
         Err(error) => return failed(&error, Exit::Failure),
     };
+    let quiet = attach.trace.talk.quiet;
     let traced = in_tracer(move || {
-        let process = target::attach(pid)?;
+        let mut process = target::attach(pid)?;
+        super::restore::first(&mut process, quiet)
+            .with_context(|| format!("cannot restore {pid}"))?;
         // The leader stays longest, unless it has ended already.
         let leader = Tid(pid.0);
         let mut seized = process.threads.keys().copied();

@@ -183,37 +183,13 @@ fn build(
         .and_then(|file| Shared::map(&file, data + code))
         .with_context(|| format!("sizing {} bytes of shared memory", data + code));
     let result = shared.and_then(|shared| {
+        // First of all: by this it is known, and taken away, when we die on the way.
+        let version = u64::from(abi::VERSION);
+        shared.store(u64::from(abi::VERSION_AT), version);
+        shared.store(u64::from(abi::MAGIC_AT), abi::MAGIC);
         let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + layout.block_size());
         let frames = low.context("no room below 2 GiB for the shared block")?;
         let alive = frames + abi::FRAME_SIZE;
-        map(
-            remote,
-            mapped,
-            MapRequest {
-                at: frames,
-                len: abi::FRAME_SIZE,
-                protection: PROT_READ | PROT_WRITE,
-                flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                fd: -1,
-                offset: 0,
-            },
-        )?;
-        map(
-            remote,
-            mapped,
-            MapRequest {
-                at: alive,
-                len: abi::ALIVE_SIZE,
-                protection: PROT_READ,
-                flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                fd: -1,
-                offset: 0,
-            },
-        )?;
-        // A fork child reads 0 and passes straight through until its tracer says otherwise.
-        remote
-            .advise(alive, abi::ALIVE_SIZE, MADV_WIPEONFORK)
-            .context("madvise(MADV_WIPEONFORK)")?;
         let shared_block = alive + abi::ALIVE_SIZE;
         let access = PROT_READ | PROT_WRITE;
         let fixed = MAP_SHARED | MAP_FIXED_NOREPLACE;
@@ -230,6 +206,27 @@ fn build(
                 offset: 0,
             },
         )?;
+        for (at, len, protection) in [
+            (frames, abi::FRAME_SIZE, access),
+            (alive, abi::ALIVE_SIZE, PROT_READ),
+        ] {
+            map(
+                remote,
+                mapped,
+                MapRequest {
+                    at,
+                    len,
+                    protection,
+                    flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+                    fd: -1,
+                    offset: 0,
+                },
+            )?;
+        }
+        // A fork child reads 0 and passes straight through until its tracer says otherwise.
+        remote
+            .advise(alive, abi::ALIVE_SIZE, MADV_WIPEONFORK)
+            .context("madvise(MADV_WIPEONFORK)")?;
         let whole = MapRequest {
             at: Addr(0),
             len: data,
@@ -256,6 +253,9 @@ fn build(
         let mut offset = data;
         for &(near, len) in &request.slabs {
             let len = len.next_multiple_of(PAGE);
+            for (at, word) in [abi::MAGIC, version, shared_block.0].iter().enumerate() {
+                shared.store(offset + 8 * at as u64, *word);
+            }
             slabs.push(slab(remote, mapped, space, (near, len), (fd, offset)));
             offset += len;
         }
@@ -269,10 +269,6 @@ fn build(
             mapped: Vec::new(),
         };
         injected.prepare_block(0);
-        let version = u64::from(abi::VERSION);
-        injected.shared.store(u64::from(abi::VERSION_AT), version);
-        let magic = u64::from(abi::MAGIC_AT);
-        injected.shared.store(magic, abi::MAGIC);
         Ok(injected)
     });
     let closed = remote.close(fd).context("closing the memory object");
