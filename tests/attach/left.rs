@@ -165,6 +165,7 @@ fn whenever_it_was_killed_it_is_restored() {
     kptrace(&line).expect(0);
     let whole = begun.elapsed();
     const TIMES: u32 = 24;
+    let mut found = 0;
     for time in 1..=TIMES {
         let mut tracer = command(launch::binary());
         tracer.args(&line);
@@ -174,10 +175,12 @@ fn whenever_it_was_killed_it_is_restored() {
         if !tracer.ends_within(left.max(Duration::from_millis(1))) {
             kill(tracer);
         }
-        restore(target.pid()).expect(0);
+        let said = restore(target.pid()).expect(0).err;
+        found += u32::from(said.contains("by a kptrace that died"));
         as_before(target.pid(), &before);
         assert_eq!(look(target.pid()).mappings, before.mappings);
     }
+    assert!(found > 0, "it was never killed in time");
     target.write("\n");
     target.out.wait_for("wrote 9 2");
     target.end().expect(0);
