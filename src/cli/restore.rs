@@ -8,6 +8,7 @@ use super::trace::in_tracer;
 use crate::base::Pid;
 use crate::output::counted;
 use crate::session::{Restored, restore};
+use crate::sys::procfs;
 use crate::target::{self, Process};
 
 /// What was done, in a line, and what could not be, a line each.
@@ -50,6 +51,18 @@ pub(super) fn first(process: &mut Process, quiet: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Tells of what cannot be told from the process's own: an object is ours by what we write into it,
+/// and a kptrace that was killed in the instant before has written nothing.
+fn doubtful(pid: Pid) {
+    let objects = procfs::objects(pid, "/memfd:").into_iter();
+    for (descriptor, _, _) in objects.filter(|(_, _, head)| head.is_empty()) {
+        complain(format_args!(
+            "descriptor {descriptor} of process {pid} is an empty memory file without a name: it \
+             may be kptrace's, and was left alone"
+        ));
+    }
+}
+
 /// `kptrace restore`.
 pub(super) fn run(args: &Restore) -> Exit {
     let pid = args.pid;
@@ -66,9 +79,11 @@ pub(super) fn run(args: &Restore) -> Exit {
             {
                 complain(format_args!("{line}"));
             }
+            doubtful(pid);
             if whole { Exit::Success } else { Exit::Failure }
         }
         Ok(None) => {
+            doubtful(pid);
             if !args.quiet {
                 complain(format_args!(
                     "nothing of kptrace's was left in process {pid}"

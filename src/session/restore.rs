@@ -16,6 +16,7 @@ use crate::abi;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::sys::errno::{is_gone, sig};
 use crate::sys::mem::Memory;
+use crate::sys::procfs::Where;
 use crate::sys::wait::Status;
 use crate::sys::{clock, poll, procfs, ptrace};
 use crate::target::{Kinship, Leftover, Process, Remote, Reports, State, Thread, restart_call};
@@ -93,6 +94,7 @@ impl Work<'_> {
             let cleared = self.process.memory.write(alive, &[0; 8]);
             cleared.context("clearing the alive word")?;
         }
+        self.await_borrowed()?;
         let theirs = self.take_handler()?;
         let maps = self.process.maps().context("reading its mappings")?;
         let tid = self.living();
@@ -117,6 +119,33 @@ impl Work<'_> {
             self.unmap()?;
         }
         Ok(())
+    }
+
+    /// Waits until the thread that the dead one had borrowed is back where it was: what it comes
+    /// back to may lie in our memory.
+    fn await_borrowed(&mut self) -> anyhow::Result<()> {
+        let frames: Vec<Span> = self.left.iter().filter_map(|left| left.frames).collect();
+        for attempt in 0..PATIENCE {
+            self.process.stop_running(&mut self.backlog)?;
+            let away = |(&tid, thread): (&Tid, &Thread)| {
+                let sp = match thread.state {
+                    State::Stopped(_) => ptrace::regs(tid).ok().map(|regs| regs.sp()),
+                    _ => match procfs::whereabouts(thread.process, tid) {
+                        Ok(Where::Blocked { sp, .. }) => Some(sp),
+                        _ => None,
+                    },
+                };
+                // On its way it has the address right after the span, too.
+                sp.is_some_and(|sp| frames.iter().any(|span| span.start <= sp && sp <= span.end))
+            };
+            let waits = self.process.threads.iter().any(away);
+            self.go_on()?;
+            if !waits || self.gone {
+                return Ok(());
+            }
+            clock::pause(attempt);
+        }
+        bail!("a thread that was borrowed does not come back")
     }
 
     /// A thread that lives.

@@ -2,6 +2,7 @@
 //! with the alive word. Code is executable there and writable only in our own mapping of it.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -179,14 +180,16 @@ fn build(
         .sum();
     let data = layout.size();
     let fd = memory_object(remote)?;
+    let version = u64::from(abi::VERSION);
     let shared = open_target_fd(remote.tid(), fd)
-        .and_then(|file| Shared::map(&file, data + code))
+        .and_then(|file| {
+            // First of all: by this it is known, and taken away, when we die on the way.
+            file.write_all_at(&version.to_le_bytes(), abi::VERSION_AT.into())?;
+            file.write_all_at(&abi::MAGIC.to_le_bytes(), abi::MAGIC_AT.into())?;
+            Shared::map(&file, data + code)
+        })
         .with_context(|| format!("sizing {} bytes of shared memory", data + code));
     let result = shared.and_then(|shared| {
-        // First of all: by this it is known, and taken away, when we die on the way.
-        let version = u64::from(abi::VERSION);
-        shared.store(u64::from(abi::VERSION_AT), version);
-        shared.store(u64::from(abi::MAGIC_AT), abi::MAGIC);
         let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + layout.block_size());
         let frames = low.context("no room below 2 GiB for the shared block")?;
         let alive = frames + abi::FRAME_SIZE;
