@@ -85,7 +85,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__attach)
-            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --no-follow --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -147,6 +147,10 @@ _kptrace() {
                     ;;
                 --max-probes)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pending)
+                    COMPREPLY=($(compgen -W "warn error ignore" -- "${cur}"))
                     return 0
                     ;;
                 --trap)
@@ -385,7 +389,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__run)
-            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --no-follow --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -x -c -o -q -v -f -e -h --probe --exclude --count --output --format --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -447,6 +451,10 @@ _kptrace() {
                     ;;
                 --max-probes)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pending)
+                    COMPREPLY=($(compgen -W "warn error ignore" -- "${cur}"))
                     return 0
                     ;;
                 --trap)

@@ -42,6 +42,9 @@ json\t'A JSON object a line'
 summary\t'A table of hits at the end'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l duration -d 'Detach after SECS seconds' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l max-probes -d 'Refuse to arm more than N probes' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l pending -d 'What to do with probes that name nothing that is mapped: wait for a library that may come and name them at the end, refuse to start, or wait also when there is nothing else to trace' -r -f -a "warn\t'They wait and are named at the end; if nothing matches, nothing is traced'
+error\t'Nothing is traced'
+ignore\t'They wait, also when nothing else is left to trace'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l trap -d 'What to do with sites that cannot become jumps: leave them breakpoints, or leave them out' -r -f -a "auto\t'Such sites stay breakpoints'
 never\t'Such sites are left out'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l trap-limit -d 'Switch a breakpoint off that is hit more than N times a second; 0 is no limit' -r
@@ -50,7 +53,8 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l color -d 'Colour
 always\t'Always'
 never\t'Never'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-follow -d 'Do not trace children; for now this is the default'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l follow -d 'Trace children, too [default for run]'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-follow -d 'Do not trace children [default for attach]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-opt -d 'Leave every probe a breakpoint'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s v -l verbose -d 'Say more'
@@ -65,6 +69,9 @@ json\t'A JSON object a line'
 summary\t'A table of hits at the end'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l duration -d 'Detach after SECS seconds' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l max-probes -d 'Refuse to arm more than N probes' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l pending -d 'What to do with probes that name nothing that is mapped: wait for a library that may come and name them at the end, refuse to start, or wait also when there is nothing else to trace' -r -f -a "warn\t'They wait and are named at the end; if nothing matches, nothing is traced'
+error\t'Nothing is traced'
+ignore\t'They wait, also when nothing else is left to trace'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l trap -d 'What to do with sites that cannot become jumps: leave them breakpoints, or leave them out' -r -f -a "auto\t'Such sites stay breakpoints'
 never\t'Such sites are left out'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l trap-limit -d 'Switch a breakpoint off that is hit more than N times a second; 0 is no limit' -r
@@ -75,7 +82,8 @@ never\t'Never'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'Not ours yet: the probe language' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s e -d 'Not ours yet' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-follow -d 'Do not trace children; for now this is the default'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l follow -d 'Trace children, too [default for run]'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-follow -d 'Do not trace children [default for attach]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-opt -d 'Leave every probe a breakpoint'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s v -l verbose -d 'Say more'

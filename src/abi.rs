@@ -79,6 +79,8 @@ pub const STR_BYTES: u32 = 8;
 pub const STR_TRUNCATED: u32 = 1;
 
 const PAGE: u64 = 4096;
+/// Addresses that one object may take in the target; memory is only what is touched of it.
+const MOST_ADDRESSES: u64 = 8 << 30;
 
 // Generated code relies on these relations.
 const _: () = assert!(OWNER.is_multiple_of(8) && HEAD.is_multiple_of(8) && TAIL.is_multiple_of(64));
@@ -92,7 +94,8 @@ const _: () = assert!(MAX_RECORD.is_multiple_of(RECORD_ALIGN) && REC_FIELDS.is_m
 /// Sizes of one session's object. Offsets within a block are the same in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Number of probes; each has a hit counter and a lost counter in every block.
+    /// Number of probes there is room for; each has a hit counter and a lost counter in every block.
+    /// Counters that no probe uses are never touched, and take no memory.
     pub probes: u32,
     /// Ring bytes per block, a power of two; 0 when no program records.
     pub ring_size: u32,
@@ -103,19 +106,27 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// A layout with as many blocks as fit into `budget` bytes: at most `max_blocks`, at least two.
-    pub fn fit(probes: u32, ring_size: u32, largest: u32, max_blocks: u32, budget: u64) -> Layout {
+    /// A layout with as many blocks as fit into `budget` bytes when `used` probes are there, of the
+    /// `probes` there is room for: at most `max_blocks`, at least two.
+    pub fn fit(
+        (used, probes): (u32, u32),
+        ring_size: u32,
+        largest: u32,
+        max_blocks: u32,
+        budget: u64,
+    ) -> Layout {
         debug_assert!(ring_size == 0 || ring_size.is_power_of_two());
-        let one = Layout {
+        let of = |probes: u32| Layout {
             probes,
             ring_size,
             largest,
             blocks: 1,
         };
-        let blocks = (budget / one.block_size()).clamp(2, u64::from(max_blocks.max(2)));
+        let most = u64::from(max_blocks).min(MOST_ADDRESSES / of(probes).block_size());
+        let blocks = (budget / of(used).block_size()).clamp(2, most.max(2));
         Layout {
             blocks: u32::try_from(blocks).unwrap_or(2),
-            ..one
+            ..of(probes)
         }
     }
 
@@ -184,7 +195,15 @@ mod tests {
 
     #[test]
     fn a_layout_has_a_block_for_a_thread_however_small_the_budget() {
-        assert_eq!(Layout::fit(100_000, 0, 0, 64, 4096).blocks, 2);
-        assert_eq!(Layout::fit(1, 0, 0, 64, 1 << 26).blocks, 64);
+        assert_eq!(Layout::fit((100_000, 100_000), 0, 0, 64, 4096).blocks, 2);
+        assert_eq!(Layout::fit((1, 1), 0, 0, 64, 1 << 26).blocks, 64);
+    }
+
+    #[test]
+    fn room_for_more_probes_takes_no_budget_but_addresses() {
+        let narrow = Layout::fit((1000, 1000), 0, 0, 64, 1 << 20);
+        let wide = Layout::fit((1000, 1 << 19), 0, 0, 64, 1 << 20);
+        assert_eq!(narrow.blocks, wide.blocks);
+        assert!(wide.size() <= MOST_ADDRESSES);
     }
 }

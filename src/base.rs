@@ -5,5 +5,5 @@ mod id;
 mod ranges;
 
 pub use addr::{Addr, LinkAddr, Span};
-pub use id::{Pid, ProbeId, Tid};
+pub use id::{FeedId, Pid, ProbeId, Tid};
 pub use ranges::Ranges;

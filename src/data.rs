@@ -1,17 +1,25 @@
 //! Our side of the shared region: rings drained, records decoded, counters summed, and [`Sink`],
 //! through which the session tells what happened without knowing how it is printed.
 
+mod catalogue;
 mod clock;
 mod counters;
+mod directory;
 mod drain;
 mod event;
 mod name;
 mod record;
 mod ring;
+mod source;
 
+pub use catalogue::{Catalogue, Known};
 pub use clock::Clock;
 pub use counters::{count, ring_losses};
-pub use drain::{Command, Directory, Drain, Drained, Feed};
-pub use event::{ArgValue, Hit, Missed, ProbeInfo, ProbeSummary, Sink, SiteState, Summary};
+pub use directory::Directory;
+pub use drain::{Command, Drain, Drained, Feed, Recorded};
+pub use event::{
+    ArgValue, Hit, Missed, ProbeInfo, ProbeSummary, ProcessSummary, Sink, SiteState, Summary,
+};
 pub use name::Name;
+pub use record::Decoder;
 pub use ring::Ring;

@@ -1,6 +1,8 @@
-//! One traced target from start to end: plan, arm, handle what happens, disarm, report. The event
-//! loop owns all state and is kept short; each kind of thing that happens has a file of its own.
+//! Traced processes from start to end: plan, arm, handle what happens, disarm, report. `run` is the
+//! event loop and owns them all, `tracee` is one of them; each kind of thing that happens has a file
+//! of its own.
 
+mod arguments;
 mod arm;
 mod child;
 mod detach;
@@ -8,9 +10,14 @@ mod detours;
 mod differences;
 mod dispositions;
 mod end;
+mod family;
+mod follow;
 mod hit;
+mod hooks;
 mod ifunc;
+mod loader;
 mod module;
+mod opened;
 mod patch;
 mod plan;
 mod preview;
@@ -21,11 +28,14 @@ mod restore;
 mod run;
 mod tasks;
 mod text;
+mod totals;
+mod tracee;
 mod write;
 
 pub use end::{Ended, Outcome};
 pub use module::{Module, modules};
-pub use plan::{Ground, Plan, PlanError, Planned, Wanted, plan};
+pub use opened::Opened;
+pub use plan::{Ground, Pending, Plan, PlanError, Planned, Wanted, plan};
 pub use preview::preview;
 pub use resolve::Exclude;
 pub use restore::{Restored, restore};

@@ -36,5 +36,5 @@ pub use facts::{CodeFacts, CodeRange, DataRange, FunctionSpan, code_facts};
 pub use frames::{Fde, Frames};
 pub use lines::line_addresses;
 pub use names::{NamePattern, PatternError};
-pub use read::Stamp;
+pub use read::{Stamp, stamp};
 pub use relocs::indirect_slots;

@@ -137,9 +137,18 @@ pub struct Trace {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_probes: Option<u32>,
 
-    /// Do not trace children; for now this is the default
-    #[arg(long)]
+    /// Trace children, too [default for run]
+    #[arg(long, overrides_with = "no_follow")]
+    pub follow: bool,
+
+    /// Do not trace children [default for attach]
+    #[arg(long, overrides_with = "follow")]
     pub no_follow: bool,
+
+    /// What to do with probes that name nothing that is mapped: wait for a library that may come and
+    /// name them at the end, refuse to start, or wait also when there is nothing else to trace
+    #[arg(long, value_name = "WHAT", default_value = "warn")]
+    pub pending: Pending,
 
     /// Leave every probe a breakpoint
     #[arg(long)]
@@ -240,6 +249,17 @@ pub enum Trap {
     Auto,
     /// Such sites are left out
     Never,
+}
+
+/// `--pending`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pending {
+    /// They wait and are named at the end; if nothing matches, nothing is traced
+    Warn,
+    /// Nothing is traced
+    Error,
+    /// They wait, also when nothing else is left to trace
+    Ignore,
 }
 
 /// `--color`.

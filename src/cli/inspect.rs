@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::trace::{cache, specs};
 use crate::base::Tid;
 use crate::output::{Verbosity, counted, escaped, json_line};
-use crate::session::{Module, Plan, PlanError, Wanted, modules, plan, preview};
+use crate::session::{Module, Pending, Plan, PlanError, Wanted, modules, plan, preview};
 use crate::spec::{ModuleName, Pattern, parse_pattern};
 use crate::sys::mem::Memory;
 use crate::sys::procfs;
@@ -170,16 +170,16 @@ pub(super) fn check(check: &Check) -> Exit {
         Ok(modules) => modules,
         Err(error) => return fail(&error),
     };
-    let cache = cache();
     let wanted = Wanted {
-        specs: &specs,
-        exclude: &[],
+        specs,
+        exclude: Vec::new(),
         count_only: false,
         max_probes: None,
-        cache: cache.as_ref(),
-        progress: &|_| {},
+        cache: cache(),
+        progress: Box::new(|_| {}),
+        pending: Pending::Warn,
     };
-    let plan = match plan(&modules, &wanted) {
+    let plan = match plan(modules, &wanted) {
         Ok(plan) => plan,
         Err(PlanError::NoMatch(text)) => {
             complain(format_args!("no probe matched\n{text}"));

@@ -8,16 +8,28 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How long work may take before anything is shown.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Something to be told what is being worked on, and nothing when that is done; `shown` on a terminal
+/// that wants to hear.
+pub(super) fn progress(shown: bool) -> Box<dyn Fn(Option<&str>) + Send> {
+    let work = RefCell::new(None);
+    Box::new(move |what| match what {
+        Some(what) => work
+            .borrow_mut()
+            .get_or_insert_with(|| Progress::new(shown))
+            .at(what),
+        None => drop(work.borrow_mut().take()),
+    })
+}
+
 /// Progress of one piece of work.
-pub(super) struct Progress {
+struct Progress {
     begun: Instant,
     shown: bool,
     bar: RefCell<Option<ProgressBar>>,
 }
 
 impl Progress {
-    /// Work that begins now; `shown` on a terminal that wants to hear.
-    pub(super) fn new(shown: bool) -> Progress {
+    fn new(shown: bool) -> Progress {
         Progress {
             begun: Instant::now(),
             shown,
@@ -25,8 +37,7 @@ impl Progress {
         }
     }
 
-    /// What is being worked on.
-    pub(super) fn at(&self, what: &str) {
+    fn at(&self, what: &str) {
         if !self.shown || self.begun.elapsed() < QUIET {
             return;
         }

@@ -7,63 +7,25 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::args::{Attach, Format, Run, Trace, Trap};
+use super::args::{self, Attach, Format, Run, Trace, Trap};
 use super::complain;
 use super::exit::Exit;
-use super::progress::Progress;
+use super::progress::progress;
 use crate::analysis::Cache;
 use crate::base::{Pid, Tid};
 use crate::data::Sink;
 use crate::output::{Json, Style, SummaryTable, Text, Verbosity, report};
 use crate::probe::{Limit, TrapPolicy};
-use crate::session::{
-    Ended, Exclude, Options, Outcome, Plan, PlanError, Session, Wanted, modules, plan,
-};
+use crate::session::{Ended, Exclude, Options, Outcome, Pending, PlanError, Session, Wanted};
 use crate::spec::{Diagnostic, Pattern, ProbeSpec, parse_file, parse_pattern, parse_probe};
 use crate::sys::errno::sig;
+use crate::sys::file;
 use crate::sys::poll::{self, Signals};
 use crate::sys::wait::{self, Status};
-use crate::sys::{file, procfs};
-use crate::target::{self, LaunchError, Process};
+use crate::target::{self, LaunchError};
 
 /// Stack of the thread that traces: demangling and DWARF nest.
 const STACK: usize = 16 << 20;
-
-/// What the probes' texts ask for.
-pub(super) struct Request {
-    pub(super) specs: Vec<ProbeSpec>,
-    pub(super) exclude: Vec<Exclude>,
-    pub(super) count_only: bool,
-    pub(super) max_probes: Option<u32>,
-    pub(super) progress: bool,
-}
-
-impl Request {
-    /// Makes the plan for a process.
-    fn plan(
-        &self,
-        pid: Pid,
-        tid: Tid,
-        memory: &crate::sys::mem::Memory,
-    ) -> Result<Plan, PlanError> {
-        let progress = Progress::new(self.progress);
-        let maps = procfs::maps(pid, tid).context("reading its mappings")?;
-        let mut notes = Vec::new();
-        let modules = modules(tid, memory, &maps, &mut notes)?;
-        let cache = cache();
-        let wanted = Wanted {
-            specs: &self.specs,
-            exclude: &self.exclude,
-            count_only: self.count_only,
-            max_probes: self.max_probes,
-            cache: cache.as_ref(),
-            progress: &|what| progress.at(what),
-        };
-        let mut plan = plan(&modules, &wanted)?;
-        plan.notes.extend(notes);
-        Ok(plan)
-    }
-}
 
 /// The user's cache, when there is a safe place for it.
 pub(super) fn cache() -> Option<Cache> {
@@ -99,7 +61,8 @@ pub(super) fn specs(texts: &[String]) -> Result<Vec<ProbeSpec>, Vec<Diagnostic>>
     }
 }
 
-fn request(trace: &Trace) -> Result<Request, Vec<Diagnostic>> {
+/// What the probes' texts ask for.
+fn wanted(trace: &Trace) -> Result<Wanted, Vec<Diagnostic>> {
     let mut exclude = Vec::new();
     let mut wrong = Vec::new();
     for text in &trace.exclude {
@@ -113,12 +76,18 @@ fn request(trace: &Trace) -> Result<Request, Vec<Diagnostic>> {
     }
     let specs = specs(&trace.probes);
     match specs {
-        Ok(specs) if wrong.is_empty() => Ok(Request {
+        Ok(specs) if wrong.is_empty() => Ok(Wanted {
             specs,
             exclude,
             count_only: trace.count_only(),
             max_probes: trace.max_probes,
-            progress: !trace.talk.quiet && io::stderr().is_terminal(),
+            cache: cache(),
+            progress: progress(!trace.talk.quiet && io::stderr().is_terminal()),
+            pending: match trace.pending {
+                args::Pending::Warn => Pending::Warn,
+                args::Pending::Error => Pending::Error,
+                args::Pending::Ignore => Pending::Ignore,
+            },
         }),
         Ok(_) => Err(wrong),
         Err(mut errors) => {
@@ -128,8 +97,9 @@ fn request(trace: &Trace) -> Result<Request, Vec<Diagnostic>> {
     }
 }
 
-fn options(trace: &Trace) -> Options {
+fn options(trace: &Trace, follow: bool) -> Options {
     Options {
+        follow: !trace.no_follow && (trace.follow || follow),
         optimise: !trace.no_opt,
         traps: match trace.trap {
             Trap::Auto => TrapPolicy::Allow,
@@ -260,8 +230,8 @@ fn conclude(trace: &Trace, outcome: &mut Outcome) -> bool {
 
 /// `kptrace run`.
 pub(super) fn run(run: &Run) -> ExitCode {
-    let request = match request(&run.trace) {
-        Ok(request) => request,
+    let wanted = match wanted(&run.trace) {
+        Ok(wanted) => wanted,
         Err(wrong) => {
             print_diagnostics(&wrong);
             return Exit::Usage.into();
@@ -274,23 +244,20 @@ pub(super) fn run(run: &Run) -> ExitCode {
             return Exit::OwnFailure.into();
         }
     };
-    let options = options(&run.trace);
+    let options = options(&run.trace, true);
     let signals = match collect_signals() {
         Ok(signals) => signals,
         Err(error) => return failed(&error, Exit::OwnFailure).into(),
     };
     let command = run.cmd.clone();
     let traced = in_tracer(move || {
-        let (process, starting) = match target::launch(&command, signals.mask_before()) {
-            Ok(launched) => launched,
+        let process = match target::launch(&command, signals.mask_before()) {
+            Ok(process) => process,
             Err(LaunchError::Exec(error)) => return Ok(Err(error)),
             Err(LaunchError::Other(error)) => return Err(error.context("cannot start the command")),
         };
         let pid = process.pid;
-        let planner = move |process: &Process| {
-            Ok(request.plan(process.pid, Tid(process.pid.0), &process.memory)?)
-        };
-        let session = Session::launched(process, starting, signals, options, sink, planner);
+        let session = Session::launched(process, signals, options, wanted, sink)?;
         Ok(Ok((pid, session.run()?)))
     });
     match traced {
@@ -343,8 +310,8 @@ fn end_as(pid: Pid, ended: Ended) -> ExitCode {
 
 /// `kptrace attach`.
 pub(super) fn attach(attach: &Attach) -> Exit {
-    let request = match request(&attach.trace) {
-        Ok(request) => request,
+    let wanted = match wanted(&attach.trace) {
+        Ok(wanted) => wanted,
         Err(wrong) => {
             print_diagnostics(&wrong);
             return Exit::Usage;
@@ -360,7 +327,7 @@ pub(super) fn attach(attach: &Attach) -> Exit {
             return Exit::Failure;
         }
     };
-    let options = options(&attach.trace);
+    let options = options(&attach.trace, false);
     let signals = match collect_signals() {
         Ok(signals) => signals,
         Err(error) => return failed(&error, Exit::Failure),
@@ -370,16 +337,7 @@ pub(super) fn attach(attach: &Attach) -> Exit {
         let mut process = target::attach(pid)?;
         super::restore::first(&mut process, quiet)
             .with_context(|| format!("cannot restore {pid}"))?;
-        // The leader stays longest, unless it has ended already.
-        let leader = Tid(pid.0);
-        let mut seized = process.threads.keys().copied();
-        let tid = if process.threads.contains_key(&leader) {
-            leader
-        } else {
-            seized.next().unwrap_or(leader)
-        };
-        let plan = request.plan(pid, tid, &process.memory)?;
-        Session::attached(process, plan, signals, options, sink).run()
+        Session::attached(process, signals, options, wanted, sink)?.run()
     });
     match traced {
         Ok(mut outcome) => {

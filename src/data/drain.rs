@@ -1,22 +1,23 @@
-//! The second thread: drains the rings, merges what it finds by time, feeds the sink. The first
-//! thread keeps to ptrace. They share a directory of who owns which block, and a channel.
+//! The second thread: drains the rings of every process, merges what it finds by time, feeds the
+//! sink. The first thread keeps to ptrace. They share directories of who owns which block,
+//! catalogues of probes, and a channel.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::catalogue::Catalogue;
 use super::clock::Clock;
-use super::event::{Hit, ProbeInfo, Sink};
-use super::record::Decoder;
-use super::ring::Ring;
+use super::directory::Directory;
+use super::event::{Hit, Sink};
+use super::source::Source;
 use crate::abi::Layout;
-use crate::base::{Pid, ProbeId, Tid};
-use crate::program::Program;
+use crate::base::{FeedId, Pid, ProbeId};
 use crate::sys::shm::Shared;
 use crate::sys::{clock, poll};
 
@@ -24,94 +25,21 @@ use crate::sys::{clock, poll};
 const BUSY: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_millis(20);
 
-/// Who owns which block, and which thread pointer is whose.
-#[derive(Debug, Default)]
-pub struct Directory {
-    inner: Mutex<Entries>,
-}
-
-#[derive(Debug, Default)]
-struct Entries {
-    owners: BTreeMap<u32, Tid>,
-    free: Vec<u32>,
-    next: u32,
-    blocks: u32,
-    pointers: HashMap<u64, Tid>,
-}
-
-impl Directory {
-    /// A directory of blocks 1 to `blocks - 1`, all free. Block 0 is everybody's.
-    pub fn new(blocks: u32) -> Directory {
-        Directory {
-            inner: Mutex::new(Entries {
-                next: 1,
-                blocks,
-                ..Entries::default()
-            }),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a block for a thread; `None` when all are taken. One that was never used is made ready
-    /// by `prepare` before anybody reads it.
-    pub fn take(&self, tid: Tid, prepare: impl FnOnce(u32)) -> Option<u32> {
-        let mut entries = self.lock();
-        let block = entries.free.pop().or_else(|| {
-            let fresh = entries.next;
-            (fresh < entries.blocks).then(|| {
-                prepare(fresh);
-                entries.next += 1;
-                fresh
-            })
-        })?;
-        entries.owners.insert(block, tid);
-        Some(block)
-    }
-
-    /// Gives a block back, once it is drained.
-    fn release(&self, block: u32) {
-        let mut entries = self.lock();
-        if entries.owners.remove(&block).is_some() {
-            entries.free.push(block);
-        }
-    }
-
-    /// Remembers which thread has this thread pointer.
-    pub fn learn(&self, fs_base: u64, tid: Tid) {
-        self.lock().pointers.insert(fs_base, tid);
-    }
-
-    /// Every block that was ever used, the shared one first.
-    pub fn used(&self) -> Vec<u32> {
-        (0..self.lock().next).collect()
-    }
-
-    fn owned(&self) -> Vec<(u32, Tid)> {
-        self.lock()
-            .owners
-            .iter()
-            .map(|(&block, &tid)| (block, tid))
-            .collect()
-    }
-
-    fn by_pointer(&self, fs_base: u64) -> Option<Tid> {
-        self.lock().pointers.get(&fs_base).copied()
-    }
-}
-
 /// What the drain is told.
-#[derive(Debug)]
 pub enum Command {
+    /// One more process has rings.
+    Open(FeedId, Feed),
+    /// Everything that is there at the start is armed, so many probes: from here on hits are shown.
+    Armed(usize),
     /// The owner of this block has ended.
-    Retire(u32),
-    /// Nothing will be written any more: drain everything and end.
+    Retire(FeedId, u32),
+    /// Nothing will be written to these rings any more.
+    Close(FeedId),
+    /// Nothing will be written anywhere: drain everything and end.
     Finish,
 }
 
-/// What the drain reads and what it needs to make sense of it.
+/// What the drain reads of one process and what it needs to make sense of it.
 pub struct Feed {
     /// The object.
     pub shared: Arc<Shared>,
@@ -120,21 +48,22 @@ pub struct Feed {
     /// Who owns what.
     pub directory: Arc<Directory>,
     /// The probes, by number.
-    pub probes: Arc<Vec<ProbeInfo>>,
-    /// Their programs, by number.
-    pub programs: Arc<Vec<Program>>,
+    pub catalogue: Arc<Catalogue>,
     /// The process.
     pub pid: Pid,
     /// Its command name.
     pub comm: String,
 }
 
+/// Records delivered of a feed that was closed: probes that had any, with how many.
+pub type Recorded = (FeedId, Vec<(ProbeId, u64)>);
+
 /// What came of it.
 pub struct Drained {
     /// The sink.
     pub sink: Box<dyn Sink>,
-    /// Records delivered, by probe.
-    pub recorded: Vec<u64>,
+    /// What was delivered of each feed.
+    pub recorded: Vec<Recorded>,
     /// Why the sink took no more.
     pub error: Option<io::Error>,
 }
@@ -150,7 +79,7 @@ pub struct Drain {
 
 impl Drain {
     /// Starts draining into `sink`.
-    pub fn start(feed: Feed, sink: Box<dyn Sink>) -> io::Result<Drain> {
+    pub fn start(sink: Box<dyn Sink>) -> io::Result<Drain> {
         let (commands, inbox) = channel();
         let failed = Arc::new(AtomicBool::new(false));
         let over = Arc::new(AtomicBool::new(false));
@@ -158,7 +87,7 @@ impl Drain {
         let thread = std::thread::Builder::new()
             .name("drain".to_owned())
             .spawn(move || {
-                let drained = Worker::new(feed, sink, failed_flag).run(&inbox);
+                let drained = Worker::new(sink, failed_flag).run(&inbox);
                 over_flag.store(true, Ordering::Release);
                 poll::wake();
                 drained
@@ -174,6 +103,11 @@ impl Drain {
     /// Tells it something; a drain that has ended does not mind.
     pub fn tell(&self, command: Command) {
         let _ = self.commands.send(command);
+    }
+
+    /// Another way to tell it something.
+    pub fn commands(&self) -> Sender<Command> {
+        self.commands.clone()
     }
 
     /// Whether the sink failed: nothing more can be delivered.
@@ -200,21 +134,12 @@ impl Drain {
     }
 }
 
-/// A record on its way to the sink.
-struct Waiting {
-    ticks: u64,
-    probe: ProbeId,
-    tid: Option<Tid>,
-    bytes: Box<[u8]>,
-}
-
 struct Worker {
-    feed: Feed,
+    sources: BTreeMap<FeedId, Source>,
     sink: Box<dyn Sink>,
-    decoders: Vec<Option<Decoder>>,
-    rings: BTreeMap<u32, Ring>,
-    waiting: BTreeMap<u32, VecDeque<Waiting>>,
-    recorded: Vec<u64>,
+    /// Whether hits are shown, or wait for what is told before the first.
+    shown: bool,
+    recorded: Vec<Recorded>,
     losses: u64,
     clock: Clock,
     error: Option<io::Error>,
@@ -222,20 +147,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(feed: Feed, sink: Box<dyn Sink>, failed: Arc<AtomicBool>) -> Worker {
-        let decoders = feed
-            .programs
-            .iter()
-            .map(|p| p.record().map(Decoder::new))
-            .collect();
-        let recorded = vec![0; feed.probes.len()];
+    fn new(sink: Box<dyn Sink>, failed: Arc<AtomicBool>) -> Worker {
         Worker {
-            feed,
+            sources: BTreeMap::new(),
             sink,
-            decoders,
-            rings: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            recorded,
+            shown: false,
+            recorded: Vec::new(),
             losses: 0,
             clock: Clock::start(),
             error: None,
@@ -254,121 +171,73 @@ impl Worker {
             // Before the heads are read: what is older than this is all here.
             let horizon = clock::ticks();
             self.clock.renew();
-            let mut any = self.read(0, None);
-            for (block, tid) in self.feed.directory.owned() {
-                any |= self.read(block, Some(tid));
-            }
+            let any = self.sources.values_mut().fold(false, |any, source| {
+                let more = source.read_all();
+                any | more
+            });
+            let finish = matches!(command, Some(Command::Finish));
             match command {
-                Some(Command::Retire(block)) => {
-                    self.abandon(block);
-                    self.feed.directory.release(block);
+                Some(Command::Open(id, feed)) => {
+                    self.sources.insert(id, Source::new(feed));
                 }
-                Some(Command::Finish) => {
-                    for block in self.feed.directory.used() {
-                        self.abandon(block);
+                Some(Command::Armed(probes)) => {
+                    self.shown = true;
+                    self.attempt(|sink| sink.armed(probes));
+                }
+                Some(Command::Retire(id, block)) => {
+                    if let Some(source) = self.sources.get_mut(&id) {
+                        source.retire(block);
                     }
-                    self.deliver(u64::MAX);
-                    self.tell_losses();
-                    self.attempt(|sink| sink.flush());
-                    return Drained {
-                        sink: self.sink,
-                        recorded: self.recorded,
-                        error: self.error,
-                    };
                 }
+                Some(Command::Close(id)) => {
+                    if let Some(source) = self.sources.get_mut(&id) {
+                        source.close();
+                    }
+                }
+                Some(Command::Finish) => self.sources.values_mut().for_each(Source::close),
                 None => {}
             }
-            if self.clock.is_ready() {
+            if finish {
+                self.deliver(u64::MAX);
+            } else if self.shown && self.clock.is_ready() {
                 self.deliver(horizon);
             }
             self.tell_losses();
+            self.let_go();
             // Also when nothing came: what was read a round ago may be delivered only now.
             self.attempt(|sink| sink.flush());
-            pause = if any { BUSY } else { IDLE };
-        }
-    }
-
-    /// Takes what is whole in a block's ring; true if something was.
-    fn read(&mut self, block: u32, owner: Option<Tid>) -> bool {
-        let Feed {
-            shared,
-            layout,
-            directory,
-            ..
-        } = &self.feed;
-        if layout.ring_size == 0 {
-            return false;
-        }
-        let ring = self
-            .rings
-            .entry(block)
-            .or_insert_with(|| Ring::new(shared, layout, block));
-        let queue = self.waiting.entry(block).or_default();
-        let decoders = &self.decoders;
-        let size_of = |probe: ProbeId| decoders.get(probe.0 as usize)?.as_ref().map(Decoder::size);
-        let before = queue.len();
-        ring.read(shared, &mut Vec::new(), &size_of, |probe, bytes| {
-            let tid = owner.or_else(|| directory.by_pointer(Decoder::thread(bytes)));
-            queue.push_back(Waiting {
-                // A time to come would keep it, and all behind it, in memory until then.
-                ticks: match Decoder::ticks(bytes) {
-                    0 => 0,
-                    ticks => ticks.min(clock::ticks()),
-                },
-                probe,
-                tid,
-                bytes: bytes.into(),
-            });
-        });
-        queue.len() > before
-    }
-
-    /// Reads a ring to its end, over records that will never be finished.
-    fn abandon(&mut self, block: u32) {
-        let owner = self
-            .feed
-            .directory
-            .owned()
-            .into_iter()
-            .find(|(b, _)| *b == block);
-        loop {
-            self.read(block, owner.map(|(_, tid)| tid));
-            let shared = &self.feed.shared;
-            if !self
-                .rings
-                .get_mut(&block)
-                .is_some_and(|ring| ring.skip(shared))
-            {
-                return;
+            if finish {
+                return Drained {
+                    sink: self.sink,
+                    recorded: self.recorded,
+                    error: self.error,
+                };
             }
+            pause = if any { BUSY } else { IDLE };
         }
     }
 
     /// Gives the sink every record up to a time, oldest first; order within a block is kept.
     fn deliver(&mut self, horizon: u64) {
-        let front = |queue: &VecDeque<Waiting>| queue.front().map(|record| record.ticks);
-        let mut heap: BinaryHeap<Reverse<(u64, u32)>> = self
-            .waiting
-            .iter()
-            .filter_map(|(&block, queue)| Some(Reverse((front(queue)?, block))))
-            .collect();
-        while let Some(Reverse((ticks, block))) = heap.pop() {
+        let mut heap: BinaryHeap<Reverse<(u64, FeedId, u32)>> = BinaryHeap::new();
+        for (&id, source) in &self.sources {
+            let fronts = source.fronts();
+            heap.extend(fronts.map(|(ticks, block)| Reverse((ticks, id, block))));
+        }
+        while let Some(Reverse((ticks, id, block))) = heap.pop() {
             if ticks > horizon {
                 break;
             }
-            let Some(queue) = self.waiting.get_mut(&block) else {
+            let Some(source) = self.sources.get_mut(&id) else {
                 continue;
             };
-            let Some(record) = queue.pop_front() else {
+            let Some(record) = source.pop(block) else {
                 continue;
             };
-            if let Some(ticks) = front(queue) {
-                heap.push(Reverse((ticks, block)));
+            if let Some(ticks) = source.front(block) {
+                heap.push(Reverse((ticks, id, block)));
             }
-            let index = record.probe.0 as usize;
-            let (Some(probe), Some(Some(decoder))) =
-                (self.feed.probes.get(index), self.decoders.get(index))
-            else {
+            let Some((probe, decoder)) = source.probe(record.probe) else {
                 continue;
             };
             if self.error.is_some() {
@@ -377,15 +246,15 @@ impl Worker {
             let mut values = Vec::new();
             decoder.values(&record.bytes, &mut values);
             let hit = Hit {
-                probe,
+                probe: &probe,
                 time: (record.ticks != 0).then(|| self.clock.wall(record.ticks)),
-                pid: self.feed.pid,
+                pid: source.feed.pid,
                 tid: record.tid,
-                comm: &self.feed.comm,
+                comm: &source.feed.comm,
                 values: &values,
             };
             match self.sink.hit(&hit) {
-                Ok(()) => self.recorded[index] += 1,
+                Ok(()) => source.delivered(record.probe),
                 Err(error) => self.fail(error),
             }
         }
@@ -393,21 +262,28 @@ impl Worker {
 
     /// Says how many more records found no room, as soon as it is known.
     fn tell_losses(&mut self) {
-        let Feed {
-            shared,
-            layout,
-            directory,
-            ..
-        } = &self.feed;
-        if layout.ring_size == 0 {
-            return;
-        }
-        let used = directory.used();
-        let losses = super::counters::all_losses(shared, layout, &used);
-        let more = std::mem::replace(&mut self.losses, losses);
-        let more = losses.saturating_sub(more);
-        if more > 0 {
+        let more = self.sources.values_mut().fold(0, |sum: u64, source| {
+            sum.saturating_add(source.more_losses())
+        });
+        self.losses = self.losses.saturating_add(more);
+        if self.shown && self.losses > 0 {
+            let more = std::mem::take(&mut self.losses);
             self.attempt(|sink| sink.lost(more));
+        }
+    }
+
+    /// Forgets processes that are gone and read to the end.
+    fn let_go(&mut self) {
+        let over: Vec<FeedId> = self
+            .sources
+            .iter()
+            .filter(|(_, source)| source.is_over())
+            .map(|(&id, _)| id)
+            .collect();
+        for id in over {
+            if let Some(source) = self.sources.remove(&id) {
+                self.recorded.push((id, source.recorded()));
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! knows neither text nor JSON.
 
 use std::io;
+use std::sync::Arc;
 
 use super::name::Name;
 use crate::base::{Addr, LinkAddr, Pid, ProbeId, Tid};
@@ -113,7 +114,7 @@ impl Missed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeSummary {
     /// The probe.
-    pub info: ProbeInfo,
+    pub info: Arc<ProbeInfo>,
     /// The state its site had when tracing ended, before disarming.
     pub state: SiteState,
     /// Why it is not a jump.
@@ -122,6 +123,19 @@ pub struct ProbeSummary {
     pub hits: u64,
     /// How many of these were not delivered.
     pub missed: Missed,
+}
+
+/// How one process fared while it ran one program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessSummary {
+    /// The process.
+    pub pid: Pid,
+    /// Its command name, untrusted.
+    pub comm: String,
+    /// Hits of all probes, the missed ones included.
+    pub hits: u64,
+    /// How many of these were not delivered.
+    pub missed: u64,
 }
 
 /// The end of a session.
@@ -135,6 +149,10 @@ pub struct Summary {
     pub jump: usize,
     /// And how many were breakpoints.
     pub trap: usize,
+    /// The command name of the process, when it is about one.
+    pub comm: String,
+    /// Every program of every process that was traced, in the order they ended.
+    pub processes: Vec<ProcessSummary>,
     /// Notes that a user must know: foreign bytes, memory left behind, sites switched off.
     pub notes: Vec<String>,
 }

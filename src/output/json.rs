@@ -368,7 +368,7 @@ mod tests {
         let summary = Summary {
             probes: vec![
                 ProbeSummary {
-                    info: probe(&[]),
+                    info: probe(&[]).into(),
                     state: SiteState::Trap,
                     reason: Some("too short, no padding".into()),
                     hits: 5,
@@ -379,7 +379,8 @@ mod tests {
                         address: None,
                         offset: None,
                         ..probe(&[])
-                    },
+                    }
+                    .into(),
                     state: SiteState::Pending,
                     reason: None,
                     hits: 0,
@@ -390,6 +391,7 @@ mod tests {
             jump: 0,
             trap: 1,
             notes: vec!["a\nb".into()],
+            ..Summary::default()
         };
         assert_eq!(
             printed(|json| json.summary(&summary).unwrap()),

@@ -250,7 +250,8 @@ mod tests {
                 address: Some(Addr(address)),
                 offset: None,
                 args: Vec::new(),
-            },
+            }
+            .into(),
             state,
             reason: Some(reason.to_owned()).filter(|r| !r.is_empty()),
             hits: 0,
@@ -283,6 +284,7 @@ mod tests {
             jump: 1,
             trap: 3,
             notes: vec!["a\x1b[2J".into()],
+            ..Summary::default()
         }
     }
 

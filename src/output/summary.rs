@@ -160,7 +160,8 @@ mod tests {
                 address: None,
                 offset: None,
                 args: Vec::new(),
-            },
+            }
+            .into(),
             state,
             reason: Some(reason.to_owned()).filter(|r| !r.is_empty()),
             hits,

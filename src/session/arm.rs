@@ -1,30 +1,41 @@
 //! From a plan to probes that are live: memory in the target, detours, sites, the drain.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::arguments::largest_record;
 use super::detours::{Detours, most};
 use super::dispositions::Dispositions;
-use super::run::Session;
+use super::plan::Planned;
 use super::tasks::unless_gone;
+use super::tracee::Tracee;
 use crate::abi::{self, Layout};
 use crate::arch::native::emit::{Environment, Template};
-use crate::base::{Addr, Tid};
-use crate::data::{Directory, Drain, Feed, Sink};
+use crate::base::{Addr, Span, Tid};
+use crate::data::{Command, Decoder, Directory, Feed, Known};
+use crate::probe::Refusal;
 use crate::program::Program;
+use crate::spec::ProbeSpec;
 use crate::sys::clock;
 use crate::sys::errno::is_gone;
 use crate::sys::procfs;
 use crate::sys::ptrace;
-use crate::sys::wait::Status;
-use crate::target::{InjectRequest, Injected, State};
+use crate::target::{InjectRequest, Injected};
 
 /// Most blocks in one object; threads beyond share one.
 const MOST_BLOCKS: u32 = 4096;
 /// No ring is larger, unless its records are.
 const LARGEST_RING: u32 = 1 << 23;
+/// Room for probes that may come later: where patterns name functions of libraries, for each other
+/// probe, and in all.
+const MANY: u32 = 1 << 18;
+const FEW: u32 = 256;
+const MOST_PROBES: u32 = 1 << 22;
+/// Most bytes of a detour without handlers.
+const HOOK: u64 = 128;
 /// How often a thread is looked for that can make calls: seconds, as a vfork's child may take.
 const ATTEMPTS: u32 = 20_000;
 /// Offset in a block's header that nothing else uses: for results of calls made in the target.
@@ -34,88 +45,199 @@ const _: () = assert!(SCRATCH > abi::TAIL as u64 + 8 && SCRATCH + 32 <= abi::COU
 /// What stands in the target while probes are armed.
 pub(super) struct Live {
     pub(super) injected: Injected,
-    pub(super) detours: Detours,
+    pub(super) detours: Rc<Detours>,
     /// Whether threads get blocks of their own.
     pub(super) own_blocks: bool,
     /// Whether detours do their work, or pass straight through.
     pub(super) alive: bool,
 }
 
-impl Session {
-    /// The entry breakpoint was hit: everything the loader maps is there, nobody is inside it.
-    pub(super) fn begin_at_entry(&mut self, tid: Tid) -> anyhow::Result<()> {
-        if let Some(thread) = self.process.threads.get_mut(&tid) {
-            thread.state = State::Stopped(Status::Interrupted);
-        }
-        self.begin()
-    }
-
-    /// Arms the whole plan.
-    pub(super) fn arm(&mut self, sink: Option<Box<dyn Sink>>) -> anyhow::Result<()> {
+impl Tracee {
+    /// Puts what is needed into the target and arms the whole plan.
+    pub(super) fn arm(&mut self) -> anyhow::Result<()> {
         let tid = self.one_stopped().context("stopping a thread")?;
         let fsgsbase = self.process.auxv.hwcap2 & procfs::HWCAP2_FSGSBASE != 0;
         // A program that uses gs keeps it; a base left by a session that died leads nowhere.
         let gs = ptrace::regs(tid)?.gs_base();
         let used = gs != 0 && self.process.memory.word(Addr(gs)).is_ok();
         let own_blocks = fsgsbase && !used;
-        let layout = self.layout();
-        let environment = |shared_block, alive| Environment {
-            shared_block,
-            alive,
+        let (layout, injected) = self.inject(tid, own_blocks)?;
+        let low = |at: Addr| u32::try_from(at.0).context("the shared block is not low");
+        let environment = Environment {
+            shared_block: low(injected.shared_block)?,
+            alive: low(injected.alive)?,
             layout,
             own_blocks,
         };
-        let request = InjectRequest {
-            layout,
-            slabs: self.slabs(&environment(1 << 20, 1 << 19))?,
-        };
-        let injected = Injected::new(&mut self.process, tid, &request)?;
-        let low = |at: Addr| u32::try_from(at.0).context("the shared block is not low");
-        let environment = environment(low(injected.shared_block)?, low(injected.alive)?);
         self.dispositions =
             Dispositions::read(&mut self.process, tid, injected.shared_block + SCRATCH)
                 .context("reading its signal actions")?;
         let shadow_stack = procfs::status(self.process.pid, tid).is_ok_and(|s| s.shadow_stack);
-        let classes = self.plan.classes.clone();
-        let detours = Detours::new(environment, classes, &injected, shadow_stack);
+        let detours = Detours::new(environment, &injected.slabs, shadow_stack);
         injected
             .set_alive(&self.process, true)
             .context("writing the alive word")?;
         self.directory = Arc::new(Directory::new(layout.blocks));
-        let sink = sink.context("no place for results")?;
         self.counters = Some((Arc::clone(&injected.shared), layout));
         self.live = Some(Live {
             injected,
-            detours,
+            detours: Rc::new(detours),
             own_blocks,
             alive: true,
         });
+        self.open_feed();
         for (tid, _) in self.process.stopped() {
             unless_gone(self.own_block(tid))?;
         }
-        if self.begun {
-            // What follows takes a while, and is nobody's business yet.
-            self.act_on_stopped()?;
+        // What follows takes a while, and is nobody's business yet.
+        self.act_on_stopped()?;
+        let hooks: Vec<_> = self.hooks.all().collect();
+        for (at, id) in hooks {
+            self.add_hook(at, id);
         }
-        for wanted in &self.plan.wanted {
-            let Some(ground) = self.plan.ground.get(&wanted.at) else {
-                continue;
+        let wanted = self.plan.wanted.clone();
+        self.extend(&wanted)
+    }
+
+    /// Our memory in the target. Room for counters of what may come later takes addresses only; a
+    /// target that has few of these gets less.
+    fn inject(&mut self, tid: Tid, own_blocks: bool) -> anyhow::Result<(Layout, Injected)> {
+        let roomy = self.layout(self.capacity());
+        let known = u32::try_from(self.plan.probes.len()).unwrap_or(u32::MAX);
+        let mut last = None;
+        for layout in [roomy, self.layout(known)] {
+            let environment = Environment {
+                shared_block: 1 << 20,
+                alive: 1 << 19,
+                layout,
+                own_blocks,
             };
-            if let Err(why) =
-                self.registry
-                    .add(wanted.at, ground.facts.clone(), wanted.id, wanted.stop)
-            {
-                self.plan.refused.insert(wanted.id, why);
+            let request = InjectRequest {
+                layout,
+                slabs: self.slabs(&environment, 0)?,
+            };
+            match Injected::new(&mut self.process, tid, &request) {
+                Ok(injected) => return Ok((layout, injected)),
+                Err(error) => last = last.or(Some(error)),
             }
         }
-        if self.live.is_some()
-            && let Err(error) = self.settle()
-        {
-            self.sink = Some(sink);
-            return Err(error);
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("no room for anything")))
+    }
+
+    /// How many probes there may ever be.
+    fn capacity(&self) -> u32 {
+        let wanted = &self.common.wanted;
+        let known = u32::try_from(self.plan.probes.len()).unwrap_or(u32::MAX);
+        let open = |spec: &ProbeSpec| spec.is_pattern() && spec.module.is_some();
+        let more = match wanted.max_probes {
+            Some(most) => most,
+            None if wanted.specs.iter().any(open) => MANY,
+            None => FEW.saturating_mul(u32::try_from(wanted.specs.len()).unwrap_or(u32::MAX)),
+        };
+        known.saturating_add(more).min(MOST_PROBES)
+    }
+
+    /// Arms what was planned since: code memory, programs and the registry learn of it first.
+    pub(super) fn extend(&mut self, wanted: &[Planned]) -> anyhow::Result<()> {
+        let Some(live) = &self.live else {
+            return Ok(());
+        };
+        let have = live.injected.slabs.len();
+        if have < self.plan.slabs.len() {
+            let environment = *live.detours.environment();
+            let slabs = self.slabs(&environment, have)?;
+            let tid = if slabs.iter().any(|(_, size)| *size > 0) {
+                Some(self.one_stopped().context("stopping a thread")?)
+            } else {
+                None
+            };
+            let Some(live) = &mut self.live else {
+                return Ok(());
+            };
+            let added = match tid {
+                Some(tid) => live.injected.add_slabs(&mut self.process, tid, &slabs),
+                None => {
+                    live.injected.slabs.resize(self.plan.slabs.len(), None);
+                    Ok(())
+                }
+            };
+            added.context("mapping code memory into it")?;
+            let more = live.injected.slabs.get(have..).unwrap_or_default();
+            Rc::make_mut(&mut live.detours).add_slabs(more);
         }
-        // Last: it says that everything is armed. What is hit meanwhile waits in the rings.
-        self.start_drain(sink)
+        let Some(live) = &mut self.live else {
+            return Ok(());
+        };
+        let layout = live.injected.layout;
+        let known = live.detours.classes();
+        if known < self.plan.classes.len() {
+            let more = self.plan.classes.get(known..).unwrap_or_default();
+            Rc::make_mut(&mut live.detours).add_classes(more);
+        }
+        self.publish();
+        for planned in wanted {
+            let Some(ground) = self.plan.ground.get(&planned.at) else {
+                continue;
+            };
+            let fits =
+                planned.id.0 < layout.probes && self.plan.record_of(planned.id) <= layout.largest;
+            let added = if fits {
+                let facts = ground.facts.clone();
+                self.registry
+                    .add(planned.at, facts, planned.id, planned.stop)
+            } else {
+                Err(Refusal::Window(
+                    "it came later, and there is no room for its counters and records".into(),
+                ))
+            };
+            if let Err(why) = added {
+                self.plan.refused.insert(planned.id, why);
+            }
+        }
+        if self.live.is_some() {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Lets the drain know of probes, before the first of them is armed.
+    pub(super) fn publish(&mut self) {
+        let decoder = |class: Option<&u32>| {
+            let program = self.plan.classes.get(*class? as usize)?;
+            program
+                .record()
+                .map(|record| Arc::new(Decoder::new(record)))
+        };
+        let mut decoders: HashMap<Option<&u32>, Option<Arc<Decoder>>> = HashMap::new();
+        let known = self.catalogue.len();
+        let more = self.plan.probes.iter().enumerate().skip(known);
+        let more: Vec<Known> = more
+            .map(|(index, info)| {
+                let class = self.plan.class.get(index);
+                let decoder = decoders.entry(class).or_insert_with(|| decoder(class));
+                Known {
+                    info: Arc::clone(info),
+                    decoder: decoder.clone(),
+                }
+            })
+            .collect();
+        self.catalogue.extend(more);
+    }
+
+    /// Lets the drain know of our rings.
+    pub(super) fn open_feed(&self) {
+        let Some((shared, layout)) = &self.counters else {
+            return;
+        };
+        let feed = Feed {
+            shared: Arc::clone(shared),
+            layout: *layout,
+            directory: Arc::clone(&self.directory),
+            catalogue: Arc::clone(&self.catalogue),
+            pid: self.process.pid,
+            comm: procfs::comm(self.process.pid),
+        };
+        let _ = self.common.drain.send(Command::Open(self.feed, feed));
     }
 
     /// A thread that can make calls for us. One that waits for the child of its vfork cannot, and
@@ -127,7 +249,7 @@ impl Session {
                 other => return Ok(other?),
             }
             self.take_backlog()?;
-            if self.ended.is_some() {
+            if self.is_over() {
                 break;
             }
             self.act_on_stopped()?;
@@ -136,37 +258,11 @@ impl Session {
         anyhow::bail!("it has ended")
     }
 
-    fn start_drain(&mut self, mut sink: Box<dyn Sink>) -> anyhow::Result<()> {
-        sink.armed(self.plan.wanted.len())
-            .context("writing output")?;
-        let Some((shared, layout)) = self.counters.clone() else {
-            return Ok(());
-        };
-        let programs = self.plan.class.iter().map(|&class| {
-            self.plan
-                .classes
-                .get(class as usize)
-                .cloned()
-                .unwrap_or_default()
-        });
-        let feed = Feed {
-            shared,
-            layout,
-            directory: Arc::clone(&self.directory),
-            probes: Arc::new(self.plan.probes.clone()),
-            programs: Arc::new(programs.collect()),
-            pid: self.process.pid,
-            comm: procfs::comm(self.process.pid),
-        };
-        self.drain = Some(Drain::start(feed, sink).context("starting a thread")?);
-        Ok(())
-    }
-
     /// Rings as large as the memory allows for twice the threads there are.
-    fn layout(&self) -> Layout {
+    fn layout(&self, capacity: u32) -> Layout {
         let probes = u32::try_from(self.plan.probes.len()).unwrap_or(u32::MAX);
-        let largest = self.plan.largest_record();
-        let memory = self.options.memory;
+        let largest = largest_record(&self.common.wanted).max(self.plan.largest_record());
+        let memory = self.common.options.memory;
         let ring = if largest == 0 {
             0
         } else {
@@ -176,11 +272,11 @@ impl Session {
             // The largest power of two within the share.
             1 << share.clamp(smallest, LARGEST_RING.max(smallest)).ilog2()
         };
-        Layout::fit(probes, ring, largest, MOST_BLOCKS, memory)
+        Layout::fit((probes, capacity), ring, largest, MOST_BLOCKS, memory)
     }
 
-    /// Code memory for each slab of the plan: what its detours can take at most.
-    fn slabs(&self, environment: &Environment) -> anyhow::Result<Vec<(crate::base::Span, u64)>> {
+    /// Code memory for each slab of the plan from `first` on: what its detours can take at most.
+    fn slabs(&self, environment: &Environment, first: usize) -> anyhow::Result<Vec<(Span, u64)>> {
         let mut most_of: HashMap<u32, u64> = HashMap::new();
         for (class, program) in self.plan.classes.iter().enumerate() {
             let size = |programs: &[Program]| Template::new(programs, environment, true, None);
@@ -188,24 +284,28 @@ impl Session {
                 .map_err(|error| anyhow::anyhow!("the arguments cannot be read: {error}"))?;
             most_of.insert(u32::try_from(class)?, most(&template));
         }
-        let mut sizes = vec![4096; self.plan.slabs.len()];
+        let mut sizes = vec![0; self.plan.slabs.len()];
+        let fresh = |at: &Addr| {
+            let ground = self.plan.ground.get(at)?;
+            (ground.slab >= first && ground.built.is_none()).then_some(ground.slab)
+        };
         for wanted in &self.plan.wanted {
-            let class = self
-                .plan
-                .class
-                .get(wanted.id.0 as usize)
-                .copied()
-                .unwrap_or(0);
-            let slab = self
-                .plan
-                .ground
-                .get(&wanted.at)
-                .map_or(0, |ground| ground.slab);
-            if let Some(size) = sizes.get_mut(slab) {
+            let class = self.plan.class.get(wanted.id.0 as usize);
+            let most = class.and_then(|class| most_of.get(class));
+            if let Some(size) = fresh(&wanted.at).and_then(|slab| sizes.get_mut(slab)) {
                 // Twice, for detours that are built again when neighbours come and go.
-                *size += 2 * most_of.get(&class).copied().unwrap_or(256);
+                *size += 2 * most.copied().unwrap_or(256);
             }
         }
-        Ok(self.plan.slabs.iter().copied().zip(sizes).collect())
+        for at in self.hooks.addresses() {
+            if let Some(size) = fresh(&at).and_then(|slab| sizes.get_mut(slab)) {
+                *size += 2 * HOOK;
+            }
+        }
+        let sizes = sizes
+            .into_iter()
+            .map(|size| if size > 0 { size + 4096 } else { 0 });
+        let slabs = self.plan.slabs.iter().copied().zip(sizes);
+        Ok(slabs.skip(first).collect())
     }
 }

@@ -4,24 +4,20 @@
 use std::io::ErrorKind;
 
 use super::detours::Inside;
-use super::run::Session;
+use super::tracee::Tracee;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::sys::mem::Memory;
 use crate::sys::ptrace;
 use crate::sys::wait::Status;
 use crate::target::{Process, Remote, State, Thread};
 
-const INT3: u8 = 0xcc;
+pub(super) const INT3: u8 = 0xcc;
 /// `jmp rel32`.
 const JUMP: u8 = 0xe9;
 
-impl Session {
+impl Tracee {
     /// Takes everything of ours out of a forked child and lets it go.
-    pub(super) fn let_child_go(&mut self, tid: Tid, pid: Pid) -> anyhow::Result<()> {
-        if let Some(starting) = &self.starting {
-            let memory = Memory::open(pid, tid)?;
-            memory.write(starting.entry, &[starting.original])?;
-        }
+    pub(super) fn let_child_go(&self, tid: Tid, pid: Pid) -> anyhow::Result<()> {
         if let Some(live) = &self.live {
             let memory = Memory::open(pid, tid)?;
             let mut text = super::text::Text::new(&memory, true);
@@ -87,7 +83,7 @@ impl Session {
 
 /// Whether bytes at `at` that are not the original are what we write there: a breakpoint before the
 /// original or before the tail of a jump, or a jump that leads to `code`.
-fn ours(at: Addr, original: &[u8], now: &[u8], code: impl Fn(Addr) -> bool) -> bool {
+pub(super) fn ours(at: Addr, original: &[u8], now: &[u8], code: impl Fn(Addr) -> bool) -> bool {
     let jump = <[u8; 4]>::try_from(now.get(1..).unwrap_or_default()).is_ok_and(|tail| {
         let distance = i64::from(i32::from_le_bytes(tail));
         code(Addr((at + 5).0.wrapping_add_signed(distance)))

@@ -7,8 +7,8 @@ use anyhow::Context as _;
 
 use super::detours::Inside;
 use super::end::Ended;
-use super::run::Session;
 use super::tasks::ignore_gone;
+use super::tracee::Tracee;
 use crate::base::{Span, Tid};
 use crate::sys::errno::{is_gone, sig};
 use crate::sys::procfs::{self, Where};
@@ -30,20 +30,22 @@ const FORCED: u64 = 1 << (sig::ILL - 1)
     | 1 << (sig::FPE - 1)
     | 1 << (sig::SEGV - 1);
 
-impl Session {
+impl Tracee {
     /// Disarms, clears up, and ends the session; the target goes on.
     pub(super) fn detach(&mut self) -> anyhow::Result<()> {
-        if self.ended.is_some() {
+        if self.is_over() {
             return Ok(());
         }
-        if self.starting.is_some() {
-            self.detach_before_entry()?;
+        self.process.at_syscalls = false;
+        for &tid in self.process.threads.keys() {
+            // It must live on when we are gone; one that is not stopped keeps the option.
+            let _ = ptrace::let_live(tid);
         }
         if self.live.is_some() {
             self.last = Some(self.summary());
             self.registry.disarm_all();
             self.settle().context("disarming")?;
-            if self.ended.is_some() {
+            if self.is_over() {
                 return Ok(());
             }
             self.clear_up()?;
@@ -52,28 +54,6 @@ impl Session {
         }
         self.ended.get_or_insert(Ended::Detached);
         Ok(())
-    }
-
-    fn detach_before_entry(&mut self) -> anyhow::Result<()> {
-        self.process.stop_running(&mut self.backlog)?;
-        if let Some(starting) = self.starting.take() {
-            self.process
-                .memory
-                .write(starting.entry, &[starting.original])?;
-            for (tid, status) in self.process.stopped() {
-                if status == Status::Signal(sig::TRAP)
-                    && ptrace::pc(tid).is_ok_and(|pc| pc == starting.entry + 1)
-                {
-                    ptrace::set_pc(tid, starting.entry)?;
-                    self.process.resume(tid, 0)?;
-                }
-            }
-        }
-        for &tid in self.process.threads.keys() {
-            // It must live on when we are gone; one that is not stopped keeps the option.
-            let _ = ptrace::let_live(tid);
-        }
-        self.act_on_stopped()
     }
 
     /// Takes our memory out of the target, once nobody is in it or may come back into it.
@@ -94,12 +74,12 @@ impl Session {
             }
             if self.hits_stand_out() {
                 self.act_on_stopped()?;
-                self.signals.wait(Some(1))?;
+                self.common.signals.wait(Some(1))?;
                 continue;
             }
             self.pass_through()?;
             self.leave_code(attempt >= BY_THEMSELVES)?;
-            if self.ended.is_some() || self.live.is_none() {
+            if self.is_over() || self.live.is_none() {
                 return Ok(());
             }
             let maps = self.process.maps()?;
@@ -113,7 +93,9 @@ impl Session {
                 break;
             }
             self.act_on_stopped()?;
-            self.signals.wait(Some(if attempt < 10 { 1 } else { 10 }))?;
+            self.common
+                .signals
+                .wait(Some(if attempt < 10 { 1 } else { 10 }))?;
         }
         self.pass_through()?;
         self.restore_gs()?;

@@ -65,7 +65,7 @@ pub(super) enum Inside {
     Between,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Heap {
     slab: Slab,
     hot: u64,
@@ -73,7 +73,7 @@ struct Heap {
 }
 
 /// All detours of a target.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Detours {
     environment: Environment,
     /// Whether returns must match calls: an emulated call would end the target.
@@ -92,10 +92,32 @@ pub(super) struct Detours {
 impl Detours {
     pub(super) fn new(
         environment: Environment,
-        classes: Vec<Program>,
-        injected: &Injected,
+        slabs: &[Option<Slab>],
         shadow_stack: bool,
     ) -> Detours {
+        let mut detours = Detours {
+            environment,
+            shadow_stack,
+            classes: Vec::new(),
+            templates: Vec::new(),
+            by_key: HashMap::new(),
+            heaps: Vec::new(),
+            all: Vec::new(),
+            by_site: HashMap::new(),
+            hot: BTreeMap::new(),
+            cold: BTreeMap::new(),
+        };
+        detours.add_slabs(slabs);
+        detours
+    }
+
+    /// Where all that detours refer to lies.
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Takes code memory that was added, by the number of its slab.
+    pub(super) fn add_slabs(&mut self, slabs: &[Option<Slab>]) {
         let heap = |slab: &Option<Slab>| {
             slab.map(|slab| Heap {
                 slab,
@@ -103,18 +125,17 @@ impl Detours {
                 cold: slab.span.len(),
             })
         };
-        Detours {
-            environment,
-            shadow_stack,
-            classes,
-            templates: Vec::new(),
-            by_key: HashMap::new(),
-            heaps: injected.slabs.iter().map(heap).collect(),
-            all: Vec::new(),
-            by_site: HashMap::new(),
-            hot: BTreeMap::new(),
-            cold: BTreeMap::new(),
-        }
+        self.heaps.extend(slabs.iter().map(heap));
+    }
+
+    /// How many programs are known.
+    pub(super) fn classes(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Takes more programs; they get the numbers that follow.
+    pub(super) fn add_classes(&mut self, more: &[Program]) {
+        self.classes.extend_from_slice(more);
     }
 
     fn template(

@@ -24,7 +24,7 @@ struct Known {
 }
 
 /// Actions of the signals that our code may raise.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Dispositions {
     known: Vec<Known>,
     /// Which of them were caught and ignored when they were read.

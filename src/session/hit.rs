@@ -4,8 +4,8 @@
 use anyhow::Context as _;
 
 use super::detours::Inside;
-use super::run::Session;
 use super::tasks::unless_gone;
+use super::tracee::Tracee;
 use crate::base::{Addr, Tid};
 use crate::probe::{Refusal, Text};
 use crate::sys::errno::sig;
@@ -13,7 +13,7 @@ use crate::sys::{clock, poll, ptrace};
 
 const INT3: u8 = 0xcc;
 
-impl Session {
+impl Tracee {
     /// Sends a thread that hit a breakpoint of ours into the detour while its report is unread,
     /// and says which site that was. `None`: it stopped for something else, or needs a closer look.
     pub(super) fn enter_early(&self, tid: Tid) -> Option<Addr> {
@@ -55,15 +55,15 @@ impl Session {
             self.notes.push(format!(
                 "{name} was switched off: its breakpoint was hit more than {} times a second \
                  (--trap-limit)",
-                self.options.limit.rate
+                self.common.options.limit.rate
             ));
         }
         Ok(self.process.resume(tid, 0)?)
     }
 
-    /// Whether a probe here stops the target for a debugger.
+    /// Whether more is to be done here than to go on in the detour.
     fn stops_here(&self, site: Addr) -> bool {
-        self.plan.stops.contains(&site)
+        self.plan.stops.contains(&site) || self.hooks.holds(site)
     }
 
     /// A thread stopped for SIGTRAP: our breakpoint, the entry breakpoint, or the target's own.
@@ -77,21 +77,15 @@ impl Session {
         if info.code != sig::SI_KERNEL {
             return Ok(self.process.resume(tid, sig::TRAP)?);
         }
-        if let Some(starting) = &self.starting
-            && pc == starting.entry + 1
-        {
-            self.process
-                .memory
-                .write(starting.entry, &[starting.original])?;
-            ptrace::set_pc(tid, starting.entry)?;
-            self.starting = None;
-            ptrace::let_live(tid)?;
-            return self.begin_at_entry(tid);
-        }
         let site = pc - 1;
         if self.site_before(pc).is_some() && self.enter(tid, site)? {
-            if self.stops_here(site) {
-                return self.stop_target(tid, site);
+            if self.plan.stops.contains(&site) {
+                self.stop_target(site)?;
+            }
+            if self.hooks.holds(site) {
+                self.dispositions
+                    .repair(&mut self.process, tid, sig::TRAP)?;
+                return self.hooked(tid, site);
             }
             return self.entered(tid, site);
         }
@@ -119,14 +113,13 @@ impl Session {
     }
 
     /// Stops the whole target where it hit a `%stop` probe.
-    fn stop_target(&mut self, tid: Tid, site: Addr) -> anyhow::Result<()> {
+    fn stop_target(&mut self, site: Addr) -> anyhow::Result<()> {
         let name = self.plan.name_at(site);
         self.notes.push(format!(
             "stopped at {name}; kill -CONT {} goes on",
             self.process.pid
         ));
-        poll::kill(self.process.pid, sig::STOP).context("stopping the target")?;
-        Ok(self.process.resume(tid, 0)?)
+        poll::kill(self.process.pid, sig::STOP).context("stopping the target")
     }
 
     /// A thread faulted. In a handler of ours that was foreseen; in a displaced instruction the

@@ -1,15 +1,16 @@
-//! One file mapped into the target: its image, symbols and verdicts, each made when first needed.
+//! One file mapped into the target, and where.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Context as _;
 
-use crate::analysis::{Cache, File, Key, Source, Text};
+use super::opened::{Library, Opened};
+use crate::analysis::{Cache, File, Text};
 use crate::base::{Addr, LinkAddr, Pid, Span, Tid};
 use crate::spec::ModuleName;
-use crate::symbols::{self, CodeFacts, Image, Symbols};
+use crate::symbols::{self, Image, Symbols};
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Mapping};
 
@@ -17,6 +18,7 @@ use crate::sys::procfs::{self, Mapping};
 const HEADER: usize = 4096;
 
 /// A file of the target, or one looked at alone.
+#[derive(Clone)]
 pub struct Module {
     /// File name, such as `libc.so.6`.
     pub name: String,
@@ -30,30 +32,28 @@ pub struct Module {
     pub bias: u64,
     /// All it occupies.
     pub span: Span,
+    /// Device and inode of what is mapped.
+    identity: (u64, u64),
     /// What the loader chose for indirect functions, by resolver.
     chosen: HashMap<LinkAddr, Addr>,
-    image: Image,
-    root: PathBuf,
-    debug: OnceCell<Option<Image>>,
-    symbols: OnceCell<Symbols>,
-    facts: OnceCell<CodeFacts>,
-    file: OnceCell<File>,
+    opened: Rc<Opened>,
 }
 
 impl Module {
     /// A file that is not running.
     pub fn of_file(path: &Path) -> anyhow::Result<Module> {
-        let image = Image::read(path)?;
+        let opened = Rc::new(Opened::read(path, path, PathBuf::from("/"))?);
         let name = path
             .file_name()
             .unwrap_or(path.as_os_str())
             .to_string_lossy()
             .into_owned();
         let path = path.to_string_lossy().into_owned();
-        Ok(Module::new(name, path, image, PathBuf::from("/"), 0))
+        Ok(Module::new(name, path, opened, 0))
     }
 
-    fn new(name: String, path: String, image: Image, root: PathBuf, bias: u64) -> Module {
+    fn new(name: String, path: String, opened: Rc<Opened>, bias: u64) -> Module {
+        let image = opened.image();
         let low = image
             .segments()
             .iter()
@@ -76,13 +76,9 @@ impl Module {
                 start: LinkAddr(low).at(bias),
                 end: LinkAddr(high).at(bias),
             },
+            identity: (0, 0),
             chosen: HashMap::new(),
-            image,
-            root,
-            debug: OnceCell::new(),
-            symbols: OnceCell::new(),
-            facts: OnceCell::new(),
-            file: OnceCell::new(),
+            opened,
         }
     }
 
@@ -91,9 +87,19 @@ impl Module {
         name.matches(&self.path) || self.alias.as_ref().is_some_and(|alias| name.matches(alias))
     }
 
+    /// Whether a mapping is of its file.
+    pub(super) fn is_of(&self, mapping: &Mapping) -> bool {
+        self.identity == (mapping.device, mapping.inode)
+    }
+
+    /// The file and what is known of it.
+    pub fn opened(&self) -> &Rc<Opened> {
+        &self.opened
+    }
+
     /// The file's image.
     pub fn image(&self) -> &Image {
-        &self.image
+        self.opened.image()
     }
 
     /// What the loader chose for the indirect function with this resolver.
@@ -101,8 +107,10 @@ impl Module {
         self.chosen.get(&resolver).copied()
     }
 
-    fn read_chosen(&mut self, memory: &Memory) {
-        for (slot, resolver) in symbols::indirect_slots(&self.image) {
+    /// Reads what the loader chose for indirect functions. Before it has relocated the file that is
+    /// nothing: the slots lead to no code of any module then.
+    pub(super) fn read_chosen(&mut self, memory: &Memory) {
+        for (slot, resolver) in symbols::indirect_slots(self.image()) {
             if let Ok(at) = memory.word(slot.at(self.bias)) {
                 self.chosen.insert(resolver, Addr(at));
             }
@@ -111,51 +119,46 @@ impl Module {
 
     /// Its separate debug file, if there is one.
     pub fn debug(&self) -> Option<&Image> {
-        let find = || symbols::debug_file(&self.image, &self.root, Path::new(&self.path));
-        self.debug.get_or_init(find).as_ref()
+        self.opened.debug()
     }
 
     /// Its symbols.
     pub fn symbols(&self) -> &Symbols {
-        self.symbols
-            .get_or_init(|| Symbols::load(&self.image, self.debug()).unwrap_or_default())
-    }
-
-    fn facts(&self) -> &CodeFacts {
-        self.facts
-            .get_or_init(|| symbols::code_facts(&self.image, self.symbols()).unwrap_or_default())
+        self.opened.symbols()
     }
 
     /// The verdicts of its entries, from the cache when they are there.
     pub fn file(&self, cache: Option<&Cache>) -> &File {
-        self.file.get_or_init(|| {
-            let key = Key::of(&self.image, self.debug());
-            let known = cache
-                .zip(key.as_ref())
-                .and_then(|(cache, key)| cache.load(key));
-            known.unwrap_or_else(|| {
-                let file = self.with_text(|text| File::of_symbols(text, self.symbols()));
-                if let (Some(cache), Some(key)) = (cache, &key) {
-                    // A cache that cannot be written costs time at the next start, nothing else.
-                    let _ = cache.store(key, &file);
-                }
-                file
-            })
-        })
+        self.opened.file(cache)
     }
 
     /// Asks about any address; sweeps the whole file.
     pub fn with_text<T>(&self, ask: impl FnOnce(&Text<'_>) -> T) -> T {
-        ask(&Source::new(&self.image, self.facts()).text())
+        self.opened.with_text(ask)
     }
 }
 
-/// The files mapped executable into the process of a thread, the program first. What cannot be read is named in
-/// `notes`.
+/// The files mapped executable into the process of a thread, the program first. What cannot be read
+/// is named in `notes`.
 pub fn modules(
     tid: Tid,
     memory: &Memory,
     maps: &[Mapping],
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Vec<Module>> {
+    let mut found = new_modules(tid, memory, maps, (&[], &Library::default()), notes)?;
+    for module in &mut found {
+        module.read_chosen(memory);
+    }
+    Ok(found)
+}
+
+/// The same, but for modules that are known already.
+pub(super) fn new_modules(
+    tid: Tid,
+    memory: &Memory,
+    maps: &[Mapping],
+    (known, library): (&[Module], &Library),
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Module>> {
     let auxv = procfs::auxv(tid).context("reading its auxiliary vector")?;
@@ -164,10 +167,8 @@ pub fn modules(
         .iter()
         .filter(|m| m.exec && m.inode != 0 && m.path.starts_with('/'))
     {
-        if modules
-            .iter()
-            .any(|module| module.path == mapping.path && module.span.contains(mapping.span.start))
-        {
+        let mut others = known.iter().chain(&modules);
+        if others.any(|module| module.is_of(mapping) && module.span.contains(mapping.span.start)) {
             continue;
         }
         if mapping.shared {
@@ -182,11 +183,11 @@ pub fn modules(
                 && m.device == mapping.device
                 && m.span.contains(Addr(auxv.phdr))
         });
-        match open(tid, memory, maps, mapping, is_program) {
+        match open(tid, memory, maps, mapping, (is_program, library)) {
             Ok(mut module) => {
                 module.program = is_program;
+                module.identity = (mapping.device, mapping.inode);
                 module.alias = is_program.then(|| procfs::comm(Pid(tid.0)));
-                module.read_chosen(memory);
                 modules.push(module);
             }
             Err(error) => notes.push(format!("{}: not probed: {error:#}", mapping.path)),
@@ -201,26 +202,27 @@ fn open(
     memory: &Memory,
     maps: &[Mapping],
     mapping: &Mapping,
-    is_program: bool,
+    (is_program, library): (bool, &Library),
 ) -> anyhow::Result<Module> {
     let mut paths = procfs::file_paths(tid, mapping);
     if is_program {
         paths.insert(0, PathBuf::from(format!("/proc/{tid}/exe")));
     }
+    let root = PathBuf::from(format!("/proc/{tid}/root"));
     let mut first_error = None;
-    for path in paths {
-        let image = match Image::read(&path) {
-            Ok(image) => image,
+    for from in paths {
+        let opened = match library.open(&from, Path::new(&mapping.path), root.clone()) {
+            Ok(opened) => opened,
             Err(error) => {
                 first_error.get_or_insert(error);
                 continue;
             }
         };
-        if !same_header(memory, maps, mapping, &image) {
+        if !same_header(memory, maps, mapping, opened.image()) {
             first_error.get_or_insert(anyhow::anyhow!("the file was replaced since it was mapped"));
             continue;
         }
-        let Some(bias) = bias(&image, mapping) else {
+        let Some(bias) = bias(opened.image(), mapping) else {
             first_error.get_or_insert(anyhow::anyhow!("its segments do not fit its mapping"));
             continue;
         };
@@ -230,8 +232,7 @@ fn open(
             .next()
             .unwrap_or(&mapping.path)
             .to_owned();
-        let root = PathBuf::from(format!("/proc/{tid}/root"));
-        return Ok(Module::new(name, mapping.path.clone(), image, root, bias));
+        return Ok(Module::new(name, mapping.path.clone(), opened, bias));
     }
     Err(first_error.unwrap_or_else(|| anyhow::anyhow!("it was deleted")))
 }

@@ -3,12 +3,14 @@
 //!
 //! Invariant: the detour of a site is complete before the first byte points to it.
 
+use std::rc::Rc;
+
 use anyhow::Context as _;
 
 use super::detours::Displaced;
-use super::run::Session;
+use super::tracee::{Progress, Tracee};
 use crate::arch::native::relocate;
-use crate::base::Addr;
+use crate::base::{Addr, ProbeId};
 use crate::probe::{Batch, Outcome, Refusal, Step};
 use crate::sys::clock;
 
@@ -17,7 +19,7 @@ const PAUSE: u64 = 4_000_000;
 /// How many sites are written before the clock is looked at.
 const CHUNK: usize = 1024;
 
-impl Session {
+impl Tracee {
     /// Does everything that can be done now, batch by batch.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         loop {
@@ -26,7 +28,7 @@ impl Session {
                 return Ok(());
             }
             self.perform(&batch)?;
-            if self.ended.is_some() || self.live.is_none() {
+            if self.is_over() || self.live.is_none() {
                 return Ok(());
             }
         }
@@ -46,11 +48,16 @@ impl Session {
                 .stop_running(&mut self.backlog)
                 .context("stopping the target")?;
             self.take_exec()?;
-            if self.ended.is_some() || self.live.is_none() {
+            if self.is_over() || self.live.is_none() {
                 break;
             }
             // Nobody minds a pause before the program's first instruction.
-            let end = clock::monotonic() + if self.begun { PAUSE } else { u64::MAX / 2 };
+            let end = clock::monotonic()
+                + if self.progress == Progress::Begun {
+                    PAUSE
+                } else {
+                    u64::MAX / 2
+                };
             self.write(first)?;
             while clock::monotonic() < end
                 && let Some(next) = chunks.next()
@@ -58,7 +65,7 @@ impl Session {
                 self.write(next)?;
             }
             self.act_on_stopped()?;
-            if self.ended.is_some() || self.live.is_none() {
+            if self.is_over() || self.live.is_none() {
                 break;
             }
         }
@@ -111,19 +118,10 @@ impl Session {
             flags_live: !ground.window.flags_dead,
             dead: ground.window.dead_regs,
         };
-        let class = |id: &crate::base::ProbeId| {
-            (
-                *id,
-                self.plan
-                    .class
-                    .get(id.0 as usize)
-                    .copied()
-                    .unwrap_or(u32::MAX),
-            )
-        };
-        let probes: Vec<_> = wanted.probes.iter().map(class).collect();
-        live.detours
-            .build(&live.injected, ground.slab, displaced, &probes)?;
+        // Hooks run nothing.
+        let class = |id: &ProbeId| Some((*id, *self.plan.class.get(id.0 as usize)?));
+        let probes: Vec<_> = wanted.probes.iter().filter_map(class).collect();
+        Rc::make_mut(&mut live.detours).build(&live.injected, ground.slab, displaced, &probes)?;
         ground.built = Some(signature);
         Ok(())
     }

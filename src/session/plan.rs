@@ -3,10 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use super::module::Module;
+use super::resolve::{Asked, Indirect};
 use crate::analysis::Cache;
-use crate::arch::native::scan::{Refusal as ScanRefusal, Window};
+use crate::arch::native::relocate::instruction_len;
+use crate::arch::native::scan::{Refusal as ScanRefusal, Window, WindowKind};
 use crate::base::{Addr, LinkAddr, ProbeId, Span};
 use crate::data::{Name, ProbeInfo};
 use crate::probe::{Facts, Refusal};
@@ -48,19 +51,33 @@ impl From<anyhow::Error> for PlanError {
 }
 
 /// What the user asked for.
-pub struct Wanted<'a> {
+pub struct Wanted {
     /// The probes.
-    pub specs: &'a [ProbeSpec],
+    pub specs: Vec<ProbeSpec>,
     /// Names that are left out.
-    pub exclude: &'a [super::resolve::Exclude],
+    pub exclude: Vec<super::resolve::Exclude>,
     /// Whether hits are only counted.
     pub count_only: bool,
     /// Most probes.
     pub max_probes: Option<u32>,
     /// Where analyses are kept.
-    pub cache: Option<&'a Cache>,
-    /// Called with what is being worked on.
-    pub progress: &'a dyn Fn(&str),
+    pub cache: Option<Cache>,
+    /// Called with what is being worked on, and with nothing once it is done.
+    pub progress: Box<dyn Fn(Option<&str>) + Send>,
+    /// What becomes of probes that name nothing yet.
+    pub pending: Pending,
+}
+
+/// What becomes of probes that name nothing that is mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pending {
+    /// They wait for what may be mapped later, and are named at the end; but something must match.
+    #[default]
+    Warn,
+    /// Nothing is traced.
+    Error,
+    /// They wait, also when nothing else is left to trace.
+    Ignore,
 }
 
 /// One probe of the plan.
@@ -91,6 +108,30 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// Where an instruction of the file is to be a breakpoint of our own, whatever else is there.
+    pub(super) fn of_hook(module: &Module, at: LinkAddr, slab: usize) -> Result<Ground, Refusal> {
+        let bytes = module.image().bytes_at(at, 16).unwrap_or_default();
+        let len = instruction_len(bytes).and_then(|len| u8::try_from(len).ok());
+        let window = Window {
+            len: len.ok_or_else(|| Refusal::Window("not an instruction".into()))?,
+            kind: WindowKind::Trap,
+            flags_dead: false,
+            dead_regs: 0,
+            syscall: false,
+        };
+        ground(
+            module,
+            at,
+            (Err(ScanRefusal::Undecodable), Ok(window)),
+            slab,
+        )
+    }
+
+    /// Whether a detour that was built for the one serves the other.
+    fn same_code(&self, other: &Ground) -> bool {
+        *self.original == *other.original && self.window == other.window
+    }
+
     /// The file's bytes from the site on: all that a jump overwrites or displaces.
     pub fn original(&self) -> &[u8] {
         &self.original
@@ -136,11 +177,13 @@ impl DerefMut for Kept {
     }
 }
 
-/// What is to be armed.
-#[derive(Default)]
+/// What is to be armed. It grows as modules come.
+#[derive(Clone, Default)]
 pub struct Plan {
+    /// What is mapped.
+    pub modules: Vec<Module>,
     /// Every probe, by number.
-    pub probes: Vec<ProbeInfo>,
+    pub probes: Vec<Arc<ProbeInfo>>,
     /// Where the probes go that can be armed.
     pub wanted: Vec<Planned>,
     /// Class of each probe's program.
@@ -157,13 +200,35 @@ pub struct Plan {
     pub refused: HashMap<ProbeId, Refusal>,
     /// What a user should know.
     pub notes: Vec<String>,
+    /// How each probe's text fared.
+    pub(super) asked: Vec<Asked>,
+    /// Indirect functions that are probed once the loader has chosen.
+    pub(super) indirect: Vec<Indirect>,
+    class_of: HashMap<Program, u32>,
+    /// The probe's text that each probe came from.
+    spec_of: Vec<usize>,
+    /// Numbers of probes whose module is gone, for when it comes again.
+    free: HashMap<Place, Vec<ProbeId>>,
+    /// What stood at sites whose module is gone.
+    past: HashMap<Addr, Ground>,
 }
+
+/// What a probe is wherever its module is mapped: module, address in it, number of its text.
+type Place = (String, LinkAddr, usize);
 
 impl Plan {
     /// Bytes of the largest record that a program leaves; 0 when none does.
     pub fn largest_record(&self) -> u32 {
         let records = self.classes.iter().filter_map(Program::record);
         records.map(|record| record.layout().1).max().unwrap_or(0)
+    }
+
+    /// Bytes of the record that a probe leaves; 0 when it leaves none.
+    pub(super) fn record_of(&self, id: ProbeId) -> u32 {
+        let class = self.class.get(id.0 as usize);
+        let program = class.and_then(|&class| self.classes.get(class as usize));
+        let record = program.and_then(Program::record);
+        record.map_or(0, |record| record.layout().1)
     }
 
     /// How messages call an address: the name of a probe there, or the address.
@@ -178,6 +243,7 @@ impl Plan {
 
 /// One place that a probe goes to.
 pub(super) struct Site {
+    pub(super) spec: usize,
     pub(super) module: usize,
     pub(super) at: LinkAddr,
     pub(super) name: Name,
@@ -186,97 +252,217 @@ pub(super) struct Site {
     pub(super) stop: bool,
 }
 
-/// Makes the plan for these modules.
-pub fn plan(modules: &[Module], wanted: &Wanted<'_>) -> Result<Plan, PlanError> {
-    let mut notes = Vec::new();
-    let sites = super::resolve::resolve(modules, wanted, &mut notes)?;
-    if let Some(most) = wanted
-        .max_probes
-        .filter(|&most| sites.len() > most as usize)
-    {
-        return Err(PlanError::Other(anyhow::anyhow!(
-            "{} probes match, more than --max-probes {most} allows",
-            sites.len()
-        )));
+/// Makes the plan for these modules, which are all there are.
+pub fn plan(modules: Vec<Module>, wanted: &Wanted) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    plan.grow(modules, wanted, Age::Relocated)?;
+    plan.settle(wanted)?;
+    Ok(plan)
+}
+
+/// Whether the loader has done its work on a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    /// It was mapped a moment ago: what indirect functions stand for is not known.
+    Mapped,
+    /// Yes.
+    Relocated,
+}
+
+impl Plan {
+    /// Takes in modules that were mapped: what is to be armed in them.
+    pub(super) fn grow(
+        &mut self,
+        more: Vec<Module>,
+        wanted: &Wanted,
+        age: Age,
+    ) -> Result<Vec<Planned>, PlanError> {
+        let first = self.modules.len();
+        self.modules.extend(more);
+        let sites = super::resolve::resolve(self, first, wanted, age)?;
+        self.place(sites, wanted)
     }
-    let mut plan = Plan {
-        notes,
-        ..Plan::default()
-    };
-    let mut used: Vec<usize> = sites.iter().map(|site| site.module).collect();
-    used.sort_unstable();
-    used.dedup();
-    let slab_of = slabs(modules, &used, &mut plan.slabs);
-    let mut class_of: HashMap<Program, u32> = HashMap::new();
-    // Probes inside functions need the whole file swept: once for each module.
-    let mut inside: HashMap<usize, Vec<LinkAddr>> = HashMap::new();
-    for site in &sites {
-        if modules[site.module]
-            .file(wanted.cache)
-            .at(site.at)
-            .is_none()
-        {
-            inside.entry(site.module).or_default().push(site.at);
+
+    /// Something was to be there by now: says what was not found.
+    pub(super) fn settle(&mut self, wanted: &Wanted) -> Result<(), PlanError> {
+        let unmatched: Vec<String> = self.unmatched(wanted).map(|(_, why)| why).collect();
+        let nothing = self.asked.iter().all(|asked| asked.matched == 0);
+        let refuse = match wanted.pending {
+            Pending::Ignore => false,
+            Pending::Warn => nothing,
+            Pending::Error => !unmatched.is_empty(),
+        };
+        if refuse {
+            return Err(PlanError::NoMatch(unmatched.join("\n")));
         }
+        if self.probes.is_empty() && self.indirect.is_empty() && !nothing {
+            let texts = wanted.specs.iter().map(|spec| spec.text.as_str());
+            let all = texts.collect::<Vec<_>>().join(", ");
+            return Err(PlanError::NoMatch(format!(
+                "{all}: everything it matches is excluded"
+            )));
+        }
+        Ok(())
     }
-    let mut windows: HashMap<(usize, LinkAddr), Verdict> = HashMap::new();
-    for (module, addresses) in inside {
-        (wanted.progress)(&modules[module].name);
-        modules[module].with_text(|text| {
-            for at in addresses {
-                let verdict = (text.window_at(at.0), text.trap_at(at.0));
-                windows.insert((module, at), verdict);
+
+    /// Probes that name nothing that is mapped, with the reason.
+    pub(super) fn unmatched<'a>(
+        &'a self,
+        wanted: &'a Wanted,
+    ) -> impl Iterator<Item = (&'a ProbeSpec, String)> {
+        let unmatched = wanted.specs.iter().zip(&self.asked);
+        let unmatched = unmatched.filter(|(_, asked)| asked.matched == 0);
+        unmatched.map(|(spec, _)| (spec, super::resolve::why_not(&self.modules, wanted, spec)))
+    }
+
+    /// Gives every place a number and looks at what stands there: what is to be armed.
+    pub(super) fn place(
+        &mut self,
+        sites: Vec<Site>,
+        wanted: &Wanted,
+    ) -> Result<Vec<Planned>, PlanError> {
+        let all = self.probes.len() + sites.len();
+        if let Some(most) = wanted.max_probes.filter(|&most| all > most as usize) {
+            return Err(PlanError::Other(anyhow::anyhow!(
+                "{all} probes match, more than --max-probes {most} allows"
+            )));
+        }
+        let mut grown = Vec::new();
+        let mut used: Vec<usize> = sites.iter().map(|site| site.module).collect();
+        used.sort_unstable();
+        used.dedup();
+        let slab_of = slabs(&self.modules, &used, &mut self.slabs);
+        // Probes inside functions need the whole file swept: once for each module.
+        let mut inside: HashMap<usize, Vec<LinkAddr>> = HashMap::new();
+        for site in &sites {
+            let file = self.modules[site.module].file(wanted.cache.as_ref());
+            if file.at(site.at).is_none() {
+                inside.entry(site.module).or_default().push(site.at);
             }
-        });
+        }
+        let mut windows: HashMap<(usize, LinkAddr), Verdict> = HashMap::new();
+        for (module, addresses) in inside {
+            (wanted.progress)(Some(&self.modules[module].name));
+            self.modules[module].with_text(|text| {
+                for at in addresses {
+                    let verdict = (text.window_at(at.0), text.trap_at(at.0));
+                    windows.insert((module, at), verdict);
+                }
+            });
+        }
+        for site in sites {
+            let module = &self.modules[site.module];
+            let verdict = match module.file(wanted.cache.as_ref()).at(site.at) {
+                Some(entry) => (entry.verdict, entry.trap.ok_or(ScanRefusal::Undecodable)),
+                None => windows
+                    .get(&(site.module, site.at))
+                    .copied()
+                    .unwrap_or((Err(ScanRefusal::NotCode), Err(ScanRefusal::NotCode))),
+            };
+            let slab = slab_of.get(&site.module).copied().unwrap_or(0);
+            let ground = ground(module, site.at, verdict, slab);
+            let (at, stop) = (site.at.at(module.bias), site.stop);
+            let id = self.number(site);
+            match ground {
+                Ok(ground) => {
+                    let past = self.past.remove(&at);
+                    let past = past.filter(|past| past.same_code(&ground));
+                    self.ground.entry(at).or_insert(past.unwrap_or(ground));
+                    let planned = Planned { id, at, stop };
+                    self.wanted.push(planned);
+                    grown.push(planned);
+                    if stop {
+                        self.stops.insert(at);
+                    }
+                }
+                Err(why) => {
+                    self.refused.insert(id, why);
+                }
+            }
+        }
+        (wanted.progress)(None);
+        Ok(grown)
     }
-    for site in sites {
-        let module = &modules[site.module];
-        let id = ProbeId(u32::try_from(plan.probes.len()).unwrap_or(u32::MAX));
-        let at = site.at.at(module.bias);
-        plan.probes.push(ProbeInfo {
+
+    /// The number of a probe: that which it had, or a new one.
+    fn number(&mut self, site: Site) -> ProbeId {
+        let module = &self.modules[site.module];
+        let place = (module.name.clone(), site.at, site.spec);
+        let again = self.free.get_mut(&place).and_then(Vec::pop);
+        let next = u32::try_from(self.probes.len()).unwrap_or(u32::MAX);
+        let id = again.unwrap_or(ProbeId(next));
+        let info = Arc::new(ProbeInfo {
             id,
             name: site.name,
-            module: module.name.clone(),
-            address: Some(at),
+            module: place.0,
+            address: Some(site.at.at(module.bias)),
             offset: Some(site.at),
             args: site.args,
         });
-        let next = u32::try_from(class_of.len()).unwrap_or(u32::MAX);
-        let class = *class_of.entry(site.program.clone()).or_insert_with(|| {
-            plan.classes.push(site.program);
-            next
-        });
-        plan.class.push(class);
-        let verdict = match module.file(wanted.cache).at(site.at) {
-            Some(entry) => (entry.verdict, entry.trap.ok_or(ScanRefusal::Undecodable)),
-            None => windows
-                .get(&(site.module, site.at))
-                .copied()
-                .unwrap_or((Err(ScanRefusal::NotCode), Err(ScanRefusal::NotCode))),
-        };
-        match ground(
-            module,
-            site.at,
-            verdict,
-            slab_of.get(&site.module).copied().unwrap_or(0),
-        ) {
-            Ok(ground) => {
-                plan.ground.entry(at).or_insert(ground);
-                plan.wanted.push(Planned {
-                    id,
-                    at,
-                    stop: site.stop,
-                });
-                if site.stop {
-                    plan.stops.insert(at);
-                }
-            }
-            Err(why) => {
-                plan.refused.insert(id, why);
+        if again.is_some() {
+            // Its program is what it was: the text and the place are.
+            self.probes[id.0 as usize] = info;
+            return id;
+        }
+        let next = u32::try_from(self.class_of.len()).unwrap_or(u32::MAX);
+        let class = *self
+            .class_of
+            .entry(site.program.clone())
+            .or_insert_with(|| {
+                self.classes.push(site.program);
+                next
+            });
+        self.probes.push(info);
+        self.class.push(class);
+        self.spec_of.push(site.spec);
+        id
+    }
+
+    /// A slab that reaches a module.
+    pub(super) fn slab_for(&mut self, module: usize) -> usize {
+        let span = self.modules[module].span;
+        let reaches = |slab: &Span| slab.start <= span.start && span.end <= slab.end;
+        self.slabs.iter().position(reaches).unwrap_or_else(|| {
+            self.slabs.push(span);
+            self.slabs.len() - 1
+        })
+    }
+
+    /// The number of the text that a probe came from.
+    pub(super) fn spec_of(&self, id: ProbeId) -> Option<usize> {
+        self.spec_of.get(id.0 as usize).copied()
+    }
+
+    /// Forgets modules that are not mapped any more: all but those that `keep`; says what they
+    /// occupied.
+    pub(super) fn forget(&mut self, keep: impl Fn(&Module) -> bool) -> Vec<Span> {
+        let lost: Vec<Span> = self
+            .modules
+            .iter()
+            .filter(|module| !keep(module))
+            .map(|module| module.span)
+            .collect();
+        if lost.is_empty() {
+            return lost;
+        }
+        self.modules.retain(keep);
+        let gone = |at: Addr| lost.iter().any(|span| span.contains(at));
+        for planned in self.wanted.extract_if(.., |planned| gone(planned.at)) {
+            let index = planned.id.0 as usize;
+            if let (Some(info), Some(&spec)) = (self.probes.get(index), self.spec_of.get(index))
+                && let Some(offset) = info.offset
+            {
+                let place = (info.module.clone(), offset, spec);
+                self.free.entry(place).or_default().push(planned.id);
             }
         }
+        for (at, mut ground) in self.ground.extract_if(|at, _| gone(*at)) {
+            ground.jump = None;
+            self.past.insert(at, ground);
+        }
+        self.indirect.retain(|indirect| !gone(indirect.resolver));
+        lost
     }
-    Ok(plan)
 }
 
 type Verdict = (Result<Window, ScanRefusal>, Result<Window, ScanRefusal>);
@@ -317,9 +503,11 @@ fn slabs(modules: &[Module], used: &[usize], spans: &mut Vec<Span>) -> HashMap<u
     let mut order: Vec<usize> = used.to_vec();
     order.sort_by_key(|&index| modules[index].span.start);
     let mut slab_of = HashMap::new();
+    // What is mapped already reaches what was mapped before.
+    let before = spans.len();
     for index in order {
         let span = modules[index].span;
-        match spans.last_mut() {
+        match spans.get_mut(before..).and_then(<[Span]>::last_mut) {
             Some(last) if span.end.0.saturating_sub(last.start.0) < GROUP => {
                 last.end = last.end.max(span.end);
             }

@@ -23,7 +23,13 @@ pub fn preview(plan: &Plan, id: ProbeId) -> Option<Vec<String>> {
     let environment = Environment {
         shared_block: SHARED_BLOCK,
         alive: SHARED_BLOCK - 4096,
-        layout: Layout::fit(probes, Layout::smallest_ring(largest), largest, 2, 1 << 24),
+        layout: Layout::fit(
+            (probes, probes),
+            Layout::smallest_ring(largest),
+            largest,
+            2,
+            1 << 24,
+        ),
         own_blocks: true,
     };
     let window = ground.window;

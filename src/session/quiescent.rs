@@ -4,7 +4,7 @@
 
 use anyhow::Context as _;
 
-use super::run::Session;
+use super::tracee::Tracee;
 use crate::base::{Addr, Span, Tid};
 use crate::sys::errno::{is_gone, sig};
 use crate::sys::wait::Status;
@@ -14,7 +14,7 @@ use crate::target::{Occupied, State};
 /// How often blocked threads are looked at again when one of them woke up meanwhile.
 const LOOKS: usize = 4;
 
-impl Session {
+impl Tracee {
     /// Looks who is where, with everybody stopped or blocked. `None` if threads keep waking up.
     pub(super) fn look(&mut self, spans: &[Span]) -> anyhow::Result<Option<Occupied>> {
         for _ in 0..LOOKS {

@@ -1,8 +1,12 @@
 //! What is told at the end: every probe with its state, its hits, and what was missed and why.
 
-use super::run::Session;
+use std::sync::Arc;
+
+use super::tracee::Tracee;
+use crate::base::Addr;
 use crate::data::{self, Missed, ProbeSummary, SiteState, Summary};
-use crate::probe::Status;
+use crate::probe::{Refusal, Status};
+use crate::sys::procfs;
 
 fn state(status: Status) -> SiteState {
     match status {
@@ -17,7 +21,7 @@ fn state(status: Status) -> SiteState {
     }
 }
 
-impl Session {
+impl Tracee {
     /// The summary now, or as it was before disarming, with the counts of now.
     pub(super) fn summary(&self) -> Summary {
         let mut summary = match &self.last {
@@ -37,7 +41,6 @@ impl Session {
             };
             probe.hits = data::count(shared, layout, &used, id).wrapping_add(probe.missed.trap);
         }
-        summary.notes.clone_from(&self.notes);
         summary
     }
 
@@ -45,6 +48,12 @@ impl Session {
         let mut probes = Vec::with_capacity(self.plan.probes.len());
         for info in &self.plan.probes {
             let (state, reason) = match self.registry.state_of(info.id) {
+                Some((Status::Trap, Some(Refusal::Stop)))
+                    if info.address.is_some_and(|at| self.hooks.holds(at)) =>
+                {
+                    let why = "the loader tells here what it maps, and kptrace listens";
+                    (SiteState::Trap, Some(why.to_owned()))
+                }
                 Some((status, why)) => (
                     state(status),
                     why.map(|why| why.words(|at| self.plan.name_at(at))),
@@ -58,40 +67,36 @@ impl Session {
                 }
             };
             probes.push(ProbeSummary {
-                info: info.clone(),
+                info: Arc::clone(info),
                 state,
                 reason,
                 hits: 0,
                 missed: Missed::default(),
             });
         }
-        let counts = self.registry.counts();
+        let mut counts = self.registry.counts();
+        // Breakpoints of our own are nobody's probes.
+        let only_hooks = |at: &Addr| {
+            let probes = self.registry.probes_at(*at);
+            !probes.is_empty() && probes.iter().all(|id| self.hooks.is_hook(*id))
+        };
+        for at in self.hooks.addresses().iter().filter(|at| only_hooks(at)) {
+            let site = self
+                .registry
+                .site(*at)
+                .map(|site| self.registry.status(site));
+            if let Some((Status::Trap | Status::Queued, _)) = site {
+                counts.trap -= 1;
+                counts.armed -= 1;
+            }
+        }
         Summary {
             probes,
             armed: counts.armed,
             jump: counts.jump,
             trap: counts.trap,
-            notes: Vec::new(),
-        }
-    }
-
-    /// Hits that left no record and found room: begun and never finished.
-    pub(super) fn count_abandoned(&self, summary: &mut Summary, recorded: &[u64]) {
-        for probe in &mut summary.probes {
-            let index = probe.info.id.0 as usize;
-            let class = self.plan.class.get(index).copied().unwrap_or(u32::MAX);
-            let records = self
-                .plan
-                .classes
-                .get(class as usize)
-                .is_some_and(|p| p.record().is_some());
-            if records {
-                let delivered = recorded.get(index).copied().unwrap_or(0);
-                let told = delivered.saturating_add(probe.missed.ring_full);
-                probe.missed.abandoned = probe
-                    .hits
-                    .saturating_sub(told.saturating_add(probe.missed.trap));
-            }
+            comm: procfs::comm(self.process.pid),
+            ..Summary::default()
         }
     }
 }

@@ -1,18 +1,15 @@
-//! Which places a probe's text means, in the modules at hand, and the program each runs.
+//! Which places a probe's text means, in the modules at hand.
 
 use std::collections::HashSet;
 
+use super::arguments::{Entry, program};
 use super::module::Module;
-use super::plan::{PlanError, Site, Wanted};
-use crate::arch::native::regs;
+use super::plan::{Age, Plan, PlanError, Site, Wanted};
 use crate::base::{Addr, LinkAddr};
 use crate::data::Name;
-use crate::program::{IntFormat, Program, Width};
-use crate::spec::{
-    ArgExpr, ArgSpec, Diagnostic, Format, Kind, Location, ModuleName, NameText, Pattern, ProbeSpec,
-    lower,
-};
-use crate::symbols::{self, NamePattern, Param, ParamClass};
+use crate::program::Program;
+use crate::spec::{ArgSpec, Diagnostic, Kind, Location, ModuleName, NameText, Pattern, ProbeSpec};
+use crate::symbols::{self, NamePattern};
 
 /// A pattern of names that are left out.
 #[derive(Clone, Debug)]
@@ -33,69 +30,174 @@ struct Place {
     resolver: bool,
 }
 
-/// Finds every place of every probe.
+/// How one probe's text fared so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asked {
+    /// Places that it named, those that are excluded or wait for the loader included.
+    pub(super) matched: usize,
+    /// A plain name that the program defines: no library is asked.
+    in_program: bool,
+}
+
+/// An indirect function that will be probed where the loader's choice is.
+#[derive(Clone, Debug)]
+pub(super) struct Indirect {
+    /// Number of the probe's text.
+    spec: usize,
+    /// Its resolver.
+    pub(super) resolver: Addr,
+    /// What it is called.
+    name: Name,
+}
+
+/// Why a probe's text names nothing.
+enum Miss {
+    /// The module it names is not mapped.
+    Module,
+    /// No function of these modules is called so.
+    Symbol(Vec<usize>),
+    /// In words.
+    Other(String),
+}
+
+/// Finds every place of every probe in the modules from `first` on.
 pub(super) fn resolve(
-    modules: &[Module],
-    wanted: &Wanted<'_>,
-    notes: &mut Vec<String>,
+    plan: &mut Plan,
+    first: usize,
+    wanted: &Wanted,
+    age: Age,
 ) -> Result<Vec<Site>, PlanError> {
     let mut sites = Vec::new();
     let mut wrong = Vec::new();
-    let mut unmatched = Vec::new();
-    for spec in wanted.specs {
-        let places = match places(modules, wanted, spec) {
-            Ok(places) => places,
-            Err(why) => {
-                unmatched.push(why);
-                continue;
-            }
+    plan.asked.resize(wanted.specs.len(), Asked::default());
+    for (number, spec) in wanted.specs.iter().enumerate() {
+        let Plan { modules, asked, .. } = plan;
+        let found = candidates(modules, first, spec, &asked[number]);
+        let found = found.and_then(|some| places(modules, wanted, spec, &some));
+        let Ok(found) = found else {
+            continue;
         };
-        let kept: Vec<Place> = places
+        asked[number].matched += found.len();
+        let plain = spec.module.is_none() && !spec.is_pattern();
+        let in_program = |place: &Place| modules[place.module].program;
+        asked[number].in_program |= plain && found.iter().any(in_program);
+        let found = found
             .into_iter()
-            .filter(|place| !excluded(wanted, modules, place))
-            .collect();
-        if kept.is_empty() {
-            unmatched.push(format!("{}: everything it matches is excluded", spec.text));
+            .filter(|place| !excluded(wanted, modules, place));
+        let (waiting, kept): (Vec<Place>, Vec<Place>) =
+            found.partition(|place| place.resolver && age == Age::Mapped);
+        for place in waiting {
+            plan.indirect.push(Indirect {
+                spec: number,
+                resolver: place.at.at(plan.modules[place.module].bias),
+                name: place.name,
+            });
         }
         // Whoever names one function must know that calls of it are not what is counted.
         if let [place] = kept.as_slice()
             && place.resolver
         {
-            notes.push(format!(
+            plan.notes.push(format!(
                 "{}: the implementation that {} stands for is not known, so its resolver is probed",
                 spec.text, place.name
             ));
         }
-        let mut last: Option<(Vec<ArgSpec>, Program)> = None;
-        for place in kept {
-            let result = program(&modules[place.module], &place, spec, wanted, &mut last);
-            match result {
-                Ok((program, args)) => sites.push(Site {
-                    module: place.module,
-                    at: place.at,
-                    name: place.name,
-                    program,
-                    args,
-                    stop: spec.kind == Kind::Stop,
-                }),
-                Err(diagnostic) => {
-                    wrong.push(diagnostic);
-                    break;
-                }
-            }
+        match programs(&plan.modules, kept, number, wanted) {
+            Ok(more) => sites.extend(more),
+            Err(diagnostic) => wrong.push(diagnostic),
         }
     }
-    if !wrong.is_empty() {
+    if wrong.is_empty() {
+        return Ok(sites);
+    }
+    if first == 0 {
         return Err(PlanError::Spec(wrong));
     }
-    if sites.is_empty() {
-        return Err(PlanError::NoMatch(unmatched.join("\n")));
-    }
-    notes.extend(unmatched);
+    plan.notes.extend(wrong.iter().map(ToString::to_string));
     Ok(sites)
 }
 
-fn excluded(wanted: &Wanted<'_>, modules: &[Module], place: &Place) -> bool {
+/// The loader chose `at` for the indirect functions with this resolver: their places.
+pub(super) fn chosen(plan: &mut Plan, resolver: Addr, at: Addr, wanted: &Wanted) -> Vec<Site> {
+    let is_it = |indirect: &mut Indirect| indirect.resolver == resolver;
+    let those: Vec<Indirect> = plan.indirect.extract_if(.., is_it).collect();
+    let module = plan.modules.iter().position(|m| m.span.contains(at));
+    let Some(module) = module else {
+        return Vec::new();
+    };
+    let mut sites = Vec::new();
+    for Indirect { spec, name, .. } in those {
+        let place = Place {
+            module,
+            at: LinkAddr(at.0.wrapping_sub(plan.modules[module].bias)),
+            name,
+            entry: true,
+            resolver: false,
+        };
+        // A pattern may have named the implementation, too.
+        let known = plan
+            .wanted
+            .iter()
+            .any(|planned| planned.at == at && plan.spec_of(planned.id) == Some(spec));
+        if known {
+            continue;
+        }
+        match programs(&plan.modules, vec![place], spec, wanted) {
+            Ok(more) => sites.extend(more),
+            Err(diagnostic) => plan.notes.push(diagnostic.to_string()),
+        }
+    }
+    sites
+}
+
+/// What each place runs.
+fn programs(
+    modules: &[Module],
+    places: Vec<Place>,
+    number: usize,
+    wanted: &Wanted,
+) -> Result<Vec<Site>, Diagnostic> {
+    let spec = &wanted.specs[number];
+    let mut last: Option<(Vec<ArgSpec>, Program)> = None;
+    let mut sites = Vec::with_capacity(places.len());
+    for place in places {
+        let module = &modules[place.module];
+        let at = Entry {
+            at: place.at,
+            name: &place.name,
+            entry: place.entry,
+        };
+        let (program, args) = program(module, &at, spec, wanted, &mut last)?;
+        sites.push(Site {
+            spec: number,
+            module: place.module,
+            at: place.at,
+            name: place.name,
+            program,
+            args,
+            stop: spec.kind == Kind::Stop,
+        });
+    }
+    Ok(sites)
+}
+
+/// Why a probe's text names nothing in these modules.
+pub(super) fn why_not(modules: &[Module], wanted: &Wanted, spec: &ProbeSpec) -> String {
+    let found = candidates(modules, 0, spec, &Asked::default())
+        .and_then(|some| places(modules, wanted, spec, &some));
+    match found {
+        Ok(_) => format!("{}: it names nothing yet", spec.text),
+        Err(Miss::Other(why)) => why,
+        Err(Miss::Symbol(candidates)) => no_such_symbol(modules, spec, &candidates),
+        Err(Miss::Module) => {
+            let known: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
+            let known = known.join(", ");
+            format!("{}: no such module is mapped; there are {known}", spec.text)
+        }
+    }
+}
+
+fn excluded(wanted: &Wanted, modules: &[Module], place: &Place) -> bool {
     wanted.exclude.iter().any(|exclude| {
         let here = exclude
             .module
@@ -116,32 +218,34 @@ fn excluded(wanted: &Wanted<'_>, modules: &[Module], place: &Place) -> bool {
     })
 }
 
-/// Modules that a probe may mean, in the order they are tried.
-fn candidates(modules: &[Module], spec: &ProbeSpec) -> Result<Vec<usize>, String> {
-    let all = 0..modules.len();
+/// Modules from `first` on that a probe may mean, in the order they are tried.
+fn candidates(
+    modules: &[Module],
+    first: usize,
+    spec: &ProbeSpec,
+    asked: &Asked,
+) -> Result<Vec<usize>, Miss> {
+    let new = first..modules.len();
     let Some(name) = &spec.module else {
-        let program_only = spec.is_pattern() || matches!(spec.location, Location::Line { .. });
-        return Ok(all
+        let program_only =
+            spec.is_pattern() || asked.in_program || matches!(spec.location, Location::Line { .. });
+        return Ok(new
             .filter(|&i| !program_only || modules[i].program)
             .collect());
     };
-    let found: Vec<usize> = all.filter(|&i| modules[i].is_called(name)).collect();
+    let found: Vec<usize> = new.filter(|&i| modules[i].is_called(name)).collect();
     if found.is_empty() {
-        let known: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
-        return Err(format!(
-            "{}: no such module is mapped; there are {}",
-            spec.text,
-            known.join(", ")
-        ));
+        return Err(Miss::Module);
     }
     Ok(found)
 }
 
-fn places(modules: &[Module], wanted: &Wanted<'_>, spec: &ProbeSpec) -> Result<Vec<Place>, String> {
-    let candidates = match (candidates(modules, spec), spec.as_module_offset()) {
-        (Ok(candidates), _) => candidates,
-        (Err(error), _) => return Err(error),
-    };
+fn places(
+    modules: &[Module],
+    wanted: &Wanted,
+    spec: &ProbeSpec,
+    candidates: &[usize],
+) -> Result<Vec<Place>, Miss> {
     match &spec.location {
         Location::Symbol {
             name,
@@ -152,32 +256,37 @@ fn places(modules: &[Module], wanted: &Wanted<'_>, spec: &ProbeSpec) -> Result<V
                 modules,
                 wanted,
                 spec,
-                &candidates,
+                candidates,
                 (name, version.as_deref(), *offset),
             )?;
             if !found.is_empty() {
                 return Ok(found);
             }
             // `libc+0x1136`: a module where a symbol might be.
-            if let Some(other) = spec.as_module_offset()
-                && let Ok(places) = places(modules, wanted, &other)
-            {
-                return Ok(places);
+            if let Some(other) = spec.as_module_offset() {
+                let called = |&&i: &&usize| {
+                    let name = other.module.as_ref();
+                    name.is_some_and(|name| modules[i].is_called(name))
+                };
+                let candidates: Vec<usize> = candidates.iter().filter(called).copied().collect();
+                if !candidates.is_empty() {
+                    return places(modules, wanted, &other, &candidates);
+                }
             }
-            Err(no_such_symbol(modules, spec, &candidates))
+            Err(Miss::Symbol(candidates.to_vec()))
         }
         Location::ModuleOffset(offset) => Ok(candidates
             .iter()
             .map(|&module| place_at(modules, module, LinkAddr(*offset)))
             .collect()),
-        Location::Address(address) => {
-            address_place(modules, spec, *address).map(|place| vec![place])
-        }
+        Location::Address(address) => address_place(modules, spec, candidates, *address)
+            .map(|place| vec![place])
+            .map_err(Miss::Other),
         Location::Line { file, line } => {
             let mut found = Vec::new();
             let mut why = None;
-            for &module in &candidates {
-                (wanted.progress)(&modules[module].name);
+            for &module in candidates {
+                (wanted.progress)(Some(&modules[module].name));
                 match symbols::line_addresses(
                     modules[module].image(),
                     modules[module].debug(),
@@ -197,7 +306,7 @@ fn places(modules: &[Module], wanted: &Wanted<'_>, spec: &ProbeSpec) -> Result<V
                 }
             }
             match (found.is_empty(), why) {
-                (true, Some(why)) => Err(format!("{}: {why}", spec.text)),
+                (true, Some(why)) => Err(Miss::Other(format!("{}: {why}", spec.text))),
                 _ => Ok(found),
             }
         }
@@ -221,9 +330,14 @@ fn place_at(modules: &[Module], module: usize, at: LinkAddr) -> Place {
     }
 }
 
-fn address_place(modules: &[Module], spec: &ProbeSpec, address: u64) -> Result<Place, String> {
-    let at = Addr(address);
-    if let Some(module) = modules.iter().position(|module| module.span.contains(at)) {
+fn address_place(
+    modules: &[Module],
+    spec: &ProbeSpec,
+    candidates: &[usize],
+    address: u64,
+) -> Result<Place, String> {
+    let holds = |&&i: &&usize| modules[i].span.contains(Addr(address));
+    if let Some(&module) = candidates.iter().find(holds) {
         return Ok(place_at(
             modules,
             module,
@@ -236,29 +350,30 @@ fn address_place(modules: &[Module], spec: &ProbeSpec, address: u64) -> Result<P
 
 fn symbol(
     modules: &[Module],
-    wanted: &Wanted<'_>,
+    wanted: &Wanted,
     spec: &ProbeSpec,
     candidates: &[usize],
     (name, version, offset): (&NameText, Option<&str>, u64),
-) -> Result<Vec<Place>, String> {
+) -> Result<Vec<Place>, Miss> {
+    let unclear = |error: String| Miss::Other(format!("{}: {error}", spec.text));
     let pattern = match name {
         NameText::Exact(name) => NamePattern::exact(&match version {
             Some(version) => format!("{name}@{version}"),
             None => name.clone(),
         }),
         NameText::Glob(glob) => {
-            NamePattern::glob(glob).map_err(|e| format!("{}: {e}", spec.text))?
+            NamePattern::glob(glob).map_err(|error| unclear(error.to_string()))?
         }
         NameText::Regex(regex) => {
-            NamePattern::regex(regex).map_err(|e| format!("{}: {e}", spec.text))?
+            NamePattern::regex(regex).map_err(|error| unclear(error.to_string()))?
         }
     };
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     for &module in candidates {
-        (wanted.progress)(&modules[module].name);
+        (wanted.progress)(Some(&modules[module].name));
         let symbols = modules[module].symbols();
-        let file = modules[module].file(wanted.cache);
+        let file = modules[module].file(wanted.cache.as_ref());
         let asked = if let NameText::Exact(name) = name {
             Some(name.as_str())
         } else {
@@ -338,164 +453,4 @@ fn no_such_symbol(modules: &[Module], spec: &ProbeSpec, candidates: &[usize]) ->
         names => text.push_str(&format!("; did you mean {}?", names.join(" or "))),
     }
     text
-}
-
-/// The program of a probe at a place, and the names of its arguments.
-fn program(
-    module: &Module,
-    place: &Place,
-    spec: &ProbeSpec,
-    wanted: &Wanted<'_>,
-    last: &mut Option<(Vec<ArgSpec>, Program)>,
-) -> Result<(Program, Vec<String>), Diagnostic> {
-    if wanted.count_only {
-        return Ok((Program::count(), Vec::new()));
-    }
-    let args = if spec.args.iter().any(|arg| arg.value.needs_debug_info()) {
-        if !place.entry {
-            return Err(spec.error("arguments by name are known at the entry of a function only"));
-        }
-        from_debug_info(module, place, spec)?
-    } else {
-        spec.args.clone()
-    };
-    let program = match last {
-        Some((same, program)) if *same == args => program.clone(),
-        _ => {
-            let registers = |name: &str| regs::parse(name).map(|named| named.id);
-            let program = lower(spec, &args, true, &registers)?;
-            *last = Some((args, program.clone()));
-            program
-        }
-    };
-    let names = program.record().map_or_else(Vec::new, |record| {
-        record
-            .fields
-            .iter()
-            .map(|field| field.name.clone())
-            .collect()
-    });
-    Ok((program, names))
-}
-
-/// Replaces `$args` and named parameters by registers, formats and names from DWARF.
-fn from_debug_info(
-    module: &Module,
-    place: &Place,
-    spec: &ProbeSpec,
-) -> Result<Vec<ArgSpec>, Diagnostic> {
-    let params = symbols::params(module.image(), module.debug(), place.at);
-    let mut out = Vec::new();
-    for arg in &spec.args {
-        match &arg.value {
-            ArgExpr::AllArgs => {
-                // Without debug information there is nothing to show; for a pattern that is no
-                // reason to refuse the functions that have it.
-                let Some(params) = &params else {
-                    if spec.is_pattern() {
-                        continue;
-                    }
-                    let name = &place.name;
-                    return Err(spec.error_at(
-                        arg.span.clone(),
-                        format!("no debug information for {name}: its arguments have no names"),
-                    ));
-                };
-                for (number, param) in integer_params(params) {
-                    out.push(by_number(arg, param, number));
-                }
-            }
-            ArgExpr::Named(name) => {
-                let known = params.as_deref().unwrap_or_default();
-                let found = integer_params(known).find(|(_, param)| param.name == *name);
-                let Some((number, param)) = found else {
-                    return Err(unknown_param(spec, arg, name, known));
-                };
-                out.push(by_number(arg, param, number));
-            }
-            _ if arg.value.needs_debug_info() => {
-                let message = "memory behind a named argument is not read yet; use +OFFSET($argN)";
-                return Err(spec.error_at(arg.span.clone(), message));
-            }
-            _ => out.push(arg.clone()),
-        }
-    }
-    Ok(out)
-}
-
-fn unknown_param(spec: &ProbeSpec, arg: &ArgSpec, name: &str, known: &[Param]) -> Diagnostic {
-    let names: Vec<&str> = known.iter().map(|param| param.name.as_str()).collect();
-    let error = spec.error_at(
-        arg.span.clone(),
-        format!("no parameter {name} in its debug information"),
-    );
-    if names.is_empty() {
-        error.help("it has none; registers and $arg1, $arg2... need no debug information")
-    } else {
-        error.help(format!("its parameters are {}", names.join(", ")))
-    }
-}
-
-/// Parameters passed in integer registers, each with its number among these. What follows one
-/// whose place is not certain is left out (System V ABI AMD64, section 3.2.3).
-fn integer_params(params: &[Param]) -> impl Iterator<Item = (u32, &Param)> {
-    let mut next = 0;
-    let mut certain = true;
-    params.iter().filter_map(move |param| match param.class {
-        ParamClass::Int { width, .. } if certain && width <= 8 => {
-            next += 1;
-            Some((next, param))
-        }
-        ParamClass::Float { .. } => None,
-        _ => {
-            certain = false;
-            None
-        }
-    })
-}
-
-fn by_number(arg: &ArgSpec, param: &Param, number: u32) -> ArgSpec {
-    let format = match (arg.format, &param.class) {
-        (
-            Format::Default,
-            ParamClass::Int {
-                width,
-                signed,
-                is_char,
-                is_bool,
-                is_pointer,
-                ..
-            },
-        ) => {
-            let width = match width {
-                1 => Width::W8,
-                2 => Width::W16,
-                4 => Width::W32,
-                _ => Width::W64,
-            };
-            Format::Int(match (is_char, is_bool, is_pointer, signed) {
-                (true, ..) => IntFormat::Char,
-                (_, true, ..) => IntFormat::Bool,
-                (.., true, _) => IntFormat::Hex(width),
-                (.., true) => IntFormat::Signed(width),
-                _ => IntFormat::Unsigned(width),
-            })
-        }
-        (format, _) => format,
-    };
-    let name = if arg.name.is_empty() || arg.value == ArgExpr::AllArgs {
-        if param.name.is_empty() {
-            format!("arg{number}")
-        } else {
-            param.name.clone()
-        }
-    } else {
-        arg.name.clone()
-    };
-    ArgSpec {
-        name,
-        value: ArgExpr::Arg(number),
-        format,
-        span: arg.span.clone(),
-    }
 }

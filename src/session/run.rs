@@ -1,35 +1,32 @@
-//! The event loop: wait, classify, act. It alone owns the state of a session; ptrace calls stay on
-//! its thread. It decides nothing about sites: the registry does.
+//! The event loop: wait, classify, act. It owns all processes of a session; ptrace calls stay on its
+//! thread. It decides nothing about sites: the registries do.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use anyhow::Context as _;
 
-use super::arm::Live;
-use super::dispositions::Dispositions;
 use super::end::{Ended, Outcome};
-use super::plan::Plan;
-use super::tasks::unless_gone;
-use crate::abi::Layout;
-use crate::base::{Addr, ProbeId, Tid};
-use crate::data::{Directory, Drain, Sink, Summary};
-use crate::probe::{Limit, Registry, Throttle, TrapPolicy};
+use super::opened::Library;
+use super::plan::{Pending, Wanted};
+use super::resolve::why_not;
+use super::totals::Totals;
+use super::tracee::{Common, Progress, Tracee};
+use crate::base::{Pid, ProbeId, Tid};
+use crate::data::{Drain, Missed, ProbeInfo, ProbeSummary, Sink, SiteState};
+use crate::probe::{Limit, TrapPolicy};
 use crate::sys::clock;
 use crate::sys::errno::{self, sig};
 use crate::sys::poll::{self, Arrived, Signals};
-use crate::sys::shm::Shared;
-use crate::sys::wait::{self, Status};
-use crate::target::{Process, Reports, Starting, State};
+use crate::sys::wait;
+use crate::target::{Process, Reports};
 
 /// Two interrupts within this many nanoseconds, which the target survives, detach.
 const TWICE: u64 = 1_000_000_000;
 /// Nanoseconds for which reports are taken before anything else is looked at.
 const TURN: u64 = 2_000_000;
-
-/// How often the end of a target is looked for when something failed.
-const GOING: u32 = 2_000;
 
 /// What the user chose, beyond the probes.
 #[derive(Clone, Copy, Debug)]
@@ -40,199 +37,187 @@ pub struct Options {
     pub traps: TrapPolicy,
     /// How often a breakpoint may be hit.
     pub limit: Limit,
-    /// Bytes of shared memory for counters and rings.
+    /// Bytes of shared memory for counters and rings, of each process.
     pub memory: u64,
     /// Detach after so many nanoseconds.
     pub duration: Option<u64>,
+    /// Whether children are traced.
+    pub follow: bool,
 }
 
-/// Makes the plan once the target's modules are mapped.
-pub(super) type Planner = Box<dyn FnOnce(&Process) -> anyhow::Result<Plan>>;
-
-/// A traced target and all we know of it.
+/// Traced processes and all we know of them.
 pub struct Session {
-    pub(super) process: Process,
-    pub(super) options: Options,
-    pub(super) registry: Registry,
-    pub(super) throttle: Throttle,
-    pub(super) plan: Plan,
-    /// What stands in the target; `None` before arming and after exec.
-    pub(super) live: Option<Live>,
-    pub(super) directory: Arc<Directory>,
-    pub(super) dispositions: Dispositions,
-    pub(super) drain: Option<Drain>,
-    /// Hits of breakpoints that were taken back before they were dealt with.
-    pub(super) missed: HashMap<ProbeId, u64>,
+    pub(super) common: Rc<Common>,
+    pub(super) tracees: BTreeMap<Pid, Tracee>,
+    /// Reports of tasks that belong to none of them.
+    pub(super) strangers: Reports,
+    /// Threads that run and are let go when they stop.
+    pub(super) released: BTreeSet<Tid>,
+    /// Processes that ended lately.
+    pub(super) ended: VecDeque<Tracee>,
+    pub(super) totals: Totals,
     pub(super) notes: Vec<String>,
     /// Threads whose reports were taken since the others were asked.
     served: BTreeSet<Tid>,
-    /// Reports that came while we waited for something else.
-    pub(super) backlog: Reports,
-    pub(super) signals: Signals,
-    /// The entry breakpoint, until it is hit.
-    pub(super) starting: Option<Starting>,
-    planner: Option<Planner>,
-    pub(super) sink: Option<Box<dyn Sink>>,
-    pub(super) ended: Option<Ended>,
-    /// The summary as it was before disarming.
-    pub(super) last: Option<Summary>,
-    /// Where the counts are; they outlive the target.
-    pub(super) counters: Option<(Arc<Shared>, Layout)>,
+    /// The process that was asked for.
+    pub(super) root: Pid,
+    /// Whether it began another program since.
+    pub(super) root_replaced: bool,
+    /// How it ended.
+    pub(super) ended_as: Option<Ended>,
+    drain: Option<Drain>,
     deadline: Option<u64>,
     interrupted: Option<u64>,
     launched: bool,
-    /// Whether the target runs code of its own.
+    /// Whether the program that was asked for runs code of its own.
     pub(super) begun: bool,
 }
 
 impl Session {
-    /// A session with a program on its way to its entry point.
+    /// A session with a program that stands at its `execve`.
+    ///
+    /// # Errors
+    /// No thread could be started for the output.
     pub fn launched(
         process: Process,
-        starting: Starting,
         signals: Signals,
         options: Options,
+        wanted: Wanted,
         sink: Box<dyn Sink>,
-        planner: impl FnOnce(&Process) -> anyhow::Result<Plan> + 'static,
-    ) -> Session {
-        let mut session = Session::new(process, signals, options, sink);
-        session.starting = Some(starting);
-        session.planner = Some(Box::new(planner));
-        session.launched = true;
-        session.begun = false;
-        session
+    ) -> anyhow::Result<Session> {
+        Session::new(process, signals, options, (wanted, sink), true)
     }
 
     /// A session with a running process.
+    ///
+    /// # Errors
+    /// As for [`Session::launched`].
     pub fn attached(
         process: Process,
-        plan: Plan,
         signals: Signals,
         options: Options,
+        wanted: Wanted,
         sink: Box<dyn Sink>,
-    ) -> Session {
-        let mut session = Session::new(process, signals, options, sink);
-        session.plan = plan;
-        session
+    ) -> anyhow::Result<Session> {
+        Session::new(process, signals, options, (wanted, sink), false)
     }
 
-    fn new(process: Process, signals: Signals, options: Options, sink: Box<dyn Sink>) -> Session {
-        let policy = crate::probe::Policy {
-            optimise: options.optimise,
-            traps: options.traps,
-        };
-        Session {
-            process,
+    fn new(
+        process: Process,
+        signals: Signals,
+        options: Options,
+        (wanted, sink): (Wanted, Box<dyn Sink>),
+        launched: bool,
+    ) -> anyhow::Result<Session> {
+        let drain = Drain::start(sink).context("starting a thread")?;
+        let common = Rc::new(Common {
             options,
-            registry: Registry::new(policy),
-            throttle: Throttle::new(options.limit),
-            plan: Plan::default(),
-            live: None,
-            directory: Arc::new(Directory::new(1)),
-            dispositions: Dispositions::default(),
-            drain: None,
-            missed: HashMap::new(),
+            wanted,
+            library: Library::default(),
+            signals,
+            drain: drain.commands(),
+            feeds: Cell::new(0),
+            newborn: RefCell::default(),
+        });
+        let root = process.pid;
+        let mut tracee = Tracee::new(&common, process);
+        tracee.doomed = launched;
+        Ok(Session {
+            common,
+            tracees: BTreeMap::from([(root, tracee)]),
+            strangers: Reports::new(),
+            released: BTreeSet::new(),
+            ended: VecDeque::new(),
+            totals: Totals::default(),
             notes: Vec::new(),
             served: BTreeSet::new(),
-            backlog: Reports::new(),
-            signals,
-            starting: None,
-            planner: None,
-            sink: Some(sink),
-            ended: None,
-            last: None,
-            counters: None,
+            root,
+            root_replaced: false,
+            ended_as: None,
+            drain: Some(drain),
             deadline: None,
             interrupted: None,
-            launched: false,
-            begun: true,
-        }
+            launched,
+            begun: false,
+        })
     }
 
-    /// Traces until the target ends or is let go. On an error the target is disarmed and let go
-    /// before it is returned; one that was started for this run and has not begun is ended.
+    /// Traces until the target, and whoever is followed, ends or is let go. On an error the target is
+    /// disarmed and let go before it is returned; one that was started for this run and has not begun
+    /// is ended.
+    ///
+    /// # Errors
+    /// Nothing matches, or the target cannot be traced.
     pub fn run(mut self) -> anyhow::Result<Outcome> {
         match self.trace() {
-            Err(error) if !self.is_over() => {
+            Err(error) => {
                 self.give_up();
                 Err(error)
             }
-            _ => Ok(self.finish()),
+            Ok(()) => Ok(self.finish()),
         }
     }
 
     fn trace(&mut self) -> anyhow::Result<()> {
-        if self.launched {
-            self.act_on_stopped()?;
-        } else {
-            self.begin()?;
-        }
-        while self.ended.is_none() {
+        self.begin()?;
+        loop {
+            self.route()?;
             let more = self.drain_waits()?;
-            if self.ended.is_some() {
-                break;
+            self.note_begin();
+            if self.tracees.is_empty() {
+                return Ok(());
             }
-            if self.live.is_some() {
-                self.settle()?;
-            }
+            self.settle()?;
             let patience = if more { Some(0) } else { self.patience() };
-            let arrived = self.signals.wait(patience)?;
+            let arrived = self.common.signals.wait(patience)?;
             self.act_on_signals(&arrived)?;
         }
-        Ok(())
     }
 
-    /// Whether what failed did so because the target ended, or began another program: that may be
-    /// reported a moment later.
-    fn is_over(&mut self) -> bool {
-        for looks in 0..GOING {
-            let told = self.process.collect(&mut self.backlog).is_ok()
-                && self.take_exec().is_ok()
-                && self.take_backlog().is_ok();
-            if self.ended.is_some() {
-                return true;
-            }
-            if !told {
-                return false;
-            }
-            clock::pause(looks);
-        }
-        false
+    fn begin(&mut self) -> anyhow::Result<()> {
+        let Some(tracee) = self.tracees.get_mut(&self.root) else {
+            return Ok(());
+        };
+        let result = if self.launched {
+            tracee.begin_program(Tid(self.root.0))
+        } else {
+            tracee.begin_running()
+        };
+        let root = self.root;
+        self.bear(root, result)
     }
 
-    /// Deals with threads that began another program.
-    pub(super) fn take_exec(&mut self) -> anyhow::Result<()> {
-        for (tid, status) in self.process.stopped() {
-            if status == Status::Exec {
-                self.handle(tid, status)?;
-            }
+    /// From when on the time that was given runs.
+    fn note_begin(&mut self) {
+        let begun = self
+            .tracees
+            .get(&self.root)
+            .is_some_and(|tracee| tracee.progress == Progress::Begun && tracee.live.is_some());
+        if begun && !self.begun {
+            self.begun = true;
+            let duration = self.common.options.duration;
+            self.deadline = duration.map(|duration| clock::monotonic() + duration);
         }
-        Ok(())
     }
 
-    /// Arms everything; the target's threads are as they are.
-    pub(super) fn begin(&mut self) -> anyhow::Result<()> {
-        if let Some(planner) = self.planner.take() {
-            self.plan = planner(&self.process)?;
+    /// Does everything about sites that can be done now.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let armed = self.tracees.iter().filter(|(_, t)| t.live.is_some());
+        let armed: Vec<Pid> = armed.map(|(&pid, _)| pid).collect();
+        for pid in armed {
+            if let Some(tracee) = self.tracees.get_mut(&pid) {
+                let result = tracee.settle();
+                self.bear(pid, result)?;
+            }
         }
-        self.notes.append(&mut self.plan.notes);
-        let sink = self.sink.take();
-        self.arm(sink)?;
-        self.begun = true;
-        self.deadline = self
-            .options
-            .duration
-            .map(|duration| clock::monotonic() + duration);
-        self.act_on_stopped()
+        self.route()
     }
 
     /// Milliseconds until something is due without an event.
     fn patience(&self) -> Option<u32> {
         let now = clock::monotonic();
-        let due = [self.registry.next_due(), self.deadline]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let sites = self.tracees.values().map(|t| t.registry.next_due());
+        let due = sites.chain([self.deadline]).flatten().min()?;
         Some(u32::try_from(due.saturating_sub(now) / 1_000_000 + 1).unwrap_or(u32::MAX))
     }
 
@@ -241,8 +226,8 @@ impl Session {
     fn drain_waits(&mut self) -> anyhow::Result<bool> {
         let until = clock::monotonic() + TURN;
         let more = loop {
-            self.take_backlog()?;
-            if self.ended.is_some() {
+            self.take_backlogs()?;
+            if self.tracees.is_empty() {
                 return Ok(false);
             }
             let tid = match wait::peek() {
@@ -251,7 +236,7 @@ impl Session {
                 Err(error) if errno::number(&error) == errno::ECHILD => {
                     self.notes
                         .push("the target is gone; nobody said how it ended".to_owned());
-                    self.ended = Some(Ended::Detached);
+                    self.detach()?;
                     return Ok(false);
                 }
                 Err(error) => return Err(error).context("waiting for the target"),
@@ -260,8 +245,8 @@ impl Session {
                 // The kernel names the first of its list that has something to report. One that
                 // hits a breakpoint again and again must not keep those behind it waiting.
                 self.served.clear();
-                let others = self.process.threads.keys().filter(|&&other| other != tid);
-                let others: Vec<Tid> = others.copied().collect();
+                let all = self.tracees.values().flat_map(|t| t.process.threads.keys());
+                let others: Vec<Tid> = all.copied().filter(|&other| other != tid).collect();
                 for other in others {
                     if wait::has_report(other) {
                         self.take_report(other)?;
@@ -273,57 +258,44 @@ impl Session {
                 break true;
             }
         };
-        if self
-            .deadline
-            .is_some_and(|deadline| clock::monotonic() >= deadline)
-        {
-            self.deadline = None;
-            self.detach()?;
-        }
-        if self.drain.as_ref().is_some_and(Drain::has_failed) {
+        let late = |deadline| clock::monotonic() >= deadline;
+        let failed = self.drain.as_ref().is_some_and(Drain::has_failed);
+        if self.deadline.is_some_and(late) || failed {
             self.detach()?;
         }
         Ok(more)
     }
 
-    /// Takes the report of a thread that has one. What is done to the thread before it is consumed
-    /// outlives us: a breakpoint hit is sent on while it is still unread.
+    /// Deals with reports that came while something else was waited for.
+    fn take_backlogs(&mut self) -> anyhow::Result<()> {
+        let late = |tracee: &Tracee| !tracee.backlog.is_empty() || !tracee.process.ends.is_empty();
+        let pids = self.tracees.iter().filter(|(_, tracee)| late(tracee));
+        let pids: Vec<Pid> = pids.map(|(&pid, _)| pid).collect();
+        for pid in pids {
+            if let Some(tracee) = self.tracees.get_mut(&pid) {
+                let result = tracee.take_backlog().map(drop);
+                self.bear(pid, result)?;
+            }
+        }
+        self.route()
+    }
+
     fn take_report(&mut self, tid: Tid) -> anyhow::Result<()> {
-        let entered = self.enter_early(tid);
-        let Ok(Some(status)) = wait::thread_now(tid) else {
-            return Ok(());
-        };
-        match (entered, status) {
-            (Some(site), Status::Signal(sig::TRAP)) => {
-                self.process.note(tid, status);
-                unless_gone(self.entered(tid, site))
+        match self.owner(tid) {
+            Some(pid) => {
+                if let Some(tracee) = self.tracees.get_mut(&pid) {
+                    let result = tracee.take_report(tid);
+                    self.bear(pid, result)?;
+                }
             }
-            _ => self.handle(tid, status),
-        }
-    }
-
-    /// Deals with reports that came while something else was waited for; true if there were any.
-    pub(super) fn take_backlog(&mut self) -> anyhow::Result<bool> {
-        let mut any = false;
-        loop {
-            self.backlog.append(&mut self.process.ends);
-            let Some((tid, status)) = self.backlog.pop_front() else {
-                return Ok(any);
-            };
-            any = true;
-            self.handle(tid, status)?;
-        }
-    }
-
-    /// Acts on every thread that is stopped and was not dealt with.
-    pub(super) fn act_on_stopped(&mut self) -> anyhow::Result<()> {
-        for (tid, status) in self.process.stopped() {
-            if matches!(self.process.threads.get(&tid).map(|t| t.state), Some(State::Stopped(s)) if s == status)
-            {
-                self.handle(tid, status)?;
+            None => {
+                if let Ok(Some(status)) = wait::thread_now(tid) {
+                    self.common.newborn.borrow_mut().insert(tid);
+                    self.strangers.push_back((tid, status));
+                }
             }
         }
-        Ok(())
+        self.route()
     }
 
     fn act_on_signals(&mut self, arrived: &[Arrived]) -> anyhow::Result<()> {
@@ -335,7 +307,11 @@ impl Session {
                     self.drain_waits()?;
                     poll::stop_self();
                 }
-                sig::INT | sig::QUIT if self.launched && signal.by_kernel => {
+                sig::INT | sig::QUIT
+                    if self.launched
+                        && signal.by_kernel
+                        && self.tracees.contains_key(&self.root) =>
+                {
                     // The target got it as well and decides. Twice within a second, and it is
                     // still there: let go.
                     let now = clock::monotonic();
@@ -352,39 +328,35 @@ impl Session {
         Ok(())
     }
 
-    /// One report of one thread. Afterwards it runs again, listens, or is gone.
-    pub(super) fn handle(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
-        if let Status::Exited(_) | Status::Killed(_) = status {
-            self.thread_ended(tid, status);
-            return Ok(());
-        }
-        if !self.process.note(tid, status) {
-            return self.stranger(tid, status);
-        }
-        match status {
-            Status::Signal(sig::TRAP) => self.trapped(tid)?,
-            Status::Signal(signal @ (sig::SEGV | sig::BUS | sig::ILL | sig::FPE)) => {
-                self.faulted(tid, signal)?;
+    /// Disarms and lets go of everybody.
+    fn detach(&mut self) -> anyhow::Result<()> {
+        self.deadline = None;
+        while let Some(pid) = self.tracees.keys().next().copied() {
+            let Some(tracee) = self.tracees.get_mut(&pid) else {
+                break;
+            };
+            let result = tracee.detach();
+            if let Err(error) = result
+                && !tracee.is_going()
+            {
+                if pid == self.root {
+                    return Err(error);
+                }
+                self.notes.push(format!("letting go of {pid}: {error:#}"));
+                tracee.ended = Some(Ended::Detached);
             }
-            Status::Signal(signal) => self.process.resume(tid, signal)?,
-            Status::GroupStop(_) => self.process.listen(tid)?,
-            Status::Exec => self.execed(tid)?,
-            Status::Interrupted => self.interrupted(tid)?,
-            Status::Syscall | Status::Fork | Status::Vfork | Status::Clone | Status::Other(_) => {
-                self.process.resume(tid, 0)?;
-            }
-            Status::Exited(_) | Status::Killed(_) => {}
+            // Whoever was born meanwhile is dealt with while its maker is known.
+            self.route()?;
         }
         Ok(())
     }
 
     fn finish(mut self) -> Outcome {
-        let mut summary = self.summary();
         let begun = clock::monotonic();
-        let signals = &self.signals;
+        let common = Rc::clone(&self.common);
         let mut left = false;
         let give_up = || {
-            let arrived = signals.wait(Some(100)).unwrap_or_default();
+            let arrived = common.signals.wait(Some(100)).unwrap_or_default();
             let end = |a: &Arrived| matches!(a.signal, sig::INT | sig::QUIT | sig::TERM | sig::HUP);
             // What ended the session may come twice, and a little late.
             left = arrived.iter().any(end) && clock::monotonic().saturating_sub(begun) > TWICE;
@@ -398,7 +370,9 @@ impl Session {
             Some(drained) => {
                 // Whose output failed is told that; no detour is to blame for what is not there.
                 if drained.error.is_none() {
-                    self.count_abandoned(&mut summary, &drained.recorded);
+                    for recorded in drained.recorded {
+                        self.totals.recorded(recorded);
+                    }
                 }
                 (Some(drained.sink), drained.error)
             }
@@ -406,34 +380,62 @@ impl Session {
                 let why = "nobody reads it; what was not read is lost";
                 (None, Some(io::Error::new(io::ErrorKind::TimedOut, why)))
             }
-            None => (self.sink.take(), None),
+            None => (None, None),
         };
-        let ended = self.ended.unwrap_or(Ended::Detached);
+        self.name_pending();
+        let mut summary = self.totals.into_summary();
+        summary.notes = self.notes;
         // The process ends soon, and frees faster than we could.
-        std::mem::forget((self.registry, self.plan, self.live));
+        self.ended.into_iter().for_each(Tracee::forget);
         Outcome {
-            ended,
+            ended: self.ended_as.unwrap_or(Ended::Detached),
             summary,
             sink,
             output_error,
         }
     }
 
-    /// The site whose breakpoint a thread with this program counter has just hit.
-    pub(super) fn site_before(&self, pc: Addr) -> Option<Addr> {
-        let site = pc - 1;
-        self.registry.site(site).map(|_| site)
+    /// Names the probes that never named anything.
+    fn name_pending(&mut self) {
+        let wanted = &self.common.wanted;
+        if wanted.pending == Pending::Ignore {
+            return;
+        }
+        let modules = self.ended.front().map(|tracee| &tracee.plan.modules);
+        let modules = modules.map(Vec::as_slice).unwrap_or_default();
+        for (number, spec) in wanted.specs.iter().enumerate() {
+            if self.totals.asked.get(number).copied().unwrap_or(false) {
+                continue;
+            }
+            let why = why_not(modules, wanted, spec);
+            let reason = why.strip_prefix(&format!("{}: ", spec.text));
+            let (module, name) = spec.text.split_once(':').unwrap_or(("", &spec.text));
+            self.totals.add_pending(ProbeSummary {
+                info: ProbeInfo {
+                    id: ProbeId(0),
+                    name: name.into(),
+                    module: module.to_owned(),
+                    address: None,
+                    offset: None,
+                    args: Vec::new(),
+                }
+                .into(),
+                state: SiteState::Pending,
+                reason: Some(reason.unwrap_or(&why).to_owned()),
+                hits: 0,
+                missed: Missed::default(),
+            });
+        }
     }
 
     /// Lets go of everything after an error; what fails now is left out of the message, which is
     /// about the first failure.
     fn give_up(&mut self) {
-        if self.starting.is_some() || (self.launched && self.live.is_none() && self.ended.is_none())
-        {
-            let _: io::Result<()> = poll::kill(self.process.pid, sig::KILL);
-            let _ = wait::thread(Tid(self.process.pid.0));
-        } else if self.ended.is_none() {
-            let _ = self.detach();
+        if self.launched && !self.begun {
+            self.kill_root();
+        }
+        for tracee in self.tracees.values_mut() {
+            let _ = tracee.detach();
         }
     }
 }

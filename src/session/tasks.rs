@@ -1,38 +1,34 @@
-//! Threads, children, exec: who is born, who ends, who becomes something else.
+//! The tasks of one process: who is born, who ends, who becomes something else.
 //!
-//! Invariant: no process runs armed that we do not trace. A child with a memory of its own gets
-//! clean text, and none of our mappings, before its first instruction; one that borrows the
-//! target's memory is traced until it execs or ends.
-
-use anyhow::Context as _;
+//! Invariant: a task that borrows the process's memory is traced until it execs or ends.
 
 use super::end::Ended;
-use super::run::Session;
+use super::tracee::Tracee;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::data::Command;
 use crate::sys::errno::is_gone;
 use crate::sys::ptrace;
 use crate::sys::wait::Status;
-use crate::target::{Kinship, Process, State, Thread, restart_call};
+use crate::target::{Kinship, State, Thread, restart_call};
 
-impl Session {
-    /// A task that we have not seen before has stopped: it was just born.
+impl Tracee {
+    /// A task that we do not know has stopped. It is ours if it is a thread of ours or borrows our
+    /// memory; who it is else is for the session to say.
     pub(super) fn stranger(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
+        self.common.newborn.borrow_mut().insert(tid);
         let alive = self.live.as_ref().map(|live| live.injected.alive);
-        let kinship = match self.process.kinship(tid, alive) {
-            Ok(kinship) => kinship,
-            // It ended meanwhile; its end is reported too.
-            Err(_) => return Ok(()),
-        };
-        match kinship {
-            Kinship::Thread => self.adopt(tid, self.process.pid, status),
-            Kinship::Borrower(process) => self.adopt(tid, process, status),
-            Kinship::Child(process) => unless_gone(self.let_child_go(tid, process))
-                .with_context(|| format!("cleaning the forked process {process}")),
+        match self.process.kinship(tid, alive) {
+            Ok(Kinship::Thread) => self.adopt(tid, self.process.pid, status),
+            Ok(Kinship::Borrower(process)) => self.adopt(tid, process, status),
+            // It may have ended meanwhile; its end is reported too.
+            Ok(Kinship::Child(_)) | Err(_) => {
+                self.strangers.push_back((tid, status));
+                Ok(())
+            }
         }
     }
 
-    fn adopt(&mut self, tid: Tid, process: Pid, status: Status) -> anyhow::Result<()> {
+    pub(super) fn adopt(&mut self, tid: Tid, process: Pid, status: Status) -> anyhow::Result<()> {
         let mut thread = Thread::new(process);
         thread.state = State::Stopped(status);
         self.process.threads.insert(tid, thread);
@@ -120,9 +116,7 @@ impl Session {
         };
         if let (Some(block), Some(live)) = (thread.block, &self.live) {
             live.injected.set_owner(block, crate::abi::NO_OWNER);
-            if let Some(drain) = &self.drain {
-                drain.tell(Command::Retire(block));
-            }
+            let _ = self.common.drain.send(Command::Retire(self.feed, block));
         }
         // The leader reports last, with the status of the process; there may be none that we know.
         let pid = self.process.pid;
@@ -144,47 +138,25 @@ impl Session {
     pub(super) fn execed(&mut self, tid: Tid) -> anyhow::Result<()> {
         let process = self.process.threads.get(&tid).map(|thread| thread.process);
         if process != Some(self.process.pid) {
-            // It borrowed the target's memory, and does so no more.
+            // It borrowed our memory, and does so no more.
             self.process.threads.remove(&tid);
-            return ignore_gone(ptrace::detach(tid, 0));
+            self.departed.push(tid);
+            return Ok(());
         }
         // The other threads are gone; the one that called exec took the leader's number.
         let pid = self.process.pid;
         self.process
             .threads
             .retain(|other, thread| *other == tid || thread.process != pid);
-        if let Some(starting) = self.starting.take() {
-            return self.restart(tid, starting);
-        }
-        if self.live.is_some() {
-            self.last = Some(self.summary());
-            self.live = None;
-            self.notes
-                .push("the target began another program: its probes are gone".to_owned());
-            self.registry.gone(Span {
-                start: Addr(0),
-                end: Addr(u64::MAX),
-            });
-        }
+        self.last = Some(self.summary());
+        self.live = None;
+        self.registry.gone(Span {
+            start: Addr(0),
+            end: Addr(u64::MAX),
+        });
+        self.replaced = Some(tid);
         self.process.threads.remove(&tid);
-        ignore_gone(ptrace::detach(tid, 0))?;
-        self.ended = Some(Ended::Detached);
         Ok(())
-    }
-
-    /// A program that began another before its own entry point: the new one is traced from its
-    /// entry point.
-    fn restart(&mut self, tid: Tid, mut starting: crate::target::Starting) -> anyhow::Result<()> {
-        let threads = std::mem::take(&mut self.process.threads);
-        self.process = Process::new(self.process.pid, tid)?;
-        self.process.threads = threads;
-        starting.entry = Addr(self.process.auxv.entry);
-        let mut byte = [0];
-        self.process.memory.read(starting.entry, &mut byte)?;
-        starting.original = byte[0];
-        self.process.memory.write(starting.entry, &[0xcc])?;
-        self.starting = Some(starting);
-        Ok(self.process.resume(tid, 0)?)
     }
 }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 
 use super::plan::Kept;
-use super::run::Session;
 use super::text::{Check, Text as Pages};
+use super::tracee::Tracee;
 use crate::arch::native::relocate;
 use crate::base::{Addr, Span};
 use crate::probe::{Outcome, Refusal, Step, Text};
@@ -82,7 +82,7 @@ impl Edit {
     }
 }
 
-impl Session {
+impl Tracee {
     /// Changes the text at the sites of these steps and reports how each came out. Everybody who
     /// ran is stopped.
     pub(super) fn write(&mut self, steps: &[Step]) -> anyhow::Result<()> {
@@ -181,7 +181,7 @@ impl Session {
         edits: &mut [Edit],
         outcomes: &mut [(Addr, Outcome)],
     ) -> anyhow::Result<()> {
-        let claim = |session: &Session, edit: &Edit| {
+        let claim = |session: &Tracee, edit: &Edit| {
             let wanted = edit.step.needs_quiescence();
             let site = session.registry.site(edit.at).filter(|_| wanted);
             site.map(|site| site.claim())

@@ -14,7 +14,7 @@ const NONBLOCK: i32 = 0o4000;
 
 /// Which file, in which state: nobody can make another file look like it (`inode(7)`: the change
 /// time cannot be set).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stamp {
     /// Device.
     pub device: u64,
@@ -35,6 +35,11 @@ impl Stamp {
                 .wrapping_add(meta.ctime_nsec()),
         }
     }
+}
+
+/// Which file a path leads to now; `None` where that cannot be told.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    std::fs::metadata(path).ok().map(|meta| Stamp::of(&meta))
 }
 
 /// The bytes of a regular file.

@@ -105,6 +105,8 @@ pub struct Status {
     pub process: i32,
     /// State letter: `R`, `S`, `D`, `T`, `t`, `Z`, `X`.
     pub state: u8,
+    /// The process it is a child of.
+    pub parent: i32,
     /// Who traces it; 0 for nobody.
     pub tracer: i32,
     /// Real and effective user.
@@ -140,6 +142,7 @@ fn parse_status(text: &str) -> Status {
         match key {
             "Tgid" => status.process = value.parse().unwrap_or(0),
             "State" => status.state = value.bytes().next().unwrap_or(0),
+            "PPid" => status.parent = value.parse().unwrap_or(0),
             "TracerPid" => status.tracer = value.parse().unwrap_or(0),
             "Uid" => {
                 let mut ids = value.split_whitespace().map(|id| id.parse().unwrap_or(0));
@@ -251,6 +254,8 @@ pub struct Auxv {
     pub base: u64,
     /// Program headers of the program.
     pub phdr: u64,
+    /// How many there are.
+    pub phnum: u64,
     /// The vdso's ELF header.
     pub vdso: u64,
     /// Second word of hardware capabilities.
@@ -273,6 +278,7 @@ pub fn auxv(tid: Tid) -> io::Result<Auxv> {
         let value = word(value);
         match word(key) {
             3 => auxv.phdr = value,
+            5 => auxv.phnum = value,
             7 => auxv.base = value,
             9 => auxv.entry = value,
             23 => auxv.secure = value != 0,

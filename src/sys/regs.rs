@@ -49,6 +49,13 @@ impl Regs {
     pub fn result(&self) -> i64 {
         self.0.rax.cast_signed()
     }
+    /// An argument of the system call the thread is in or just left, from 0.
+    pub fn argument(&self, number: usize) -> u64 {
+        let r = &self.0;
+        [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9]
+            .get(number)
+            .map_or(0, |&word| word)
+    }
     /// Number of the system call the thread is in or just left; negative when in none.
     pub fn syscall(&self) -> i64 {
         self.0.orig_rax.cast_signed()

@@ -25,6 +25,7 @@ const PROT_WRITE: u64 = 2;
 const PROT_EXEC: u64 = 4;
 const MAP_SHARED: u64 = 1;
 const MAP_PRIVATE: u64 = 2;
+const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 const MADV_DONTFORK: u64 = 10;
@@ -48,15 +49,19 @@ pub struct Request {
 pub struct Slab {
     /// Where it lies in the target.
     pub span: Span,
-    /// Where it lies in the shared object.
-    pub offset: u64,
+    /// Which of the objects holds it.
+    object: usize,
+    /// Where it lies in that.
+    offset: u64,
 }
 
 /// What stands in the target.
 #[derive(Debug)]
 pub struct Injected {
-    /// Our mapping of the object.
+    /// Our mapping of the object with the blocks.
     pub shared: Arc<Shared>,
+    /// Objects with code: that one, and those that came later.
+    objects: Vec<Arc<Shared>>,
     /// Sizes of the blocks.
     pub layout: Layout,
     /// The alive word.
@@ -77,26 +82,122 @@ impl Injected {
     pub fn new(process: &mut Process, tid: Tid, request: &Request) -> anyhow::Result<Injected> {
         let maps = process.maps().context("reading its mappings")?;
         let mut space = Space::new(&maps, procfs::start_brk(process.pid));
-        let mut remote = Remote::begin(process, tid).context("borrowing a thread of it")?;
-        let mut mapped = Vec::new();
-        let result = build(&mut remote, &mut space, request, &mut mapped);
-        if result.is_err() {
-            for span in &mapped {
-                // The first error is the one to tell.
-                let _ = remote.unmap(span.start, span.len());
-            }
-        }
-        let finished = remote.finish().context("giving its thread back");
-        let mut injected = result?;
-        finished?;
-        process
-            .keep_frames_in(Some(Span {
-                start: injected.alive - abi::FRAME_SIZE,
-                end: injected.alive,
-            }))
-            .context("writing to our memory in it")?;
-        injected.mapped = mapped;
+        let injected = in_thread(process, tid, |remote, mapped| {
+            let mut injected = build(remote, &mut space, request, mapped)?;
+            injected.mapped.clone_from(mapped);
+            Ok(injected)
+        })?;
+        injected.offer_frames(process)?;
         Ok(injected)
+    }
+
+    /// Adds code memory, by system calls of the stopped thread `tid`.
+    pub fn add_slabs(
+        &mut self,
+        process: &mut Process,
+        tid: Tid,
+        slabs: &[(Span, u64)],
+    ) -> anyhow::Result<()> {
+        let code = code_size(slabs);
+        if code == 0 {
+            self.slabs.extend(slabs.iter().map(|_| None));
+            return Ok(());
+        }
+        let maps = process.maps().context("reading its mappings")?;
+        let mut space = Space::new(&maps, procfs::start_brk(process.pid));
+        let number = self.objects.len();
+        let (object, more, mapped) = in_thread(process, tid, |remote, mapped| {
+            let low = self.shared_block;
+            let (object, more) = with_object(remote, code, |remote, fd, object| {
+                let mut offset = 0;
+                let mut more = Vec::new();
+                for &(near, len) in slabs {
+                    mark_code(object, offset, low);
+                    let place = (fd, number, offset);
+                    more.push(slab(remote, mapped, &mut space, (near, len), place));
+                    offset += len.next_multiple_of(PAGE);
+                }
+                Ok(more)
+            })?;
+            Ok((object, more, mapped.clone()))
+        })?;
+        self.objects.push(Arc::new(object));
+        self.slabs.extend(more);
+        self.mapped.extend(mapped);
+        Ok(())
+    }
+
+    /// The same for a forked child, at the same addresses, by system calls of its thread `tid`,
+    /// which is stopped: blocks of its own, which it did not inherit, and code of its own in place of
+    /// what it shares with its parent. Its alive word is 0 still.
+    pub fn fork(&self, child: &mut Process, tid: Tid) -> anyhow::Result<Injected> {
+        let slabs: Vec<Slab> = self.slabs.iter().flatten().copied().collect();
+        let (data, block) = (self.layout.size(), self.layout.block_size());
+        let code: u64 = slabs.iter().map(|slab| slab.span.len()).sum();
+        let (shared, ()) = in_thread(child, tid, |remote, mapped| {
+            with_object(remote, data + code, |remote, fd, shared| {
+                let mut offset = data;
+                for slab in &slabs {
+                    let len = slab.span.len();
+                    let parent = self.objects.get(slab.object).context("no such object")?;
+                    copy(parent, slab.offset, shared, offset, len);
+                    remote.map(MapRequest {
+                        at: slab.span.start,
+                        len,
+                        protection: PROT_READ | PROT_EXEC,
+                        flags: MAP_SHARED | MAP_FIXED,
+                        fd,
+                        offset,
+                    })?;
+                    let _ = remote.advise(slab.span.start, len, MADV_DONTDUMP);
+                    offset += len;
+                }
+                for (at, len) in [(self.shared_block, block), (self.blocks, data)] {
+                    map(remote, mapped, blocks(at, len, fd, MAP_FIXED_NOREPLACE))?;
+                    keep_private(remote, at, len)?;
+                }
+                let frames = self.frames();
+                let private = private(frames.start, frames.len(), PROT_READ | PROT_WRITE);
+                map(remote, mapped, private)?;
+                keep_private(remote, frames.start, frames.len())
+            })
+        })?;
+        let shared = Arc::new(shared);
+        let mut offset = data;
+        let again = |slab: &Option<Slab>| {
+            slab.map(|slab| {
+                let moved = Slab {
+                    object: 0,
+                    offset,
+                    ..slab
+                };
+                offset += slab.span.len();
+                moved
+            })
+        };
+        let injected = Injected {
+            objects: vec![Arc::clone(&shared)],
+            shared,
+            slabs: self.slabs.iter().map(again).collect(),
+            mapped: self.mapped.clone(),
+            ..*self
+        };
+        injected.prepare_block(0);
+        injected.offer_frames(child)?;
+        Ok(injected)
+    }
+
+    /// Where borrowed threads keep what they are to come back to.
+    fn frames(&self) -> Span {
+        Span {
+            start: self.alive - abi::FRAME_SIZE,
+            end: self.alive,
+        }
+    }
+
+    fn offer_frames(&self, process: &mut Process) -> anyhow::Result<()> {
+        let kept = process.keep_frames_in(Some(self.frames()));
+        kept.context("writing to our memory in it")
     }
 
     /// Where block `index` lies in the target.
@@ -160,10 +261,112 @@ impl Injected {
             .find(|slab| slab.span.contains(at));
         slab.is_some_and(|slab| {
             let offset = at.0 - slab.span.start.0;
+            let object = self.objects.get(slab.object);
             offset + bytes.len() as u64 <= slab.span.len()
-                && self.shared.copy_in(slab.offset + offset, bytes)
+                && object.is_some_and(|object| object.copy_in(slab.offset + offset, bytes))
         })
     }
+}
+
+/// Borrows a thread for some calls. What was mapped by them is unmapped when they fail.
+fn in_thread<T>(
+    process: &mut Process,
+    tid: Tid,
+    calls: impl FnOnce(&mut Remote<'_>, &mut Vec<Span>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut remote = Remote::begin(process, tid).context("borrowing a thread of it")?;
+    let mut mapped = Vec::new();
+    let result = calls(&mut remote, &mut mapped);
+    if result.is_err() {
+        for span in &mapped {
+            // The first error is the one to tell.
+            let _ = remote.unmap(span.start, span.len());
+        }
+    }
+    let finished = remote.finish().context("giving its thread back");
+    let result = result?;
+    finished?;
+    Ok(result)
+}
+
+fn code_size(slabs: &[(Span, u64)]) -> u64 {
+    slabs
+        .iter()
+        .map(|(_, len)| len.next_multiple_of(PAGE))
+        .sum()
+}
+
+/// Makes a memory object in the target and maps it here; it has no descriptor there afterwards.
+fn with_object<T>(
+    remote: &mut Remote<'_>,
+    size: u64,
+    work: impl FnOnce(&mut Remote<'_>, i64, &Shared) -> anyhow::Result<T>,
+) -> anyhow::Result<(Shared, T)> {
+    let fd = memory_object(remote)?;
+    let shared = open_target_fd(remote.tid(), fd)
+        .and_then(|file| {
+            // First of all: by this it is known, and taken away, when we die on the way.
+            let version = u64::from(abi::VERSION);
+            file.write_all_at(&version.to_le_bytes(), abi::VERSION_AT.into())?;
+            file.write_all_at(&abi::MAGIC.to_le_bytes(), abi::MAGIC_AT.into())?;
+            Shared::map(&file, size)
+        })
+        .with_context(|| format!("sizing {size} bytes of shared memory"));
+    let result = shared.and_then(|shared| work(remote, fd, &shared).map(|value| (shared, value)));
+    let closed = remote.close(fd).context("closing the memory object");
+    let made = result?;
+    closed?;
+    Ok(made)
+}
+
+fn copy(from: &Shared, at: u64, to: &Shared, place: u64, len: u64) {
+    let mut page = [0; PAGE as usize];
+    for offset in (0..len).step_by(PAGE as usize) {
+        // Pages without code stay without memory.
+        if from.copy_out(at + offset, &mut page) && page.iter().any(|&byte| byte != 0) {
+            to.copy_in(place + offset, &page);
+        }
+    }
+}
+
+/// Writes what stands before the first detour of code at `offset`.
+fn mark_code(object: &Shared, offset: u64, low: Addr) {
+    let words = [abi::MAGIC, u64::from(abi::VERSION), low.0];
+    for (at, word) in words.into_iter().enumerate() {
+        object.store(offset + 8 * at as u64, word);
+    }
+}
+
+fn private(at: Addr, len: u64, protection: u64) -> MapRequest {
+    MapRequest {
+        at,
+        len,
+        protection,
+        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+        fd: -1,
+        offset: 0,
+    }
+}
+
+fn blocks(at: Addr, len: u64, fd: i64, how: u64) -> MapRequest {
+    MapRequest {
+        at,
+        len,
+        protection: PROT_READ | PROT_WRITE,
+        flags: MAP_SHARED | how,
+        fd,
+        offset: 0,
+    }
+}
+
+/// Children do not inherit it, core dumps do not hold it.
+fn keep_private(remote: &mut Remote<'_>, at: Addr, len: u64) -> anyhow::Result<()> {
+    remote
+        .advise(at, len, MADV_DONTFORK)
+        .context("madvise(MADV_DONTFORK)")?;
+    remote
+        .advise(at, len, MADV_DONTDUMP)
+        .context("madvise(MADV_DONTDUMP)")
 }
 
 fn build(
@@ -173,110 +376,50 @@ fn build(
     mapped: &mut Vec<Span>,
 ) -> anyhow::Result<Injected> {
     let layout = request.layout;
-    let code: u64 = request
-        .slabs
-        .iter()
-        .map(|(_, len)| len.next_multiple_of(PAGE))
-        .sum();
     let data = layout.size();
-    let fd = memory_object(remote)?;
-    let version = u64::from(abi::VERSION);
-    let shared = open_target_fd(remote.tid(), fd)
-        .and_then(|file| {
-            // First of all: by this it is known, and taken away, when we die on the way.
-            file.write_all_at(&version.to_le_bytes(), abi::VERSION_AT.into())?;
-            file.write_all_at(&abi::MAGIC.to_le_bytes(), abi::MAGIC_AT.into())?;
-            Shared::map(&file, data + code)
-        })
-        .with_context(|| format!("sizing {} bytes of shared memory", data + code));
-    let result = shared.and_then(|shared| {
-        let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + layout.block_size());
+    let block = layout.block_size();
+    let size = data + code_size(&request.slabs);
+    let (shared, (alive, all, slabs)) = with_object(remote, size, |remote, fd, object| {
+        let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + block);
         let frames = low.context("no room below 2 GiB for the shared block")?;
         let alive = frames + abi::FRAME_SIZE;
-        let shared_block = alive + abi::ALIVE_SIZE;
+        let low = alive + abi::ALIVE_SIZE;
+        // First: what lies right before it is known to be ours by it.
+        map(remote, mapped, blocks(low, block, fd, MAP_FIXED_NOREPLACE))?;
         let access = PROT_READ | PROT_WRITE;
-        let fixed = MAP_SHARED | MAP_FIXED_NOREPLACE;
-        let block = layout.block_size();
-        map(
-            remote,
-            mapped,
-            MapRequest {
-                at: shared_block,
-                len: block,
-                protection: access,
-                flags: fixed,
-                fd,
-                offset: 0,
-            },
-        )?;
-        for (at, len, protection) in [
-            (frames, abi::FRAME_SIZE, access),
-            (alive, abi::ALIVE_SIZE, PROT_READ),
-        ] {
-            map(
-                remote,
-                mapped,
-                MapRequest {
-                    at,
-                    len,
-                    protection,
-                    flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                    fd: -1,
-                    offset: 0,
-                },
-            )?;
-        }
+        map(remote, mapped, private(frames, abi::FRAME_SIZE, access))?;
+        map(remote, mapped, private(alive, abi::ALIVE_SIZE, PROT_READ))?;
         // A fork child reads 0 and passes straight through until its tracer says otherwise.
         remote
             .advise(alive, abi::ALIVE_SIZE, MADV_WIPEONFORK)
             .context("madvise(MADV_WIPEONFORK)")?;
-        let whole = MapRequest {
-            at: Addr(0),
-            len: data,
-            protection: access,
-            flags: MAP_SHARED,
-            fd,
-            offset: 0,
-        };
-        let blocks = map(remote, mapped, whole)?;
-        for (at, len) in [
-            (frames, abi::FRAME_SIZE),
-            (shared_block, block),
-            (blocks, data),
-        ] {
-            remote
-                .advise(at, len, MADV_DONTFORK)
-                .context("madvise(MADV_DONTFORK)")?;
-            remote
-                .advise(at, len, MADV_DONTDUMP)
-                .context("madvise(MADV_DONTDUMP)")?;
-        }
+        let all = map(remote, mapped, blocks(Addr(0), data, fd, 0))?;
+        keep_private(remote, frames, abi::FRAME_SIZE)?;
+        keep_private(remote, low, block)?;
+        keep_private(remote, all, data)?;
         mapped.iter().for_each(|&span| space.take(span));
         let mut slabs = Vec::new();
         let mut offset = data;
         for &(near, len) in &request.slabs {
-            let len = len.next_multiple_of(PAGE);
-            for (at, word) in [abi::MAGIC, version, shared_block.0].iter().enumerate() {
-                shared.store(offset + 8 * at as u64, *word);
-            }
-            slabs.push(slab(remote, mapped, space, (near, len), (fd, offset)));
-            offset += len;
+            let place = (fd, 0, offset);
+            mark_code(object, offset, low);
+            slabs.push(slab(remote, mapped, space, (near, len), place));
+            offset += len.next_multiple_of(PAGE);
         }
-        let injected = Injected {
-            shared: Arc::new(shared),
-            layout,
-            alive,
-            shared_block,
-            blocks,
-            slabs,
-            mapped: Vec::new(),
-        };
-        injected.prepare_block(0);
-        Ok(injected)
-    });
-    let closed = remote.close(fd).context("closing the memory object");
-    let injected = result?;
-    closed?;
+        Ok((alive, all, slabs))
+    })?;
+    let shared = Arc::new(shared);
+    let injected = Injected {
+        objects: vec![Arc::clone(&shared)],
+        shared,
+        layout,
+        alive,
+        shared_block: alive + abi::ALIVE_SIZE,
+        blocks: all,
+        slabs,
+        mapped: Vec::new(),
+    };
+    injected.prepare_block(0);
     Ok(injected)
 }
 
@@ -328,8 +471,12 @@ fn slab(
     mapped: &mut Vec<Span>,
     space: &mut Space,
     (near, len): (Span, u64),
-    (fd, offset): (i64, u64),
+    (fd, object, offset): (i64, usize, u64),
 ) -> Option<Slab> {
+    let len = len.next_multiple_of(PAGE);
+    if len == 0 {
+        return None;
+    }
     let place = space.near(near, len)?;
     let request = MapRequest {
         at: place,
@@ -345,6 +492,7 @@ fn slab(
     let _ = remote.advise(at, len, MADV_DONTDUMP);
     Some(Slab {
         span: Span::new(at, len),
+        object,
         offset,
     })
 }

@@ -1,5 +1,4 @@
-//! Starting a program: seized before it becomes that program, run to its entry point, where the
-//! loader is done and nothing of the program has run.
+//! Starting a program: seized before it becomes that program, stopped before its first instruction.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,7 +7,7 @@ use anyhow::Context as _;
 
 use super::process::Process;
 use super::thread::{State, Thread};
-use crate::base::{Addr, Pid, Tid};
+use crate::base::{Pid, Tid};
 use crate::sys::poll::SignalMask;
 use crate::sys::wait::{self, Status};
 use crate::sys::{ptrace, spawn};
@@ -28,17 +27,8 @@ impl From<anyhow::Error> for LaunchError {
     }
 }
 
-/// A program on its way from `execve` to its entry point.
-#[derive(Debug)]
-pub struct Starting {
-    /// Where the program begins.
-    pub entry: Addr,
-    /// The byte that a breakpoint replaced there.
-    pub original: u8,
-}
-
-/// Starts `command`; it is stopped at its `execve`, with a breakpoint at its entry point.
-pub fn launch(command: &[OsString], mask: SignalMask) -> Result<(Process, Starting), LaunchError> {
+/// Starts `command`; it is stopped at its `execve`.
+pub fn launch(command: &[OsString], mask: SignalMask) -> Result<Process, LaunchError> {
     let mut child = spawn::fork(command, mask).context("cannot start a process")?;
     let pid = child.pid;
     let tid = Tid(pid.0);
@@ -65,31 +55,14 @@ pub fn launch(command: &[OsString], mask: SignalMask) -> Result<(Process, Starti
     }
 }
 
-fn begin(pid: Pid, tid: Tid) -> anyhow::Result<(Process, Starting)> {
+fn begin(pid: Pid, tid: Tid) -> anyhow::Result<Process> {
     anyhow::ensure!(
         ptrace::regs(tid)?.is_64_bit(),
         "it is a 32-bit program; kptrace traces 64-bit x86 programs"
     );
     let mut process = Process::new(pid, tid).context("cannot look into it")?;
     let mut thread = Thread::new(pid);
-    // The stop at exec is dealt with: what follows is a program that is about to run.
-    thread.state = State::Stopped(Status::Interrupted);
+    thread.state = State::Stopped(Status::Exec);
     process.threads.insert(tid, thread);
-    let entry = Addr(process.auxv.entry);
-    let mut original = [0];
-    process
-        .memory
-        .read(entry, &mut original)
-        .context("cannot read its entry point")?;
-    process
-        .memory
-        .write(entry, &[0xcc])
-        .context("cannot set a breakpoint at its entry point")?;
-    Ok((
-        process,
-        Starting {
-            entry,
-            original: original[0],
-        },
-    ))
+    Ok(process)
 }

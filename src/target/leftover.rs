@@ -90,23 +90,27 @@ impl Process {
                 object.marked = object.marked.or(Some((version, Addr(0))));
             }
         }
-        let ours = objects.into_iter().filter_map(|(inode, object)| {
-            let (version, low) = object.marked?;
+        // One session has several objects: code for what came later has one of its own.
+        let mut sessions: BTreeMap<(Addr, u64), Leftover> = BTreeMap::new();
+        for (inode, object) in objects {
+            let Some((version, low)) = object.marked else {
+                continue;
+            };
+            let left = sessions
+                .entry((low, version))
+                .or_insert_with(|| session(maps, version, low));
+            left.mapped.extend(object.data.iter().chain(&object.code));
+            left.blocks.extend(object.data);
+            left.code.extend(object.code);
             let same = open.iter().filter(|(_, other, _)| *other == inode);
-            let descriptors = same.map(|(fd, _, _)| *fd).collect();
-            Some(leftover(maps, object, version, low, descriptors))
-        });
-        ours.collect()
+            left.descriptors.extend(same.map(|(fd, _, _)| *fd));
+        }
+        sessions.into_values().collect()
     }
 }
 
-fn leftover(
-    maps: &[Mapping],
-    object: Object,
-    version: u64,
-    low: Addr,
-    descriptors: Vec<i64>,
-) -> Leftover {
+/// A session by where its block 0 lies, with what is before that.
+fn session(maps: &[Mapping], version: u64, low: Addr) -> Leftover {
     let private = |end: Addr, size: u64, write: bool| {
         let span = Span {
             start: end - size.min(end.0),
@@ -120,19 +124,13 @@ fn leftover(
     };
     let alive = private(low, abi::ALIVE_SIZE, false);
     let frames = private(low - abi::ALIVE_SIZE.min(low.0), abi::FRAME_SIZE, true);
-    let mut mapped = object.data.clone();
-    mapped.extend(&object.code);
-    mapped.extend(alive);
-    mapped.extend(frames);
     Leftover {
         low,
-        code: object.code,
-        blocks: object.data,
         alive: alive.map(|span| span.start),
         frames,
-        mapped,
-        descriptors,
+        mapped: alive.into_iter().chain(frames).collect(),
         version,
+        ..Leftover::default()
     }
 }
 

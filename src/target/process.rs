@@ -45,6 +45,8 @@ pub struct Process {
     pub insurance: Insurance,
     /// Ends that were reported while something was done to the thread.
     pub ends: Reports,
+    /// Whether threads stop at system calls: while the loader maps what the program needs.
+    pub at_syscalls: bool,
 }
 
 impl Process {
@@ -63,6 +65,7 @@ impl Process {
             syscall_at,
             insurance: Insurance::default(),
             ends: Reports::new(),
+            at_syscalls: false,
         })
     }
 
@@ -132,7 +135,12 @@ impl Process {
     /// Resumes a stopped thread, delivering `signal` unless it is 0; one that runs is left alone. A
     /// thread that is gone is no error: its end is reported on its own.
     pub fn resume(&mut self, tid: Tid, signal: i32) -> io::Result<()> {
-        self.release(tid, State::Running, |tid| ptrace::cont(tid, signal))
+        let go = if self.at_syscalls {
+            ptrace::cont_to_syscall
+        } else {
+            ptrace::cont
+        };
+        self.release(tid, State::Running, |tid| go(tid, signal))
     }
 
     /// Leaves a thread in its group stop.

@@ -6,8 +6,11 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use kptrace::abi::{self, Layout};
-use kptrace::base::{Addr, Pid, ProbeId, Tid};
-use kptrace::data::{ArgValue, Command, Directory, Drain, Feed, Hit, ProbeInfo, Sink, Summary};
+use kptrace::base::{Addr, FeedId, Pid, ProbeId, Tid};
+use kptrace::data::{
+    ArgValue, Catalogue, Command, Decoder, Directory, Drain, Feed, Hit, Known, ProbeInfo, Sink,
+    Summary,
+};
 use kptrace::program::{Effect, Field, FieldKind, IntFormat, Program, Record, Value, Width};
 use kptrace::sys::shm::Shared;
 
@@ -119,22 +122,29 @@ pub fn drain(words: &[(u32, u64)]) -> u64 {
         offset: None,
         args: vec!["x".to_owned(); number],
     };
+    let catalogue = Arc::new(Catalogue::default());
+    catalogue.extend(programs.iter().enumerate().map(|(number, program)| Known {
+        info: probe(number).into(),
+        decoder: program.record().map(|record| Decoder::new(record).into()),
+    }));
     let feed = Feed {
         shared: Arc::new(shared),
         layout: LAYOUT,
         directory,
-        probes: Arc::new((0..programs.len()).map(probe).collect()),
-        programs: Arc::new(programs),
+        catalogue,
         pid: Pid(11),
         comm: "target".to_owned(),
     };
     let hits = Arc::new(Mutex::new(0));
-    let drain = Drain::start(feed, Box::new(Bounded(Arc::clone(&hits)))).unwrap();
-    drain.tell(Command::Retire(block));
+    let drain = Drain::start(Box::new(Bounded(Arc::clone(&hits)))).unwrap();
+    drain.tell(Command::Open(FeedId(0), feed));
+    drain.tell(Command::Armed(programs.len()));
+    drain.tell(Command::Retire(FeedId(0), block));
     let drained = drain.finish().expect("the drain does not panic");
     assert!(drained.error.is_none());
     let hits = *hits.lock().unwrap();
-    assert_eq!(drained.recorded.iter().sum::<u64>(), hits);
+    let recorded = drained.recorded.iter().flat_map(|(_, probes)| probes);
+    assert_eq!(recorded.map(|(_, count)| count).sum::<u64>(), hits);
     // A record has a header at least; no lap is read twice.
     let most = u64::from(LAYOUT.blocks * (LAYOUT.ring_size / abi::REC_FIELDS));
     assert!(hits <= most, "{hits} hits out of rings for {most}");

@@ -13,7 +13,7 @@ use kptrace::sys::errno::sig;
 use kptrace::sys::poll::{self, Signals};
 use kptrace::sys::wait::{self, Status};
 use kptrace::sys::{procfs, ptrace};
-use kptrace::target::{LaunchError, Process, Starting, launch};
+use kptrace::target::{LaunchError, Process, launch};
 
 /// What is stepped.
 pub struct Walk<'a> {
@@ -72,12 +72,16 @@ struct Walker {
 pub fn walk(walk: &Walk<'_>) -> Seen {
     let command: Vec<OsString> = walk.command.iter().map(OsString::from).collect();
     let signals = Signals::collect().unwrap();
-    let (process, starting) = match launch(&command, signals.mask_before()) {
-        Ok(started) => started,
+    let process = match launch(&command, signals.mask_before()) {
+        Ok(process) => process,
         Err(LaunchError::Exec(error)) => panic!("{}: {error}", walk.command[0]),
         Err(LaunchError::Other(error)) => panic!("{}: {error:#}", walk.command[0]),
     };
     let tid = Tid(process.pid.0);
+    let entry = Addr(process.auxv.entry);
+    let mut original = [0];
+    process.memory.read(entry, &mut original).unwrap();
+    process.memory.write(entry, &[0xcc]).unwrap();
     let mut walker = Walker {
         process,
         tid,
@@ -87,7 +91,10 @@ pub fn walk(walk: &Walk<'_>) -> Seen {
         from: None,
         seen: Seen::default(),
     };
-    walker.go_to_entry(&starting, if walk.loader { walk.steps / 3 } else { 0 });
+    walker.go_to_entry(
+        (entry, original),
+        if walk.loader { walk.steps / 3 } else { 0 },
+    );
     walker.look();
     if walk.everywhere {
         walker.look_everywhere();
@@ -177,20 +184,20 @@ impl Walker {
     }
 
     /// Brings the program to its entry point, the first `budget` instructions by steps.
-    fn go_to_entry(&mut self, starting: &Starting, budget: u64) {
+    fn go_to_entry(&mut self, (entry, original): (Addr, [u8; 1]), budget: u64) {
         if budget > 0 {
             self.look();
-            self.steps(budget, Some(starting.entry));
+            self.steps(budget, Some(entry));
         }
         assert_eq!(self.seen.end, None);
-        if ptrace::pc(self.tid).unwrap() != starting.entry {
+        if ptrace::pc(self.tid).unwrap() != entry {
             ptrace::cont(self.tid, 0).unwrap();
             assert_eq!(wait::thread(self.tid).unwrap(), Status::Signal(sig::TRAP));
-            assert_eq!(ptrace::pc(self.tid).unwrap(), starting.entry + 1);
-            ptrace::set_pc(self.tid, starting.entry).unwrap();
+            assert_eq!(ptrace::pc(self.tid).unwrap(), entry + 1);
+            ptrace::set_pc(self.tid, entry).unwrap();
         }
         let memory = &self.process.memory;
-        memory.write(starting.entry, &[starting.original]).unwrap();
+        memory.write(entry, &original).unwrap();
         self.from = None;
     }
 

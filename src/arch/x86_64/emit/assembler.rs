@@ -33,7 +33,7 @@ pub(super) struct Assembler {
 }
 
 /// The two sections and what is to be patched in them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Assembled {
     pub(super) hot: Vec<u8>,
     pub(super) cold: Vec<u8>,

@@ -69,7 +69,7 @@ impl From<IcedError> for Unsupported {
 }
 
 /// Code for one combination of programs, to be put in place for each site that has it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Template {
     code: Assembled,
     probes: usize,

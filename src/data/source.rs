@@ -1,0 +1,177 @@
+//! One process as the drain sees it: its rings, what was read and not delivered yet, what was lost.
+//! Knows no sink.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::counters;
+use super::drain::Feed;
+use super::event::ProbeInfo;
+use super::record::Decoder;
+use super::ring::Ring;
+use crate::base::{ProbeId, Tid};
+use crate::sys::clock;
+
+/// A record on its way to the sink.
+pub(super) struct Waiting {
+    pub(super) ticks: u64,
+    pub(super) probe: ProbeId,
+    pub(super) tid: Option<Tid>,
+    pub(super) bytes: Box<[u8]>,
+}
+
+/// A feed and how far it was read.
+pub(super) struct Source {
+    pub(super) feed: Feed,
+    rings: BTreeMap<u32, Ring>,
+    waiting: BTreeMap<u32, VecDeque<Waiting>>,
+    recorded: BTreeMap<ProbeId, u64>,
+    losses: u64,
+    closed: bool,
+}
+
+impl Source {
+    pub(super) fn new(feed: Feed) -> Source {
+        Source {
+            feed,
+            rings: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            recorded: BTreeMap::new(),
+            losses: 0,
+            closed: false,
+        }
+    }
+
+    /// Takes what is whole in every ring; true if something was.
+    pub(super) fn read_all(&mut self) -> bool {
+        let mut any = self.read(0, None);
+        for (block, tid) in self.feed.directory.owned() {
+            any |= self.read(block, Some(tid));
+        }
+        any
+    }
+
+    fn read(&mut self, block: u32, owner: Option<Tid>) -> bool {
+        let Feed {
+            shared,
+            layout,
+            directory,
+            catalogue,
+            ..
+        } = &self.feed;
+        if layout.ring_size == 0 {
+            return false;
+        }
+        let ring = self
+            .rings
+            .entry(block)
+            .or_insert_with(|| Ring::new(shared, layout, block));
+        let queue = self.waiting.entry(block).or_default();
+        let known = catalogue.look();
+        let size_of = |probe: ProbeId| {
+            let decoder = known.get(probe.0 as usize)?.decoder.as_ref();
+            decoder.map(|decoder| decoder.size())
+        };
+        let before = queue.len();
+        ring.read(shared, &mut Vec::new(), &size_of, |probe, bytes| {
+            let tid = owner.or_else(|| directory.by_pointer(Decoder::thread(bytes)));
+            queue.push_back(Waiting {
+                // A time to come would keep it, and all behind it, in memory until then.
+                ticks: match Decoder::ticks(bytes) {
+                    0 => 0,
+                    ticks => ticks.min(clock::ticks()),
+                },
+                probe,
+                tid,
+                bytes: bytes.into(),
+            });
+        });
+        queue.len() > before
+    }
+
+    /// Reads a ring to its end, over records that will never be finished.
+    fn abandon(&mut self, block: u32) {
+        let owners = self.feed.directory.owned();
+        let owner = owners.into_iter().find(|(other, _)| *other == block);
+        loop {
+            self.read(block, owner.map(|(_, tid)| tid));
+            let shared = &self.feed.shared;
+            if !self
+                .rings
+                .get_mut(&block)
+                .is_some_and(|ring| ring.skip(shared))
+            {
+                return;
+            }
+        }
+    }
+
+    /// The owner of a block has ended.
+    pub(super) fn retire(&mut self, block: u32) {
+        self.abandon(block);
+        self.feed.directory.release(block);
+    }
+
+    /// Nobody writes to the rings any more.
+    pub(super) fn close(&mut self) {
+        for block in self.feed.directory.used() {
+            self.abandon(block);
+        }
+        self.closed = true;
+    }
+
+    /// Whether it is closed and all of it was delivered.
+    pub(super) fn is_over(&self) -> bool {
+        self.closed && self.waiting.values().all(VecDeque::is_empty)
+    }
+
+    /// Blocks with records that wait, and the time of the oldest in each.
+    pub(super) fn fronts(&self) -> impl Iterator<Item = (u64, u32)> {
+        let front =
+            |(&block, queue): (&u32, &VecDeque<Waiting>)| Some((queue.front()?.ticks, block));
+        self.waiting.iter().filter_map(front)
+    }
+
+    /// The time of the oldest record that waits in a block.
+    pub(super) fn front(&self, block: u32) -> Option<u64> {
+        Some(self.waiting.get(&block)?.front()?.ticks)
+    }
+
+    /// Takes the oldest record of a block.
+    pub(super) fn pop(&mut self, block: u32) -> Option<Waiting> {
+        self.waiting.get_mut(&block)?.pop_front()
+    }
+
+    /// A probe that leaves records.
+    pub(super) fn probe(&self, id: ProbeId) -> Option<(Arc<ProbeInfo>, Arc<Decoder>)> {
+        let known = self.feed.catalogue.look();
+        let known = known.get(id.0 as usize)?;
+        Some((Arc::clone(&known.info), Arc::clone(known.decoder.as_ref()?)))
+    }
+
+    /// A record of this probe reached the sink.
+    pub(super) fn delivered(&mut self, id: ProbeId) {
+        *self.recorded.entry(id).or_default() += 1;
+    }
+
+    /// Records delivered, by probe.
+    pub(super) fn recorded(self) -> Vec<(ProbeId, u64)> {
+        self.recorded.into_iter().collect()
+    }
+
+    /// How many records found no room since this was asked last.
+    pub(super) fn more_losses(&mut self) -> u64 {
+        let Feed {
+            shared,
+            layout,
+            directory,
+            ..
+        } = &self.feed;
+        if layout.ring_size == 0 {
+            return 0;
+        }
+        let used = directory.used();
+        let losses = counters::all_losses(shared, layout, &used);
+        losses.saturating_sub(std::mem::replace(&mut self.losses, losses))
+    }
+}

@@ -1,0 +1,274 @@
+//! Who is traced: children are followed or get clean text before their first instruction; whoever
+//! begins another program is traced in that from its first instruction, or let go.
+//!
+//! Invariant: no process runs armed that we do not trace.
+
+use std::io;
+
+use anyhow::Context as _;
+
+use super::run::Session;
+use super::tasks::{ignore_gone, unless_gone};
+use super::tracee::Tracee;
+use crate::base::{Pid, Tid};
+use crate::data::Command;
+use crate::sys::errno::{self, sig};
+use crate::sys::wait::{self, Status};
+use crate::sys::{poll, procfs, ptrace};
+use crate::target::{Kinship, Process, State, Thread};
+
+impl Session {
+    /// The process that a task belongs to or whose memory it borrows.
+    pub(super) fn owner(&self, tid: Tid) -> Option<Pid> {
+        let has = |tracee: &Tracee| tracee.process.threads.contains_key(&tid);
+        // Nearly always there is one process, and the task is its leader's.
+        let first = self.tracees.get(&Pid(tid.0)).filter(|tracee| has(tracee));
+        let owner = first.or_else(|| self.tracees.values().find(|tracee| has(tracee)));
+        owner.map(|tracee| tracee.process.pid)
+    }
+
+    /// Passes on what the processes left for others: reports of tasks that are not theirs, ends,
+    /// new programs.
+    pub(super) fn route(&mut self) -> anyhow::Result<()> {
+        loop {
+            let mut strangers = std::mem::take(&mut self.strangers);
+            let mut over = Vec::new();
+            let mut departed = Vec::new();
+            for tracee in self.tracees.values_mut() {
+                strangers.append(&mut tracee.strangers);
+                departed.append(&mut tracee.departed);
+                if tracee.is_over() {
+                    over.push(tracee.process.pid);
+                }
+            }
+            if strangers.is_empty() && over.is_empty() && departed.is_empty() {
+                return Ok(());
+            }
+            for (tid, status) in strangers {
+                self.deal(tid, status)?;
+            }
+            for tid in departed {
+                self.began_program(Pid(tid.0), tid)?;
+            }
+            for pid in over {
+                self.close(pid)?;
+            }
+        }
+    }
+
+    /// One report of any task.
+    pub(super) fn deal(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
+        match self.owner(tid).and_then(|pid| self.tracees.get_mut(&pid)) {
+            Some(tracee) => {
+                let result = tracee.handle(tid, status);
+                let pid = tracee.process.pid;
+                self.bear(pid, result)
+            }
+            None => self.stranger(tid, status),
+        }
+    }
+
+    /// What fails in a process that was not asked for by number or command ends its own tracing,
+    /// not the session.
+    pub(super) fn bear(&mut self, pid: Pid, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        let Err(error) = result else {
+            return Ok(());
+        };
+        let Some(tracee) = self.tracees.get_mut(&pid) else {
+            return Ok(());
+        };
+        if tracee.is_going() {
+            return Ok(());
+        }
+        if pid == self.root && !self.root_replaced {
+            return Err(error);
+        }
+        let name = procfs::comm(pid);
+        self.notes
+            .push(format!("{name} ({pid}) is traced no more: {error:#}"));
+        self.release(pid);
+        Ok(())
+    }
+
+    /// Lets go of one process while the session goes on with others.
+    fn release(&mut self, pid: Pid) {
+        if let Some(mut tracee) = self.tracees.remove(&pid) {
+            // What fails here is left out: the first failure was told.
+            let _ = tracee.detach();
+            self.strangers.append(&mut tracee.strangers);
+            let mut left = Vec::new();
+            for (tid, _) in tracee.process.stopped() {
+                let _ = ptrace::detach(tid, 0);
+                left.push(tid);
+            }
+            // Those that run are detached when they stop next.
+            let running = tracee.process.threads.keys().copied();
+            self.released
+                .extend(running.filter(|tid| !left.contains(tid)));
+            self.keep(tracee);
+        }
+    }
+
+    /// A task that nobody knows: a child, just born and stopped.
+    fn stranger(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
+        if let Status::Exited(_) | Status::Killed(_) = status {
+            self.released.remove(&tid);
+            return Ok(());
+        }
+        if self.released.remove(&tid) {
+            let signal = match status {
+                Status::Signal(signal) => signal,
+                _ => 0,
+            };
+            return ignore_gone(ptrace::detach(tid, signal));
+        }
+        let Ok(about) = procfs::status(Pid(tid.0), tid) else {
+            return Ok(());
+        };
+        let pid = Pid(about.process);
+        // Its maker first: others may have memory that looks alike.
+        let mut order: Vec<Pid> = self.tracees.keys().copied().collect();
+        order.sort_by_key(|other| other.0 != about.parent && *other != pid);
+        for other in order {
+            let Some(tracee) = self.tracees.get_mut(&other) else {
+                continue;
+            };
+            let alive = tracee.live.as_ref().map(|live| live.injected.alive);
+            match tracee.process.kinship(tid, alive) {
+                Ok(Kinship::Thread) => {
+                    let result = tracee.adopt(tid, other, status);
+                    return self.bear(other, result);
+                }
+                Ok(Kinship::Borrower(process)) => {
+                    let result = tracee.adopt(tid, process, status);
+                    return self.bear(other, result);
+                }
+                Ok(Kinship::Child(_)) | Err(_) => {}
+            }
+        }
+        unless_gone(self.child(tid, pid, Pid(about.parent)))
+            .with_context(|| format!("dealing with the forked process {pid}"))
+    }
+
+    /// A child with a memory of its own.
+    fn child(&mut self, tid: Tid, pid: Pid, parent: Pid) -> anyhow::Result<()> {
+        let maps = procfs::maps(pid, tid)?;
+        let inherited = |tracee: &&Tracee| {
+            tracee.live.as_ref().is_none_or(|live| {
+                let code = live.injected.code();
+                code.iter()
+                    .all(|span| maps.iter().any(|m| m.span.overlaps(*span)))
+            })
+        };
+        let parents = self.tracees.get(&parent).into_iter();
+        let others = self.tracees.values();
+        let gone = self.ended.iter();
+        let maker = parents.chain(others).chain(gone).find(inherited);
+        let Some(maker) = maker else {
+            return ignore_gone(ptrace::detach(tid, 0));
+        };
+        if self.common.options.follow {
+            match maker.fork(tid, pid) {
+                Ok(mut child) => {
+                    let result = child.act_on_stopped();
+                    self.tracees.insert(pid, child);
+                    return self.bear(pid, result);
+                }
+                Err(error) => {
+                    self.notes.push(format!(
+                        "the child {pid} of {parent} is not traced: {error:#}"
+                    ));
+                }
+            }
+        }
+        ptrace::let_live(tid)?;
+        maker.let_child_go(tid, pid)
+    }
+
+    /// A process that is traced, or borrowed the memory of one, stands at its `execve`.
+    fn began_program(&mut self, pid: Pid, tid: Tid) -> anyhow::Result<()> {
+        let wanted = self.common.options.follow || pid == self.root;
+        if !wanted {
+            return ignore_gone(ptrace::detach(tid, 0));
+        }
+        let result = self.trace_program(pid, tid);
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) if error.downcast_ref().is_some_and(errno::is_gone) => Ok(()),
+            Err(error) => {
+                self.notes.push(format!(
+                    "{} ({pid}) is not traced: {error:#}",
+                    procfs::comm(pid)
+                ));
+                ignore_gone(ptrace::detach(tid, 0))
+            }
+        }
+    }
+
+    fn trace_program(&mut self, pid: Pid, tid: Tid) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            ptrace::regs(tid)?.is_64_bit(),
+            "it is a 32-bit program; kptrace traces 64-bit x86 programs"
+        );
+        let mut process = Process::new(pid, tid).context("looking into it")?;
+        let mut thread = Thread::new(pid);
+        thread.state = State::Stopped(Status::Exec);
+        process.threads.insert(tid, thread);
+        let mut tracee = Tracee::new(&self.common, process);
+        // Until the first program has begun it is all one start.
+        tracee.doomed = pid == self.root && !self.begun;
+        let result = tracee.begin_program(tid);
+        self.tracees.insert(pid, tracee);
+        self.bear(pid, result)
+    }
+
+    /// A process has ended, or begun another program: what was counted is kept.
+    fn close(&mut self, pid: Pid) -> anyhow::Result<()> {
+        let Some(tracee) = self.tracees.remove(&pid) else {
+            return Ok(());
+        };
+        let replaced = tracee.replaced;
+        if pid == self.root {
+            self.root_replaced |= replaced.is_some();
+            self.ended_as = tracee.ended.or(self.ended_as);
+        }
+        self.keep(tracee);
+        match replaced {
+            Some(tid) => self.began_program(pid, tid),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds what a process counted to the session's totals.
+    pub(super) fn keep(&mut self, mut tracee: Tracee) {
+        self.notes.append(&mut tracee.notes);
+        let _ = self.common.drain.send(Command::Close(tracee.feed));
+        let summary = tracee.summary();
+        let records = |id| tracee.plan.record_of(id) > 0;
+        self.totals
+            .add((tracee.feed, tracee.process.pid), summary, records);
+        for (asked, known) in self.totals.asked.iter_mut().zip(&tracee.plan.asked) {
+            *asked |= known.matched > 0;
+        }
+        self.totals.asked.extend(
+            tracee
+                .plan
+                .asked
+                .iter()
+                .skip(self.totals.asked.len())
+                .map(|asked| asked.matched > 0),
+        );
+        // Children that were born before its end may still have to be told from what they inherited.
+        self.ended.push_front(tracee);
+        self.ended.truncate(REMEMBERED);
+    }
+
+    /// Ends what has not begun.
+    pub(super) fn kill_root(&mut self) {
+        let _: io::Result<()> = poll::kill(self.root, sig::KILL);
+        let _ = wait::thread(Tid(self.root.0));
+    }
+}
+
+/// Ended processes that are remembered for the sake of children that are not known yet.
+const REMEMBERED: usize = 4;

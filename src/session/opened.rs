@@ -1,0 +1,113 @@
+//! A file with code: its image, symbols and verdicts, each made when first needed, and shared by all
+//! processes that map it. Knows no addresses of processes.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::analysis::{Cache, File, Key, Source, Text};
+use crate::symbols::{self, CodeFacts, Image, Stamp, Symbols};
+
+/// A file and what was found in it.
+pub struct Opened {
+    path: PathBuf,
+    root: PathBuf,
+    image: Image,
+    debug: OnceCell<Option<Image>>,
+    symbols: OnceCell<Symbols>,
+    facts: OnceCell<CodeFacts>,
+    file: OnceCell<File>,
+}
+
+impl Opened {
+    /// Reads a file, which is `path` in the file system that `root` begins.
+    pub(super) fn read(from: &Path, path: &Path, root: PathBuf) -> anyhow::Result<Opened> {
+        Ok(Opened {
+            path: path.to_owned(),
+            root,
+            image: Image::read(from)?,
+            debug: OnceCell::new(),
+            symbols: OnceCell::new(),
+            facts: OnceCell::new(),
+            file: OnceCell::new(),
+        })
+    }
+
+    /// The file's image.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// Its separate debug file, if there is one.
+    pub fn debug(&self) -> Option<&Image> {
+        let find = || symbols::debug_file(&self.image, &self.root, &self.path);
+        self.debug.get_or_init(find).as_ref()
+    }
+
+    /// Its symbols.
+    pub fn symbols(&self) -> &Symbols {
+        self.symbols
+            .get_or_init(|| Symbols::load(&self.image, self.debug()).unwrap_or_default())
+    }
+
+    fn facts(&self) -> &CodeFacts {
+        self.facts
+            .get_or_init(|| symbols::code_facts(&self.image, self.symbols()).unwrap_or_default())
+    }
+
+    /// The verdicts of its entries, from the cache when they are there.
+    pub fn file(&self, cache: Option<&Cache>) -> &File {
+        self.file.get_or_init(|| {
+            let key = Key::of(&self.image, self.debug());
+            let known = cache
+                .zip(key.as_ref())
+                .and_then(|(cache, key)| cache.load(key));
+            known.unwrap_or_else(|| {
+                let file = self.with_text(|text| File::of_symbols(text, self.symbols()));
+                if let (Some(cache), Some(key)) = (cache, &key) {
+                    // A cache that cannot be written costs time at the next start, nothing else.
+                    let _ = cache.store(key, &file);
+                }
+                file
+            })
+        })
+    }
+
+    /// Asks about any address; sweeps the whole file.
+    pub fn with_text<T>(&self, ask: impl FnOnce(&Text<'_>) -> T) -> T {
+        ask(&Source::new(&self.image, self.facts()).text())
+    }
+}
+
+/// Files that were read, by what they are: a program that is run a hundred times, and the libraries
+/// of all, are looked at once.
+#[derive(Default)]
+pub struct Library {
+    files: RefCell<HashMap<(Stamp, PathBuf), Rc<Opened>>>,
+}
+
+impl Library {
+    /// The file behind `from`, read now or before.
+    pub(super) fn open(
+        &self,
+        from: &Path,
+        path: &Path,
+        root: PathBuf,
+    ) -> anyhow::Result<Rc<Opened>> {
+        // Debug files are looked for beside it, so its path belongs to what it is.
+        let key = symbols::stamp(from).map(|stamp| (stamp, path.to_owned()));
+        if let Some(known) = key
+            .as_ref()
+            .and_then(|key| self.files.borrow().get(key).cloned())
+        {
+            return Ok(known);
+        }
+        let opened = Rc::new(Opened::read(from, path, root)?);
+        // It may have been replaced between the two looks; then nobody else may rely on it.
+        if let Some(key) = key.filter(|key| key.0 == opened.image().stamp()) {
+            self.files.borrow_mut().insert(key, Rc::clone(&opened));
+        }
+        Ok(opened)
+    }
+}

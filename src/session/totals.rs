@@ -1,0 +1,140 @@
+//! What all processes of a session counted, together: a probe of the same text at the same place of
+//! the same file is one probe, whichever process hit it.
+
+use std::collections::HashMap;
+
+use crate::base::{FeedId, LinkAddr, Pid, ProbeId};
+use crate::data::{Missed, ProbeSummary, ProcessSummary, Recorded, SiteState, Summary};
+
+/// What makes probes of several processes one.
+type Key = (String, Option<LinkAddr>, String);
+
+/// Sums over processes.
+#[derive(Default)]
+pub(super) struct Totals {
+    summary: Summary,
+    known: HashMap<Key, usize>,
+    /// For feeds that are not drained yet: probes, where they are in the summary, and how many
+    /// records are to come of them.
+    open: HashMap<FeedId, Vec<(ProbeId, usize, u64)>>,
+    /// Which of the probes' texts named something in some process.
+    pub(super) asked: Vec<bool>,
+}
+
+impl Totals {
+    /// Adds what one process counted; `records` says which of its probes leave records.
+    pub(super) fn add(
+        &mut self,
+        (feed, pid): (FeedId, Pid),
+        summary: Summary,
+        records: impl Fn(ProbeId) -> bool,
+    ) {
+        let mut told = Vec::new();
+        let mut process = ProcessSummary {
+            pid,
+            comm: summary.comm.clone(),
+            hits: 0,
+            missed: 0,
+        };
+        let first = self.summary.processes.is_empty();
+        if !first && self.known.is_empty() {
+            let keys = self.summary.probes.iter().enumerate();
+            self.known = keys.map(|(index, probe)| (key(probe), index)).collect();
+        }
+        for probe in summary.probes {
+            process.hits = process.hits.wrapping_add(probe.hits);
+            process.missed = process.missed.wrapping_add(probe.missed.total());
+            let (id, expected) = (probe.info.id, expected(&probe));
+            let index = if first {
+                self.summary.probes.push(probe);
+                self.summary.probes.len() - 1
+            } else {
+                self.merge(probe)
+            };
+            if expected > 0 && records(id) {
+                told.push((id, index, expected));
+            }
+        }
+        self.open.insert(feed, told);
+        self.summary.armed += summary.armed;
+        self.summary.jump += summary.jump;
+        self.summary.trap += summary.trap;
+        self.summary.processes.push(process);
+    }
+
+    fn merge(&mut self, mut probe: ProbeSummary) -> usize {
+        let next = self.summary.probes.len();
+        let index = *self.known.entry(key(&probe)).or_insert(next);
+        match self.summary.probes.get_mut(index) {
+            Some(sum) => {
+                sum.hits = sum.hits.wrapping_add(probe.hits);
+                sum.missed = Missed {
+                    ring_full: sum.missed.ring_full.wrapping_add(probe.missed.ring_full),
+                    abandoned: sum.missed.abandoned.wrapping_add(probe.missed.abandoned),
+                    trap: sum.missed.trap.wrapping_add(probe.missed.trap),
+                };
+                if rank(probe.state) > rank(sum.state) {
+                    sum.state = probe.state;
+                    sum.reason = probe.reason;
+                }
+            }
+            None => {
+                let mut info = (*probe.info).clone();
+                info.id = ProbeId(u32::try_from(index).unwrap_or(u32::MAX));
+                probe.info = info.into();
+                self.summary.probes.push(probe);
+            }
+        }
+        index
+    }
+
+    /// What was delivered of a feed: hits that left no record and found room were begun and never
+    /// finished.
+    pub(super) fn recorded(&mut self, (feed, delivered): Recorded) {
+        let delivered: HashMap<ProbeId, u64> = delivered.into_iter().collect();
+        for (id, index, expected) in self.open.remove(&feed).unwrap_or_default() {
+            let lost = expected.saturating_sub(delivered.get(&id).copied().unwrap_or(0));
+            if let Some(probe) = self.summary.probes.get_mut(index) {
+                probe.missed.abandoned = probe.missed.abandoned.saturating_add(lost);
+            }
+        }
+    }
+
+    /// Adds a probe that named nothing anywhere.
+    pub(super) fn add_pending(&mut self, mut probe: ProbeSummary) {
+        let mut info = (*probe.info).clone();
+        let next = u32::try_from(self.summary.probes.len()).unwrap_or(u32::MAX);
+        info.id = ProbeId(next);
+        probe.info = info.into();
+        self.summary.probes.push(probe);
+    }
+
+    /// All of it.
+    pub(super) fn into_summary(self) -> Summary {
+        self.summary
+    }
+}
+
+fn key(probe: &ProbeSummary) -> Key {
+    let info = &probe.info;
+    (info.module.clone(), info.offset, info.name.to_string())
+}
+
+/// How many records a probe must have left.
+fn expected(probe: &ProbeSummary) -> u64 {
+    let missed = probe.missed.ring_full.saturating_add(probe.missed.trap);
+    probe.hits.saturating_sub(missed)
+}
+
+/// Which of two states of one probe is told: that which a user must know of.
+fn rank(state: SiteState) -> u8 {
+    match state {
+        SiteState::Pending | SiteState::Gone => 0,
+        SiteState::Refused => 1,
+        SiteState::Disabled => 2,
+        SiteState::Jump => 3,
+        SiteState::Queued => 4,
+        SiteState::Trap => 5,
+        SiteState::Foreign => 6,
+    }
+}

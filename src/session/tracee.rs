@@ -1,0 +1,270 @@
+//! One traced process while it runs one program: what is planned, what stands in it, who its threads
+//! are, and what one report of one of them leads to. Knows no other process: reports that are not
+//! about its own tasks go to the session.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use super::arm::Live;
+use super::dispositions::Dispositions;
+use super::end::Ended;
+use super::hooks::Hooks;
+use super::opened::Library;
+use super::plan::{Plan, Wanted};
+use super::run::Options;
+use crate::abi::Layout;
+use crate::base::{Addr, FeedId, ProbeId, Tid};
+use crate::data::{Catalogue, Command, Directory, Summary};
+use crate::probe::{Registry, Throttle};
+use crate::sys::errno::sig;
+use crate::sys::poll::Signals;
+use crate::sys::shm::Shared;
+use crate::sys::wait::{self, Status};
+use crate::sys::{clock, ptrace};
+use crate::target::{Process, Reports, State};
+
+/// How often the end of a target is looked for when something failed.
+const GOING: u32 = 2_000;
+
+/// What all processes of a session share.
+pub(super) struct Common {
+    pub(super) options: Options,
+    pub(super) wanted: Wanted,
+    pub(super) library: Library,
+    pub(super) signals: Signals,
+    /// Tells the drain something.
+    pub(super) drain: Sender<Command>,
+    pub(super) feeds: Cell<u32>,
+    /// Newborn tasks that were seen before their maker told of them.
+    pub(super) newborn: RefCell<BTreeSet<Tid>>,
+}
+
+impl Common {
+    fn feed(&self) -> FeedId {
+        let next = self.feeds.get();
+        self.feeds.set(next.wrapping_add(1));
+        FeedId(next)
+    }
+}
+
+/// How far a program has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Its loader works; none of its own code has run.
+    Starting,
+    /// It runs.
+    Begun,
+}
+
+/// A traced process and all we know of it.
+pub(super) struct Tracee {
+    pub(super) common: Rc<Common>,
+    pub(super) process: Process,
+    pub(super) registry: Registry,
+    pub(super) throttle: Throttle,
+    pub(super) plan: Plan,
+    pub(super) hooks: Hooks,
+    /// What stands in the target; `None` before arming and after exec.
+    pub(super) live: Option<Live>,
+    pub(super) feed: FeedId,
+    pub(super) directory: Arc<Directory>,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) dispositions: Dispositions,
+    /// Hits of breakpoints that were taken back before they were dealt with.
+    pub(super) missed: HashMap<ProbeId, u64>,
+    pub(super) notes: Vec<String>,
+    /// Reports that came while we waited for something else.
+    pub(super) backlog: Reports,
+    /// Reports of tasks that are not ours.
+    pub(super) strangers: Reports,
+    /// A thread that stays stopped until what was begun for its sake is done.
+    pub(super) held: Option<Tid>,
+    pub(super) ended: Option<Ended>,
+    /// The thread that began another program.
+    pub(super) replaced: Option<Tid>,
+    /// Borrowers of our memory that began a program of their own.
+    pub(super) departed: Vec<Tid>,
+    /// The summary as it was before disarming.
+    pub(super) last: Option<Summary>,
+    /// Where the counts are; they outlive the target.
+    pub(super) counters: Option<(Arc<Shared>, Layout)>,
+    pub(super) progress: Progress,
+    /// Whether it must end when we do: it was started by us and has not begun.
+    pub(super) doomed: bool,
+}
+
+impl Tracee {
+    pub(super) fn new(common: &Rc<Common>, process: Process) -> Tracee {
+        let policy = crate::probe::Policy {
+            optimise: common.options.optimise,
+            traps: common.options.traps,
+        };
+        Tracee {
+            common: Rc::clone(common),
+            process,
+            registry: Registry::new(policy),
+            throttle: Throttle::new(common.options.limit),
+            plan: Plan::default(),
+            hooks: Hooks::default(),
+            live: None,
+            feed: common.feed(),
+            directory: Arc::new(Directory::new(1)),
+            catalogue: Arc::new(Catalogue::default()),
+            dispositions: Dispositions::default(),
+            missed: HashMap::new(),
+            notes: Vec::new(),
+            backlog: Reports::new(),
+            strangers: Reports::new(),
+            held: None,
+            ended: None,
+            replaced: None,
+            departed: Vec::new(),
+            last: None,
+            counters: None,
+            progress: Progress::Begun,
+            doomed: false,
+        }
+    }
+
+    /// Whether there is nothing left to do for this program.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.is_some() || self.replaced.is_some()
+    }
+
+    /// Whether what failed did so because the target ended, or began another program: that may be
+    /// reported a moment later.
+    pub(super) fn is_going(&mut self) -> bool {
+        for looks in 0..GOING {
+            let told = self.process.collect(&mut self.backlog).is_ok()
+                && self.take_exec().is_ok()
+                && self.take_backlog().is_ok();
+            if self.is_over() {
+                return true;
+            }
+            if !told {
+                return false;
+            }
+            clock::pause(looks);
+        }
+        false
+    }
+
+    /// Deals with threads that began another program.
+    pub(super) fn take_exec(&mut self) -> anyhow::Result<()> {
+        for (tid, status) in self.process.stopped() {
+            if status == Status::Exec {
+                self.handle(tid, status)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals with reports that came while something else was waited for; true if there were any.
+    pub(super) fn take_backlog(&mut self) -> anyhow::Result<bool> {
+        let mut any = false;
+        loop {
+            self.backlog.append(&mut self.process.ends);
+            let Some((tid, status)) = self.backlog.pop_front() else {
+                return Ok(any);
+            };
+            any = true;
+            self.handle(tid, status)?;
+        }
+    }
+
+    /// Acts on every thread that is stopped and was not dealt with.
+    pub(super) fn act_on_stopped(&mut self) -> anyhow::Result<()> {
+        for (tid, status) in self.process.stopped() {
+            let now = self.process.threads.get(&tid).map(|t| t.state);
+            if self.held != Some(tid) && now == Some(State::Stopped(status)) {
+                self.handle(tid, status)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the report of a thread that has one. What is done to the thread before it is consumed
+    /// outlives us: a breakpoint hit is sent on while it is still unread.
+    pub(super) fn take_report(&mut self, tid: Tid) -> anyhow::Result<()> {
+        let entered = self.enter_early(tid);
+        let Ok(Some(status)) = wait::thread_now(tid) else {
+            return Ok(());
+        };
+        match (entered, status) {
+            (Some(site), Status::Signal(sig::TRAP)) => {
+                self.process.note(tid, status);
+                super::tasks::unless_gone(self.entered(tid, site))
+            }
+            _ => self.handle(tid, status),
+        }
+    }
+
+    /// One report of one thread. Afterwards it runs again, listens, is held, or is gone.
+    pub(super) fn handle(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
+        if let Status::Exited(_) | Status::Killed(_) = status {
+            if self.process.threads.contains_key(&tid) {
+                self.thread_ended(tid, status);
+            } else {
+                self.strangers.push_back((tid, status));
+            }
+            return Ok(());
+        }
+        if !self.process.note(tid, status) {
+            return self.stranger(tid, status);
+        }
+        match status {
+            Status::Signal(sig::TRAP) => self.trapped(tid)?,
+            Status::Signal(signal @ (sig::SEGV | sig::BUS | sig::ILL | sig::FPE)) => {
+                self.faulted(tid, signal)?;
+            }
+            Status::Signal(signal) => self.process.resume(tid, signal)?,
+            Status::GroupStop(_) => self.process.listen(tid)?,
+            Status::Exec => self.execed(tid)?,
+            Status::Interrupted => self.interrupted(tid)?,
+            Status::Syscall => self.at_syscall(tid)?,
+            Status::Fork | Status::Vfork | Status::Clone => {
+                self.gave_birth(tid)?;
+                self.process.resume(tid, 0)?;
+            }
+            Status::Other(_) => self.process.resume(tid, 0)?,
+            Status::Exited(_) | Status::Killed(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A task made another. Whoever was born is seen before its maker goes on: the maker may end at
+    /// once, and all we know of what the child inherited with it.
+    fn gave_birth(&mut self, tid: Tid) -> anyhow::Result<()> {
+        let Ok(message) = ptrace::event_message(tid) else {
+            return Ok(());
+        };
+        let child = Tid(i32::try_from(message).unwrap_or(0));
+        let waits = |reports: &Reports| reports.iter().any(|(tid, _)| *tid == child);
+        let seen = self.common.newborn.borrow_mut().remove(&child)
+            || self.process.threads.contains_key(&child)
+            || waits(&self.backlog)
+            || waits(&self.strangers);
+        if !seen
+            && child.0 > 0
+            && let Ok(status) = wait::thread(child)
+        {
+            self.stranger(child, status)?;
+            self.common.newborn.borrow_mut().remove(&child);
+        }
+        Ok(())
+    }
+
+    /// The site whose breakpoint a thread with this program counter has just hit.
+    pub(super) fn site_before(&self, pc: Addr) -> Option<Addr> {
+        let site = pc - 1;
+        self.registry.site(site).map(|_| site)
+    }
+
+    /// Forgets what is freed faster by the end of this process than by us.
+    pub(super) fn forget(self) {
+        std::mem::forget((self.registry, self.plan, self.live));
+    }
+}
