@@ -28,6 +28,10 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"kptrace\n");
 /// Where [`MAGIC`] stands.
 pub const MAGIC_AT: u32 = 0x20;
 
+/// Code starts with [`MAGIC`], the version and the address of block 0: all that a forked child still
+/// has of us is code. The first detour follows at this offset.
+pub const CODE_HEAD: u64 = 64;
+
 /// Size of the alive word's page, which lies right before block 0.
 pub const ALIVE_SIZE: u64 = 4096;
 /// Size of the memory right before that, where a borrowed thread keeps what it is to come back to.

@@ -9,8 +9,12 @@ mod calls;
 mod every;
 #[path = "attach/foreign.rs"]
 mod foreign;
+#[path = "attach/left.rs"]
+mod left;
 #[path = "attach/looks.rs"]
 mod looks;
+#[path = "programs/redis.rs"]
+mod redis;
 #[path = "attach/refused.rs"]
 mod refused;
 #[path = "attach/states.rs"]

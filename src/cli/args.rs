@@ -12,11 +12,13 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use super::exit::Exit;
 use super::habits;
 pub use super::values::Target;
-use super::values::{pid, seconds, size, target};
+use super::values::{pid, process, seconds, size, target};
 use crate::base::Pid;
 use crate::output::{ColorChoice, Verbosity};
 
-use super::texts::{ATTACH_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RUN_EXAMPLES};
+use super::texts::{
+    ATTACH_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RESTORE_EXAMPLES, RUN_EXAMPLES,
+};
 
 /// kprobes for user space, without root and without a kernel module
 ///
@@ -47,6 +49,12 @@ pub enum Command {
     /// Say what probes would do, without doing it
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Take out of a process what a kptrace that was killed left in it
+    ///
+    /// Jumps, breakpoints and memory of ours are known by what they are; the text is what its files
+    /// say. Bytes that somebody else changed are left alone. `attach` does this first by itself.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(Restore),
     /// Print a shell's completions
     Completions {
         /// For this shell
@@ -212,6 +220,17 @@ pub struct Check {
     /// The probes, each one word as after -p
     #[arg(value_name = "PROBE", required = true)]
     pub probes: Vec<String>,
+}
+
+/// `restore`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Restore {
+    /// Say only what went wrong
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// The process
+    #[arg(value_name = "PID", value_parser = process)]
+    pub pid: Pid,
 }
 
 /// `--format`.

@@ -217,7 +217,7 @@ fn guardian(warn: &impl Fn(&str)) -> Option<Arc<Guardian>> {
 
 /// Runs a tracing thread to its end. Its end also releases threads that were not woken to be
 /// let go (`ptrace(2)`: tracees are detached when their tracer ends).
-fn in_tracer<T: Send + 'static>(
+pub(super) fn in_tracer<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     let thread = std::thread::Builder::new()
@@ -373,8 +373,11 @@ pub(super) fn attach(attach: &Attach) -> Exit {
     let warn = warning(&attach.trace);
     let guardian = guardian(&warn);
     let guarded = guardian.clone();
+    let quiet = attach.trace.talk.quiet;
     let traced = in_tracer(move || {
-        let process = target::attach(pid)?;
+        let mut process = target::attach(pid)?;
+        super::restore::first(&mut process, quiet)
+            .with_context(|| format!("cannot restore {pid}"))?;
         Session::attached(process, signals, options, wanted, sink)?
             .guarded(guarded, warn)
             .run()

@@ -24,6 +24,7 @@ impl Tracee {
     /// The child `pid`, whose only thread `tid` has just been born and is stopped.
     pub(super) fn fork(&self, tid: Tid, pid: Pid) -> anyhow::Result<Tracee> {
         let mut child = Tracee::new(&self.common, Process::new(pid, tid)?);
+        child.process.insurance = self.process.insurance;
         let mut thread = Thread::new(pid);
         thread.state = State::Stopped(Status::Interrupted);
         child.process.threads.insert(tid, thread);

@@ -322,6 +322,28 @@ pub fn file_paths(tid: Tid, mapping: &Mapping) -> Vec<PathBuf> {
     paths
 }
 
+/// Open memory files of a process that are called `name`: descriptor, inode, first bytes.
+pub fn objects(pid: Pid, name: &str) -> Vec<(i64, u64, Vec<u8>)> {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    let called = format!("{name} (deleted)");
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    let look = |entry: fs::DirEntry| {
+        let descriptor = entry.file_name().to_str()?.parse().ok()?;
+        let path = entry.path();
+        if fs::read_link(&path).ok()?.to_str()? != called {
+            return None;
+        }
+        let file = fs::File::open(&path).ok()?;
+        let mut head = vec![0; 4096];
+        let got = file.read_at(&mut head, 0).unwrap_or(0);
+        head.truncate(got);
+        Some((descriptor, file.metadata().ok()?.ino(), head))
+    };
+    entries.flatten().filter_map(look).collect()
+}
+
 /// Yama's `ptrace_scope`, where that module is active.
 pub fn yama_scope() -> Option<u32> {
     fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope")

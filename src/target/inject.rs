@@ -2,6 +2,7 @@
 //! with the alive word. Code is executable there and writable only in our own mapping of it.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -92,23 +93,13 @@ impl Injected {
     pub fn new(process: &mut Process, tid: Tid, request: &Request) -> anyhow::Result<Injected> {
         let maps = process.maps().context("reading its mappings")?;
         let mut space = Space::new(&maps, procfs::start_brk(process.pid));
-        in_thread(process, tid, |remote, mapped| {
+        let injected = in_thread(process, tid, |remote, mapped| {
             let mut injected = build(remote, &mut space, request, mapped)?;
             injected.mapped.clone_from(mapped);
             Ok(injected)
-        })
-        .and_then(|injected| injected.keep_frames(process).map(|()| injected))
-    }
-
-    /// Calls made in the process keep their way back in our memory from now on.
-    fn keep_frames(&self, process: &mut Process) -> anyhow::Result<()> {
-        let frames = Span {
-            start: self.alive - abi::FRAME_SIZE,
-            end: self.alive,
-        };
-        process
-            .keep_frames_in(Some(frames))
-            .context("writing to our memory in it")
+        })?;
+        injected.offer_frames(process)?;
+        Ok(injected)
     }
 
     /// Adds a table, by system calls of the stopped thread `tid`. Those before stay: threads may be in
@@ -152,10 +143,12 @@ impl Injected {
         let mut space = Space::new(&maps, procfs::start_brk(process.pid));
         let number = self.objects.len();
         let (object, more, mapped) = in_thread(process, tid, |remote, mapped| {
-            let (object, more) = with_object(remote, code, |remote, fd, _| {
+            let low = self.shared_block;
+            let (object, more) = with_object(remote, code, |remote, fd, object| {
                 let mut offset = 0;
                 let mut more = Vec::new();
                 for &(near, len) in slabs {
+                    mark_code(object, offset, low);
                     let place = (fd, number, offset);
                     more.push(slab(remote, mapped, &mut space, (near, len), place));
                     offset += len.next_multiple_of(PAGE);
@@ -175,7 +168,6 @@ impl Injected {
     /// what it shares with its parent. Its alive word is 0 still.
     pub fn fork(&self, child: &mut Process, tid: Tid) -> anyhow::Result<Injected> {
         let slabs: Vec<Slab> = self.all_code().copied().collect();
-        let frames = self.alive - abi::FRAME_SIZE;
         let (data, block) = (self.layout.size(), self.layout.block_size());
         let code: u64 = slabs.iter().map(|slab| slab.span.len()).sum();
         let (shared, ()) = in_thread(child, tid, |remote, mapped| {
@@ -196,13 +188,14 @@ impl Injected {
                     let _ = remote.advise(slab.span.start, len, MADV_DONTDUMP);
                     offset += len;
                 }
-                map(remote, mapped, frames_at(frames))?;
-                keep_private(remote, frames, abi::FRAME_SIZE)?;
                 for (at, len) in [(self.shared_block, block), (self.blocks, data)] {
                     map(remote, mapped, blocks(at, len, fd, MAP_FIXED_NOREPLACE))?;
                     keep_private(remote, at, len)?;
                 }
-                Ok(())
+                let frames = self.frames();
+                let private = private(frames.start, frames.len(), PROT_READ | PROT_WRITE);
+                map(remote, mapped, private)?;
+                keep_private(remote, frames.start, frames.len())
             })
         })?;
         let shared = Arc::new(shared);
@@ -226,18 +219,22 @@ impl Injected {
             mapped: self.mapped.clone(),
             ..*self
         };
-        injected.begin();
-        injected.keep_frames(child)?;
+        injected.prepare_block(0);
+        injected.offer_frames(child)?;
         Ok(injected)
     }
 
-    /// Writes what stands in block 0 from the start.
-    fn begin(&self) {
-        self.prepare_block(0);
-        let version = u64::from(abi::VERSION);
-        self.shared.store(u64::from(abi::VERSION_AT), version);
-        let magic = u64::from(abi::MAGIC_AT);
-        self.shared.store(magic, abi::MAGIC);
+    /// Where borrowed threads keep what they are to come back to.
+    fn frames(&self) -> Span {
+        Span {
+            start: self.alive - abi::FRAME_SIZE,
+            end: self.alive,
+        }
+    }
+
+    fn offer_frames(&self, process: &mut Process) -> anyhow::Result<()> {
+        let kept = process.keep_frames_in(Some(self.frames()));
+        kept.context("writing to our memory in it")
     }
 
     /// Where block `index` lies in the target.
@@ -337,7 +334,13 @@ fn with_object<T>(
 ) -> anyhow::Result<(Shared, T)> {
     let fd = memory_object(remote)?;
     let shared = open_target_fd(remote.tid(), fd)
-        .and_then(|file| Shared::map(&file, size))
+        .and_then(|file| {
+            // First of all: by this it is known, and taken away, when we die on the way.
+            let version = u64::from(abi::VERSION);
+            file.write_all_at(&version.to_le_bytes(), abi::VERSION_AT.into())?;
+            file.write_all_at(&abi::MAGIC.to_le_bytes(), abi::MAGIC_AT.into())?;
+            Shared::map(&file, size)
+        })
         .with_context(|| format!("sizing {size} bytes of shared memory"));
     let result = shared.and_then(|shared| work(remote, fd, &shared).map(|value| (shared, value)));
     let closed = remote.close(fd).context("closing the memory object");
@@ -356,6 +359,25 @@ fn copy(from: &Shared, at: u64, to: &Shared, place: u64, len: u64) {
     }
 }
 
+/// Writes what stands before the first detour of code at `offset`.
+fn mark_code(object: &Shared, offset: u64, low: Addr) {
+    let words = [abi::MAGIC, u64::from(abi::VERSION), low.0];
+    for (at, word) in words.into_iter().enumerate() {
+        object.store(offset + 8 * at as u64, word);
+    }
+}
+
+fn private(at: Addr, len: u64, protection: u64) -> MapRequest {
+    MapRequest {
+        at,
+        len,
+        protection,
+        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+        fd: -1,
+        offset: 0,
+    }
+}
+
 fn blocks(at: Addr, len: u64, fd: i64, how: u64) -> MapRequest {
     MapRequest {
         at,
@@ -363,17 +385,6 @@ fn blocks(at: Addr, len: u64, fd: i64, how: u64) -> MapRequest {
         protection: PROT_READ | PROT_WRITE,
         flags: MAP_SHARED | how,
         fd,
-        offset: 0,
-    }
-}
-
-fn frames_at(at: Addr) -> MapRequest {
-    MapRequest {
-        at,
-        len: abi::FRAME_SIZE,
-        protection: PROT_READ | PROT_WRITE,
-        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-        fd: -1,
         offset: 0,
     }
 }
@@ -398,46 +409,35 @@ fn build(
     let data = layout.size();
     let block = layout.block_size();
     let size = data + code_size(&request.slabs) + request.table.next_multiple_of(PAGE);
-    let (shared, (alive, all, slabs, table)) = with_object(remote, size, |remote, fd, _| {
+    let (shared, (alive, all, slabs, table)) = with_object(remote, size, |remote, fd, object| {
         let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + block);
         let frames = low.context("no room below 2 GiB for the shared block")?;
         let alive = frames + abi::FRAME_SIZE;
-        let shared_block = alive + abi::ALIVE_SIZE;
-        map(remote, mapped, frames_at(frames))?;
-        map(
-            remote,
-            mapped,
-            MapRequest {
-                at: alive,
-                len: abi::ALIVE_SIZE,
-                protection: PROT_READ,
-                flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                fd: -1,
-                offset: 0,
-            },
-        )?;
+        let low = alive + abi::ALIVE_SIZE;
+        // First: what lies right before it is known to be ours by it.
+        map(remote, mapped, blocks(low, block, fd, MAP_FIXED_NOREPLACE))?;
+        let access = PROT_READ | PROT_WRITE;
+        map(remote, mapped, private(frames, abi::FRAME_SIZE, access))?;
+        map(remote, mapped, private(alive, abi::ALIVE_SIZE, PROT_READ))?;
         // A fork child reads 0 and passes straight through until its tracer says otherwise.
         remote
             .advise(alive, abi::ALIVE_SIZE, MADV_WIPEONFORK)
             .context("madvise(MADV_WIPEONFORK)")?;
-        let low = blocks(shared_block, block, fd, MAP_FIXED_NOREPLACE);
-        map(remote, mapped, low)?;
         let all = map(remote, mapped, blocks(Addr(0), data, fd, 0))?;
         keep_private(remote, frames, abi::FRAME_SIZE)?;
-        keep_private(remote, shared_block, block)?;
+        keep_private(remote, low, block)?;
         keep_private(remote, all, data)?;
         mapped.iter().for_each(|&span| space.take(span));
         let mut slabs = Vec::new();
         let mut offset = data;
         for &(near, len) in &request.slabs {
             let place = (fd, 0, offset);
+            mark_code(object, offset, low);
             slabs.push(slab(remote, mapped, space, (near, len), place));
             offset += len.next_multiple_of(PAGE);
         }
-        let place = (
-            (Span::new(shared_block, block), request.table),
-            (fd, 0, offset),
-        );
+        mark_code(object, offset, low);
+        let place = ((Span::new(low, block), request.table), (fd, 0, offset));
         let table = slab(remote, mapped, space, place.0, place.1);
         let table = table.context("no room for the table of its breakpoints")?;
         Ok((alive, all, slabs, table))
@@ -454,7 +454,7 @@ fn build(
         tables: vec![table],
         mapped: Vec::new(),
     };
-    injected.begin();
+    injected.prepare_block(0);
     Ok(injected)
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::inject::{Injected, Slab};
 use crate::arch::native::emit::landing::{
-    DEFAULT, HANDLER, MARK, MOST_SPANS, OURS, PAIR, SPANS, TABLE, landing, slot,
+    DEFAULT, HANDLER, MARK, MOST_SPANS, OURS, PAIR, SPANS, START, TABLE, landing, slot,
 };
 use crate::base::{Addr, Tid};
 use crate::sys::mem::Memory;
@@ -66,7 +66,7 @@ impl Landing {
             restorer,
             used: AtomicUsize::new(used),
         };
-        let start = slab.span.start;
+        let start = slab.span.start + START;
         let written = injected.write_code(start, &region)
             && injected.write_code(landing.action_at(), &landing.action());
         landing.learn_code(injected);
@@ -201,5 +201,9 @@ impl Landing {
 pub fn is_landing(memory: &Memory, action: &[u8; ACTION]) -> bool {
     let handler = action.first_chunk().copied().map_or(0, u64::from_le_bytes);
     let mut mark = [0; MARK.len()];
-    handler > HANDLER && memory.read(Addr(handler - HANDLER), &mut mark).is_ok() && &mark == MARK
+    handler > HANDLER
+        && memory
+            .read(Addr(handler) - MARK.len() as u64, &mut mark)
+            .is_ok()
+        && &mark == MARK
 }

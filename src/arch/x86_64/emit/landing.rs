@@ -17,10 +17,12 @@ use iced_x86::code_asm::registers::gpr32::{eax, edi, edx, esi, r10d, r13d};
 use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{CodeAssembler, dword_ptr, ptr, qword_ptr};
 
-/// What a region starts with.
+/// What stands before the handler.
 pub const MARK: &[u8; 16] = b"kptrace landing\0";
-/// Offset in a region of the handler.
-pub const HANDLER: u64 = 16;
+/// Offset in a region of the mark; what is before it is not ours.
+pub const START: u64 = 48;
+/// Offset of the handler.
+pub const HANDLER: u64 = START + MARK.len() as u64;
 /// Offset of the action that makes the handler the target's, 32 bytes.
 pub const OURS: u64 = 0x1c0;
 /// Offset of 32 zero bytes: the action `SIG_DFL`.
@@ -57,13 +59,13 @@ pub fn slot(key: u64, bits: u32) -> u64 {
     key.wrapping_mul(SPREAD) >> (64 - bits)
 }
 
-/// The start of a region with a table of `1 << bits` pairs, up to its spans, and where the restorer
-/// is in it.
+/// A region with a table of `1 << bits` pairs, from [`START`] to its action, and where the restorer is
+/// in it.
 pub fn landing(bits: u32) -> Option<(Vec<u8>, u64)> {
     let (code, restorer) = assemble(bits).ok()?;
     let mut region = MARK.to_vec();
     region.extend_from_slice(&code);
-    let fits = region.len() as u64 <= OURS;
+    let fits = START + region.len() as u64 <= OURS;
     fits.then_some((region, HANDLER + restorer))
 }
 
@@ -166,7 +168,7 @@ mod tests {
     fn the_code_fits_its_place_and_ends_in_a_signal_return() {
         for bits in [10, 14, 20, 30] {
             let (region, restorer) = landing(bits).unwrap();
-            let restorer = usize::try_from(restorer).unwrap();
+            let restorer = usize::try_from(restorer - START).unwrap();
             assert_eq!(
                 region[restorer..],
                 [0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05]
