@@ -12,6 +12,7 @@ mod dispositions;
 mod end;
 mod family;
 mod follow;
+mod foreign;
 mod guard;
 mod hit;
 mod hooks;

@@ -1,6 +1,6 @@
 //! From a plan to probes that are live: memory in the target, detours, sites, the drain.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -51,8 +51,8 @@ pub(super) struct Live {
     pub(super) own_blocks: bool,
     /// Whether detours do their work, or pass straight through.
     pub(super) alive: bool,
-    /// How many sites are breakpoints.
-    pub(super) traps: usize,
+    /// Sites that are breakpoints.
+    pub(super) traps: BTreeSet<Addr>,
     /// Whether breakpoints would survive us.
     pub(super) landed: Landed,
 }
@@ -90,7 +90,7 @@ impl Tracee {
             detours: Rc::new(detours),
             own_blocks,
             alive: true,
-            traps: 0,
+            traps: BTreeSet::new(),
             landed: Landed::default(),
         });
         self.process.set_landing(Some(landing));

@@ -54,7 +54,7 @@ impl Tracee {
             detours: Rc::clone(&live.detours),
             own_blocks: live.own_blocks,
             alive: true,
-            traps: live.traps,
+            traps: live.traps.clone(),
             landed: live.landed.clone(),
         });
         if let (Some(landing), Some(live)) = (self.process.landing(), &child.live) {

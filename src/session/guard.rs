@@ -120,10 +120,13 @@ impl Tracee {
 
     /// First bytes are final.
     pub(super) fn settled(&mut self, edits: &[Edit]) {
-        for edit in edits {
-            let (was, is) = (edit.from == Text::Trap, edit.to == Text::Trap);
-            if let Some(live) = &mut self.live {
-                live.traps = (live.traps + usize::from(is)).saturating_sub(usize::from(was));
+        if let Some(live) = &mut self.live {
+            for edit in edits {
+                if edit.to == Text::Trap {
+                    live.traps.insert(edit.at);
+                } else if edit.from == Text::Trap {
+                    live.traps.remove(&edit.at);
+                }
             }
         }
         if let Some(journal) = &mut self.journal {

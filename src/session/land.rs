@@ -9,8 +9,7 @@ use anyhow::Context as _;
 
 use super::arm::Live;
 use super::tracee::Tracee;
-use crate::base::{Addr, ProbeId, Tid};
-use crate::probe::Text;
+use crate::base::{Addr, Tid};
 use crate::sys::errno::{is_gone, sig};
 use crate::sys::procfs;
 use crate::sys::wait::Status;
@@ -140,9 +139,11 @@ impl Tracee {
         Ok(())
     }
 
-    /// Takes the handler away when no breakpoint is left, if there is a thread to do it.
+    /// Takes the handler away when no breakpoint of the user's is left, if there is a thread to do it.
+    /// One of our own is hit when a library is loaded: hardly in the moment before the guardian has
+    /// taken it back.
     pub(super) fn leave_landing(&mut self) -> anyhow::Result<()> {
-        let needed = self.live.as_ref().is_none_or(|live| live.traps != 0);
+        let needed = self.users_traps().next().is_some();
         match self.idle().filter(|_| !needed) {
             Some(tid) => self.unland(tid),
             None => Ok(()),
@@ -203,20 +204,25 @@ impl Tracee {
         Ok(())
     }
 
+    /// Breakpoints that are there for a user's probes.
+    fn users_traps(&self) -> impl Iterator<Item = Addr> {
+        let traps = self.live.iter().flat_map(|live| live.traps.iter().copied());
+        traps.filter(|at| {
+            let probes = self.registry.probes_at(*at);
+            probes.iter().any(|id| !self.hooks.is_hook(*id))
+        })
+    }
+
     /// Says what the end of kptrace would do to a target in which breakpoints of the user's stay. Our
     /// own are hit when a library is loaded, which is seldom, and the guardian takes them back.
     pub(super) fn tell_of_traps(&self) {
-        let Some(live) = self.live.as_ref().filter(|live| live.traps > 0) else {
+        let Some(live) = &self.live else {
             return;
         };
         if self.common.options.landing == Landing::Silent {
             return;
         }
-        let traps = self.registry.sites().filter(|site| {
-            let asked = |id: &ProbeId| !self.hooks.is_hook(*id);
-            site.text() == Some(Text::Trap) && site.probes().iter().any(asked)
-        });
-        let what = match (&live.landed, traps.count()) {
+        let what = match (&live.landed, self.users_traps().count()) {
             (_, 0) => return,
             (Landed::Never(why), traps) => format!(
                 "{} must stay; if kptrace is killed, the next hit there ends the target, since {why} \

@@ -89,7 +89,8 @@ impl Tracee {
         if !arms {
             return true;
         }
-        match self.ensure_detour(step.addr()) {
+        let at = step.addr();
+        match self.ensure_detour(at).and_then(|()| self.lead(at)) {
             Ok(()) => true,
             Err(why) => {
                 let outcome = match step {
@@ -127,11 +128,16 @@ impl Tracee {
         let probes: Vec<_> = wanted.probes.iter().filter_map(class).collect();
         Rc::make_mut(&mut live.detours).build(&live.injected, ground.slab, displaced, &probes)?;
         ground.built = Some(signature);
-        // Who hits a breakpoint there finds the way before there is one.
-        let led = live.detours.of(at).is_some_and(|detour| {
-            let landing = self.process.landing();
-            landing.is_some_and(|landing| landing.lead(at, detour.start))
-        });
+        Ok(())
+    }
+
+    /// Who hits a breakpoint there finds the way to the detour before there is one.
+    fn lead(&self, at: Addr) -> Result<(), Refusal> {
+        let detour = self.live.as_ref().and_then(|live| live.detours.of(at));
+        let (Some(detour), Some(landing)) = (detour, self.process.landing()) else {
+            return Err(Refusal::NoRoom);
+        };
+        let led = landing.lead(at, detour.start);
         led.then_some(()).ok_or(Refusal::NoRoom)
     }
 }

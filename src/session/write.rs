@@ -169,10 +169,7 @@ impl Tracee {
                     edits.push(edit);
                 }
                 Check::Foreign => {
-                    self.notes.push(format!(
-                        "{}: its bytes were changed by somebody else; left alone",
-                        self.plan.name_at(at)
-                    ));
+                    self.seen_foreign(at);
                     if let Some(landing) = self.process.landing() {
                         landing.disown(at);
                     }

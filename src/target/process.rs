@@ -95,6 +95,15 @@ impl Process {
         result
     }
 
+    /// A thread whose files tell of the process: they are empty for one that has ended.
+    pub fn one_alive(&self) -> Option<Tid> {
+        let alive = |tid: &Tid| procfs::auxv(*tid).is_ok_and(|auxv| auxv.entry != 0);
+        let leader = Tid(self.pid.0);
+        let leader = self.threads.contains_key(&leader).then_some(leader);
+        let others = self.threads.keys().copied();
+        leader.into_iter().chain(others).find(alive)
+    }
+
     /// What a task that has just appeared is to us. `alive` is where the alive word lies, if there is
     /// one: a child with a memory of its own reads 0 there.
     pub fn kinship(&self, tid: Tid, alive: Option<Addr>) -> io::Result<Kinship> {
@@ -266,7 +275,10 @@ impl Process {
         // A stop for a signal takes back that we asked for one.
         let runs = |thread: &Thread| thread.state == State::Running && !thread.interrupted;
         let known = self.threads.get(&tid).is_some_and(runs);
-        match info.filter(|info| known && !OURS.contains(&info.signal)) {
+        // Other stops have their event in the code (`ptrace_do_notify` in `kernel/signal.c`); a group
+        // stop names its signal as well.
+        let signal = |info: &SigInfo| info.code <= sig::SI_KERNEL && !OURS.contains(&info.signal);
+        match info.filter(|info| known && signal(info)) {
             Some(info) => match ptrace::cont(tid, info.signal) {
                 // It is no such stop, or it is gone.
                 Err(_) => self.take_for(tid, None),

@@ -59,7 +59,7 @@ fn it_is_there_while_breakpoints_are() {
     let_go(kptrace);
     assert!(!catches(target.pid()));
     // Jumps alone need none, once they are written.
-    let kptrace = attached(&target, &["-p", "main", "--trap", "never"]);
+    let kptrace = attached(&target, &["-p", "main"]);
     assert!(!catches(target.pid()));
     let_go(kptrace);
     target.end().expect(0);
