@@ -35,7 +35,7 @@ mod write;
 pub use end::{Ended, Outcome};
 pub use module::{Module, modules};
 pub use opened::Opened;
-pub use plan::{Ground, Pending, Plan, PlanError, Planned, Wanted, plan};
+pub use plan::{Ground, Pending, Plan, PlanError, Planned, Progress, Wanted, plan};
 pub use preview::preview;
 pub use resolve::Exclude;
 pub use restore::{Restored, restore};

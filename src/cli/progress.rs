@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use crate::session;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How long work may take before anything is shown.
@@ -10,7 +11,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// Something to be told what is being worked on, and nothing when that is done; `shown` on a terminal
 /// that wants to hear.
-pub(super) fn progress(shown: bool) -> Box<dyn Fn(Option<&str>) + Send> {
+pub(super) fn progress(shown: bool) -> session::Progress {
     let work = RefCell::new(None);
     Box::new(move |what| match what {
         Some(what) => work

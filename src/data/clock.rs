@@ -16,6 +16,8 @@ pub struct Clock {
     anchor_wall: u64,
     /// Nanoseconds for 2^32 ticks.
     slope: u64,
+    /// The latest time that was told.
+    told: u64,
 }
 
 impl Clock {
@@ -30,6 +32,7 @@ impl Clock {
             anchor_wall: clock::wall(),
             // Until there is better: 1 ns a tick.
             slope: 1 << 32,
+            told: 0,
         }
     }
 
@@ -67,6 +70,13 @@ impl Clock {
         !self.invariant || self.anchor_ticks != self.start_ticks
     }
 
+    /// [`Clock::wall`] for ticks that come in order: what lies before the last change of slope must not be
+    /// told to be before what was told already.
+    pub fn next_wall(&mut self, ticks: u64) -> u64 {
+        self.told = self.told.max(self.wall(ticks));
+        self.told
+    }
+
     /// Nanoseconds since 1970 at this tick.
     pub fn wall(&self, ticks: u64) -> u64 {
         if !self.invariant {
@@ -90,7 +100,20 @@ mod tests {
             anchor_ticks: 1000,
             anchor_wall: 7_000_000_000,
             slope: 1 << 32,
+            told: 0,
         }
+    }
+
+    #[test]
+    fn time_does_not_go_back_when_the_slope_becomes_less() {
+        let mut clock = clock();
+        clock.renew_at(1000 + (1 << 24), 50 + (1 << 24));
+        let (first, second) = (1000 + (1 << 25), 1000 + (1 << 25) + 1);
+        let told = clock.next_wall(first);
+        // Half the speed, from a later anchor: a steeper line back to what comes next.
+        clock.renew_at(1000 + (1 << 30), 50 + (1 << 31));
+        assert!(clock.wall(second) < told);
+        assert!(clock.next_wall(second) >= told);
     }
 
     #[test]

@@ -247,7 +247,7 @@ impl Worker {
             decoder.values(&record.bytes, &mut values);
             let hit = Hit {
                 probe: &probe,
-                time: (record.ticks != 0).then(|| self.clock.wall(record.ticks)),
+                time: (record.ticks != 0).then(|| self.clock.next_wall(record.ticks)),
                 pid: source.feed.pid,
                 tid: record.tid,
                 comm: &source.feed.comm,

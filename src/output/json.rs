@@ -134,6 +134,23 @@ impl<W: Write + Send> Sink for Json<W> {
             key(out, name);
             unsigned(out, n);
         }
+        key(out, "processes");
+        out.push(b'[');
+        for (index, process) in summary.processes.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(br#"{"pid":"#);
+            out.extend_from_slice(process.pid.to_string().as_bytes());
+            key(out, "comm");
+            escape::json(out, process.comm.as_bytes());
+            key(out, "hits");
+            unsigned(out, process.hits);
+            key(out, "missed");
+            unsigned(out, process.missed);
+            out.push(b'}');
+        }
+        out.push(b']');
         key(out, "notes");
         out.push(b'[');
         for (index, note) in summary.notes.iter().enumerate() {
@@ -253,7 +270,7 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
 mod tests {
     use super::*;
     use crate::base::{Addr, LinkAddr, Pid, ProbeId, Tid};
-    use crate::data::SiteState;
+    use crate::data::{ProcessSummary, SiteState};
     use crate::program::{IntFormat, Width};
 
     fn probe(args: &[&str]) -> ProbeInfo {
@@ -391,6 +408,12 @@ mod tests {
             jump: 0,
             trap: 1,
             notes: vec!["a\nb".into()],
+            processes: vec![ProcessSummary {
+                pid: Pid(7),
+                comm: "ls".into(),
+                hits: 5,
+                missed: 2,
+            }],
             ..Summary::default()
         };
         assert_eq!(
@@ -403,7 +426,8 @@ mod tests {
                 r#"{"id":7,"name":"malloc","module":"libc.so.6","kind":"entry","#,
                 r#""state":"pending","reason":null,"hits":0,"#,
                 r#""missed":{"ring_full":0,"abandoned":0,"trap":0}}],"#,
-                r#""armed":1,"jump":0,"trap":1,"hits":5,"notes":["a\nb"]}"#,
+                r#""armed":1,"jump":0,"trap":1,"hits":5,"#,
+                r#""processes":[{"pid":7,"comm":"ls","hits":5,"missed":2}],"notes":["a\nb"]}"#,
                 "\n"
             )
         );

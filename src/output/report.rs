@@ -55,6 +55,9 @@ fn armed(
     let all = verbosity == Verbosity::Verbose;
     let group = |states: &[SiteState]| Group::of(summary, states);
     write!(out, "armed {}", counted(summary.armed, "site"))?;
+    if summary.processes.len() > 1 {
+        write!(out, " in {} processes", summary.processes.len())?;
+    }
     let mut separator = ": ";
     let mut part = |out: &mut dyn Write, text: String| {
         let done = write!(out, "{separator}{text}");

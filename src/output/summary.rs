@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::escape::escaped;
 use super::style::Style;
-use crate::data::{Hit, ProbeSummary, Sink, SiteState, Summary};
+use crate::data::{Hit, ProbeSummary, ProcessSummary, Sink, SiteState, Summary};
 
 /// The `summary` format.
 pub struct SummaryTable<W: Write + Send> {
@@ -57,12 +57,43 @@ impl<W: Write + Send> Sink for SummaryTable<W> {
                 "{strong}{n} probes were not hit (-v lists them){end}"
             )?,
         }
+        if let [_, _, ..] = summary.processes.as_slice() {
+            processes(&mut self.out, self.style, summary)?;
+        }
         self.out.flush()
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// Who hit them, most first: every program of every process.
+fn processes(out: &mut impl Write, style: Style, summary: &Summary) -> io::Result<()> {
+    let digits = |n: u64| n.to_string().len();
+    let mut rows: Vec<&ProcessSummary> = summary.processes.iter().collect();
+    rows.sort_by_key(|process| (Reverse(process.hits), process.pid));
+    let hits = rows.iter().map(|p| digits(p.hits)).fold(4, usize::max);
+    let missed = rows.iter().map(|p| digits(p.missed)).fold(6, usize::max);
+    let pid = rows.iter().map(|p| p.pid.to_string().len());
+    let pid = pid.fold(3, usize::max);
+    let (strong, end) = (style.strong(), style.end());
+    writeln!(
+        out,
+        "{strong}{:>hits$}  {:>missed$}  {:>pid$}  COMM{end}",
+        "HITS", "MISSED", "PID"
+    )?;
+    for process in rows {
+        writeln!(
+            out,
+            "{:>hits$}  {:>missed$}  {:>pid$}  {}",
+            process.hits,
+            process.missed,
+            process.pid.0,
+            escaped(&process.comm)
+        )?;
+    }
+    Ok(())
 }
 
 struct Row {

@@ -235,7 +235,7 @@ impl Tracee {
             directory: Arc::clone(&self.directory),
             catalogue: Arc::clone(&self.catalogue),
             pid: self.process.pid,
-            comm: procfs::comm(self.process.pid),
+            comm: self.comm.clone(),
         };
         let _ = self.common.drain.send(Command::Open(self.feed, feed));
     }

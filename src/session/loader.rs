@@ -215,6 +215,7 @@ impl Tracee {
         self.unhook(|_, hook| matches!(hook, Hook::Entry));
         self.unhook_resolved();
         self.settle()?;
+        self.plan.settled = true;
         if self.doomed {
             self.plan.settle(&self.common.wanted)?;
             for &tid in self.process.threads.keys() {
@@ -325,7 +326,7 @@ impl Tracee {
         }
         let grown = match self.plan.grow(new, &common.wanted, age) {
             Ok(grown) => grown,
-            Err(error) if self.doomed => return Err(error.into()),
+            Err(error) if !self.plan.settled => return Err(error.into()),
             Err(error) => {
                 self.notes.push(error.to_string());
                 Vec::new()

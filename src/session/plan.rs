@@ -63,10 +63,13 @@ pub struct Wanted {
     /// Where analyses are kept.
     pub cache: Option<Cache>,
     /// Called with what is being worked on, and with nothing once it is done.
-    pub progress: Box<dyn Fn(Option<&str>) + Send>,
+    pub progress: Progress,
     /// What becomes of probes that name nothing yet.
     pub pending: Pending,
 }
+
+/// Told what is being worked on, and nothing when that is done.
+pub type Progress = Box<dyn Fn(Option<&str>) + Send>;
 
 /// What becomes of probes that name nothing that is mapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -200,6 +203,9 @@ pub struct Plan {
     pub refused: HashMap<ProbeId, Refusal>,
     /// What a user should know.
     pub notes: Vec<String>,
+    /// Whether all was there that was to be there at the start: what is wrong with a probe at a place
+    /// that comes later is no reason to stop.
+    pub(super) settled: bool,
     /// How each probe's text fared.
     pub(super) asked: Vec<Asked>,
     /// Indirect functions that are probed once the loader has chosen.
@@ -285,6 +291,7 @@ impl Plan {
 
     /// Something was to be there by now: says what was not found.
     pub(super) fn settle(&mut self, wanted: &Wanted) -> Result<(), PlanError> {
+        self.settled = true;
         let unmatched: Vec<String> = self.unmatched(wanted).map(|(_, why)| why).collect();
         let nothing = self.asked.iter().all(|asked| asked.matched == 0);
         let refuse = match wanted.pending {

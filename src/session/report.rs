@@ -6,7 +6,6 @@ use super::tracee::Tracee;
 use crate::base::Addr;
 use crate::data::{self, Missed, ProbeSummary, SiteState, Summary};
 use crate::probe::{Refusal, Status};
-use crate::sys::procfs;
 
 fn state(status: Status) -> SiteState {
     match status {
@@ -95,7 +94,7 @@ impl Tracee {
             armed: counts.armed,
             jump: counts.jump,
             trap: counts.trap,
-            comm: procfs::comm(self.process.pid),
+            comm: self.comm.clone(),
             ..Summary::default()
         }
     }

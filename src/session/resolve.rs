@@ -110,7 +110,7 @@ pub(super) fn resolve(
     if wrong.is_empty() {
         return Ok(sites);
     }
-    if first == 0 {
+    if !plan.settled {
         return Err(PlanError::Spec(wrong));
     }
     plan.notes.extend(wrong.iter().map(ToString::to_string));

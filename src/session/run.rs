@@ -252,6 +252,10 @@ impl Session {
                         self.take_report(other)?;
                     }
                 }
+                // Whoever dealt with these may have taken it.
+                if !wait::has_report(tid) {
+                    continue;
+                }
             }
             self.take_report(tid)?;
             if clock::monotonic() >= until {

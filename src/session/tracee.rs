@@ -23,7 +23,7 @@ use crate::sys::errno::sig;
 use crate::sys::poll::Signals;
 use crate::sys::shm::Shared;
 use crate::sys::wait::{self, Status};
-use crate::sys::{clock, ptrace};
+use crate::sys::{clock, procfs, ptrace};
 use crate::target::{Process, Reports, State};
 
 /// How often the end of a target is looked for when something failed.
@@ -70,6 +70,8 @@ pub(super) struct Tracee {
     /// What stands in the target; `None` before arming and after exec.
     pub(super) live: Option<Live>,
     pub(super) feed: FeedId,
+    /// The command name it had when it was armed.
+    pub(super) comm: String,
     pub(super) directory: Arc<Directory>,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) dispositions: Dispositions,
@@ -104,13 +106,14 @@ impl Tracee {
         };
         Tracee {
             common: Rc::clone(common),
-            process,
             registry: Registry::new(policy),
             throttle: Throttle::new(common.options.limit),
             plan: Plan::default(),
             hooks: Hooks::default(),
             live: None,
             feed: common.feed(),
+            comm: procfs::comm(process.pid),
+            process,
             directory: Arc::new(Directory::new(1)),
             catalogue: Arc::new(Catalogue::default()),
             dispositions: Dispositions::default(),

@@ -1,0 +1,2 @@
+/* life/early.rs: a library of the early test; see early.h. */
+#include "early.h"
