@@ -3,6 +3,7 @@
 //! Real-time signals pass through everything here, so waits and resumes are raw: nix decodes them
 //! wrongly and has then consumed the stop.
 
+pub mod canary;
 pub mod clock;
 pub mod errno;
 pub mod file;
