@@ -12,6 +12,7 @@ mod dispositions;
 mod end;
 mod family;
 mod follow;
+mod foreign;
 mod hit;
 mod hooks;
 mod ifunc;

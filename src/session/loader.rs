@@ -311,14 +311,19 @@ impl Tracee {
             self.unhook(|at, _| span.contains(at));
         }
         let common = std::rc::Rc::clone(&self.common);
-        let some = self.process.threads.keys().next().copied();
-        let Some(tid) = some else {
-            return Err(std::io::Error::from_raw_os_error(errno::ESRCH).into());
-        };
         let known = (self.plan.modules.as_slice(), &common.library);
         let memory = &self.process.memory;
-        let mut notes = Vec::new();
-        let mut new = new_modules(tid, memory, &maps, known, &mut notes)?;
+        let (mut new, mut notes) = loop {
+            let Some(tid) = self.process.one_alive() else {
+                return Err(std::io::Error::from_raw_os_error(errno::ESRCH).into());
+            };
+            let mut notes = Vec::new();
+            let new = new_modules(tid, memory, &maps, known, &mut notes);
+            // Through a thread that ended meanwhile nothing can be read.
+            if self.process.one_alive() == Some(tid) {
+                break (new?, notes);
+            }
+        };
         notes.retain(|note| !self.notes.contains(note));
         self.notes.append(&mut notes);
         if age == Age::Relocated {

@@ -206,6 +206,7 @@ impl Session {
         let armed: Vec<Pid> = armed.map(|(&pid, _)| pid).collect();
         for pid in armed {
             if let Some(tracee) = self.tracees.get_mut(&pid) {
+                tracee.look_at_foreign();
                 let result = tracee.settle();
                 self.bear(pid, result)?;
             }
@@ -216,7 +217,8 @@ impl Session {
     /// Milliseconds until something is due without an event.
     fn patience(&self) -> Option<u32> {
         let now = clock::monotonic();
-        let sites = self.tracees.values().map(|t| t.registry.next_due());
+        let tracees = self.tracees.values();
+        let sites = tracees.flat_map(|t| [t.registry.next_due(), t.foreign_due]);
         let due = sites.chain([self.deadline]).flatten().min()?;
         Some(u32::try_from(due.saturating_sub(now) / 1_000_000 + 1).unwrap_or(u32::MAX))
     }

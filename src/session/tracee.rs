@@ -89,6 +89,9 @@ pub(super) struct Tracee {
     pub(super) replaced: Option<Tid>,
     /// Borrowers of our memory that began a program of their own.
     pub(super) departed: Vec<Tid>,
+    /// Sites whose bytes are somebody else's, and when they are looked at next.
+    pub(super) foreign: BTreeSet<Addr>,
+    pub(super) foreign_due: Option<u64>,
     /// The summary as it was before disarming.
     pub(super) last: Option<Summary>,
     /// Where the counts are; they outlive the target.
@@ -125,6 +128,8 @@ impl Tracee {
             ended: None,
             replaced: None,
             departed: Vec::new(),
+            foreign: BTreeSet::new(),
+            foreign_due: None,
             last: None,
             counters: None,
             progress: Progress::Begun,

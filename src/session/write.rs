@@ -162,10 +162,7 @@ impl Tracee {
                     edits.push(edit);
                 }
                 Check::Foreign => {
-                    self.notes.push(format!(
-                        "{}: its bytes were changed by somebody else; left alone",
-                        self.plan.name_at(at)
-                    ));
+                    self.seen_foreign(at);
                     outcomes.push((at, Outcome::Foreign));
                 }
                 Check::Gone => outcomes.push((at, Outcome::Gone)),

@@ -82,6 +82,15 @@ impl Process {
         result
     }
 
+    /// A thread whose files tell of the process: they are empty for one that has ended.
+    pub fn one_alive(&self) -> Option<Tid> {
+        let alive = |tid: &Tid| procfs::auxv(*tid).is_ok_and(|auxv| auxv.entry != 0);
+        let leader = Tid(self.pid.0);
+        let leader = self.threads.contains_key(&leader).then_some(leader);
+        let others = self.threads.keys().copied();
+        leader.into_iter().chain(others).find(alive)
+    }
+
     /// What a task that has just appeared is to us. `alive` is where the alive word lies, if there is
     /// one: a child with a memory of its own reads 0 there.
     pub fn kinship(&self, tid: Tid, alive: Option<Addr>) -> io::Result<Kinship> {
