@@ -4,6 +4,7 @@
 //! wrongly and has then consumed the stop.
 
 pub mod apart;
+pub mod canary;
 pub mod clock;
 pub mod errno;
 pub mod file;

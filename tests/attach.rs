@@ -7,6 +7,8 @@ mod support;
 mod calls;
 #[path = "attach/every.rs"]
 mod every;
+#[path = "attach/filters.rs"]
+mod filters;
 #[path = "attach/foreign.rs"]
 mod foreign;
 #[path = "attach/left.rs"]

@@ -17,7 +17,7 @@ use super::opened::Library;
 use super::plan::{Plan, Wanted};
 use super::run::Options;
 use crate::abi::Layout;
-use crate::base::{FeedId, ProbeId, Tid};
+use crate::base::{Addr, FeedId, ProbeId, Tid};
 use crate::data::{Catalogue, Command, Directory, Summary};
 use crate::guardian::Handle;
 use crate::probe::{Registry, Throttle};

@@ -2,6 +2,7 @@
 //! and the system call the thread was in. When we die meanwhile the thread puts itself back.
 
 use std::io;
+use std::sync::OnceLock;
 
 use super::insure::WayBack;
 use super::process::Process;
@@ -9,7 +10,7 @@ use super::thread::State;
 use crate::base::{Addr, Pid, Tid};
 use crate::sys::regs::{NO_SYSCALL, Regs};
 use crate::sys::wait::{self, Status};
-use crate::sys::{errno, poll, procfs, ptrace};
+use crate::sys::{canary, errno, poll, procfs, ptrace};
 
 /// `sigprocmask` bits of all signals; the kernel keeps SIGKILL and SIGSTOP out itself.
 const ALL_SIGNALS: u64 = u64::MAX;
@@ -225,16 +226,37 @@ pub fn restart_call(process: Pid, tid: Tid) -> io::Result<()> {
 }
 
 /// Why no call may be made in a thread with this status, if so.
-pub(super) fn seccomp(status: procfs::Status) -> Option<&'static str> {
-    let own = procfs::own_status().unwrap_or_default();
+pub(super) fn seccomp(status: procfs::Status) -> Option<String> {
+    let alike = || {
+        let own = procfs::own_status().unwrap_or_default();
+        own.seccomp == 2 && own.seccomp_filters == status.seccomp_filters
+    };
     match status.seccomp {
         0 => None,
-        2 if own.seccomp == 2 && own.seccomp_filters == status.seccomp_filters => None,
-        1 => Some("it runs under strict seccomp: no system call could be made in it"),
+        1 => Some("it runs under strict seccomp: no system call could be made in it".to_owned()),
+        // Filters are only ever added, so as many as we have are those we have.
+        2 if alike() => canary(),
         _ => Some(
-            "it runs under seccomp filters of its own, which may kill it for a call made in it",
+            "it runs under seccomp filters of its own, which may kill it for a call made in it"
+                .to_owned(),
         ),
     }
+}
+
+/// Why the filters that are ours too do not let calls be made, if so: they are tried once, in a
+/// child of ours.
+fn canary() -> Option<String> {
+    static TRIED: OnceLock<Option<String>> = OnceLock::new();
+    let tried = TRIED.get_or_init(|| match canary::forbidden() {
+        Ok(None) => None,
+        Ok(Some(call)) => Some(format!(
+            "the seccomp filters that it and kptrace run under do not allow {call}"
+        )),
+        Err(error) => Some(format!(
+            "it runs under seccomp filters that could not be tried: {error}"
+        )),
+    });
+    tried.clone()
 }
 
 /// Arguments of [`Remote::map`]; flags and protection as `mmap(2)` numbers them.

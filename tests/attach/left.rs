@@ -266,23 +266,72 @@ fn a_child_that_inherited_jumps_is_restored() {
     target.end().expect(0);
 }
 
+/// Does the same work for every line it gets, with modules that are loaded at the first.
+const SCRIPT: &str = "import sys\n\
+    def work():\n\
+    \x20 import hashlib, json, re, zlib\n\
+    \x20 data = [{'n': i, 's': str(i) * 3} for i in range(2000)]\n\
+    \x20 text = json.dumps(data).encode()\n\
+    \x20 return hashlib.sha256(zlib.compress(text)).hexdigest() + str(len(re.findall(rb'77', text)))\n\
+    print('ready', flush=True)\n\
+    right = work()\n\
+    for line in sys.stdin:\n\
+    \x20 print('round' if work() == right else 'wrong', flush=True)\n\
+    print('right')\n";
+
+/// The processes that a process started.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    let of = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children"));
+    let all: String = tasks.flatten().flat_map(of).collect();
+    all.split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect()
+}
+
+/// Traced from its first instruction, with libraries that came later and have code of their own.
+#[test]
+fn a_program_that_was_started_traced_is_restored() {
+    if !has("python3") {
+        eprintln!("no python3 here");
+        return;
+    }
+    let mut line = command(launch::binary());
+    // What each library has is called when it is loaded, and never again.
+    line.args(["run", "-c", "-p", "libc:malloc", "-p", "*:PyInit_*"]);
+    line.args(["--", "python3", "-c", SCRIPT])
+        .stdin(Stdio::piped());
+    let mut traced = start(line);
+    traced.out.wait_for("ready");
+    round(&mut traced);
+    let maps = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs");
+    let children = children(traced.pid());
+    let ours = |pid: &&u32| maps(**pid).contains("memfd");
+    let pid = *children.iter().find(ours).expect("it is traced");
+    traced.signal(Signal::SIGKILL);
+    while std::path::Path::new(&format!("/proc/{}/maps", traced.pid())).exists()
+        && !maps(traced.pid()).is_empty()
+    {
+        std::thread::yield_now();
+    }
+    round(&mut traced);
+    assert_ne!(different(pid), [""; 0], "the jumps stay");
+    assert!(restored(pid) > 2);
+    assert_eq!(different(pid), [""; 0]);
+    assert!(!maps(pid).contains("memfd"));
+    round(&mut traced);
+    drop(traced.stdin.take());
+    traced.out.wait_for("right");
+}
+
 #[test]
 fn python_is_restored_at_work() {
     if !has("python3") {
         eprintln!("no python3 here");
         return;
     }
-    let script = "import sys, hashlib, json, re, zlib\n\
-        def work():\n\
-        \x20 data = [{'n': i, 's': str(i) * 3} for i in range(2000)]\n\
-        \x20 text = json.dumps(data).encode()\n\
-        \x20 return hashlib.sha256(zlib.compress(text)).hexdigest() + str(len(re.findall(rb'77', text)))\n\
-        right = work()\n\
-        print('ready', flush=True)\n\
-        for line in sys.stdin:\n\
-        \x20 print('round' if work() == right else 'wrong', flush=True)\n";
     let mut line = command("python3");
-    line.args(["-c", script]).stdin(Stdio::piped());
+    line.args(["-c", SCRIPT]).stdin(Stdio::piped());
     let mut target = start(line);
     target.out.wait_for("ready");
     round(&mut target);
