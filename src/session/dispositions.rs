@@ -131,7 +131,9 @@ impl Dispositions {
         if handler == 0 || !(ignored || was_blocked) {
             return Ok(());
         }
-        let status = procfs::status(process.pid, tid)?;
+        // One that borrows the memory may have actions of its own.
+        let owner = process.threads.get(&tid).map(|thread| thread.process);
+        let status = procfs::status(owner.unwrap_or(process.pid), tid)?;
         if (status.caught | status.ignored) & bit(signal) != 0 {
             return Ok(());
         }
