@@ -141,6 +141,23 @@ fn breakpoints_are_taken_back_when_the_tracer_dies() {
     target.end().expect(0);
 }
 
+#[test]
+fn without_breakpoints_nobody_is_needed() {
+    adopt();
+    let mut target = at_work();
+    let kptrace = attach(&target, &["-p", "*", "--trap", "never"]);
+    assert_eq!(breakpoints(target.pid()), 0);
+    let guardian = guardian(kptrace.pid());
+    kill_process(guardian);
+    kptrace.signal(Signal::SIGKILL);
+    kptrace.end();
+    end_of(guardian);
+    for _ in 0..3 {
+        goes_on(&mut target);
+    }
+    target.end().expect(0);
+}
+
 /// How many bytes of the program's text are int3 in memory and not in its file.
 fn breakpoints(pid: u32) -> usize {
     use std::os::unix::fs::FileExt;
