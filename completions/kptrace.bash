@@ -34,6 +34,9 @@ _kptrace() {
             kptrace,man)
                 cmd="kptrace__subcmd__man"
                 ;;
+            kptrace,restore)
+                cmd="kptrace__subcmd__restore"
+                ;;
             kptrace,run)
                 cmd="kptrace__subcmd__run"
                 ;;
@@ -55,6 +58,9 @@ _kptrace() {
             kptrace__subcmd__help,man)
                 cmd="kptrace__subcmd__help__subcmd__man"
                 ;;
+            kptrace__subcmd__help,restore)
+                cmd="kptrace__subcmd__help__subcmd__restore"
+                ;;
             kptrace__subcmd__help,run)
                 cmd="kptrace__subcmd__help__subcmd__run"
                 ;;
@@ -65,7 +71,7 @@ _kptrace() {
 
     case "${cmd}" in
         kptrace)
-            opts="-h -V --help --version run attach list check completions man help"
+            opts="-h -V --help --version run attach list check restore completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -148,7 +154,7 @@ _kptrace() {
                     return 0
                     ;;
                 --trap)
-                    COMPREPLY=($(compgen -W "auto never" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto never landing" -- "${cur}"))
                     return 0
                     ;;
                 --trap-limit)
@@ -211,7 +217,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__help)
-            opts="run attach list check completions man help"
+            opts="run attach list check restore completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -308,6 +314,20 @@ _kptrace() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        kptrace__subcmd__help__subcmd__restore)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         kptrace__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -342,6 +362,20 @@ _kptrace() {
             ;;
         kptrace__subcmd__man)
             opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__restore)
+            opts="-q -h --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -424,7 +458,7 @@ _kptrace() {
                     return 0
                     ;;
                 --trap)
-                    COMPREPLY=($(compgen -W "auto never" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto never landing" -- "${cur}"))
                     return 0
                     ;;
                 --trap-limit)

@@ -30,6 +30,7 @@ complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "run" -d 'Start a co
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "attach" -d 'Trace a running process'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "list" -d 'List what can be probed: function, address, size, jump or why not'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "check" -d 'Say what probes would do, without doing it'
+complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "restore" -d 'Take out of a process what a kptrace that was killed left in it'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "completions" -d 'Print a shell\'s completions'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "man" -d 'Print the manual page'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -44,8 +45,9 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l max-probes -d 'R
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l pending -d 'What to do with probes that name nothing that is mapped: wait for a library that may come and name them at the end, refuse to start, or wait also when there is nothing else to trace' -r -f -a "warn\t'They wait and are named at the end; if nothing matches, nothing is traced'
 error\t'Nothing is traced'
 ignore\t'They wait, also when nothing else is left to trace'"
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l trap -d 'What to do with sites that cannot become jumps: leave them breakpoints, or leave them out' -r -f -a "auto\t'Such sites stay breakpoints'
-never\t'Such sites are left out'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l trap -d 'What to do with sites that cannot become jumps: leave them breakpoints (auto), or leave them out (never), or leave them breakpoints only if the target survives a kptrace that is killed (landing)' -r -f -a "auto\t'Such sites stay breakpoints'
+never\t'Such sites are left out'
+landing\t'Such sites stay breakpoints, and the target must survive a kptrace that is killed'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l trap-limit -d 'Switch a breakpoint off that is hit more than N times a second; 0 is no limit' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l mem -d 'Most memory to share with the target, with suffix K, M or G' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
@@ -71,8 +73,9 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l max-probes -d
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l pending -d 'What to do with probes that name nothing that is mapped: wait for a library that may come and name them at the end, refuse to start, or wait also when there is nothing else to trace' -r -f -a "warn\t'They wait and are named at the end; if nothing matches, nothing is traced'
 error\t'Nothing is traced'
 ignore\t'They wait, also when nothing else is left to trace'"
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l trap -d 'What to do with sites that cannot become jumps: leave them breakpoints, or leave them out' -r -f -a "auto\t'Such sites stay breakpoints'
-never\t'Such sites are left out'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l trap -d 'What to do with sites that cannot become jumps: leave them breakpoints (auto), or leave them out (never), or leave them breakpoints only if the target survives a kptrace that is killed (landing)' -r -f -a "auto\t'Such sites stay breakpoints'
+never\t'Such sites are left out'
+landing\t'Such sites stay breakpoints, and the target must survive a kptrace that is killed'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l trap-limit -d 'Switch a breakpoint off that is hit more than N times a second; 0 is no limit' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l mem -d 'Most memory to share with the target, with suffix K, M or G' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
@@ -101,12 +104,15 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l json -d 'Print
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s v -l verbose -d 'Say more'
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kptrace -n "__fish_kptrace_using_subcommand restore" -s q -l quiet -d 'Say only what went wrong'
+complete -c kptrace -n "__fish_kptrace_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kptrace -n "__fish_kptrace_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kptrace -n "__fish_kptrace_using_subcommand man" -s h -l help -d 'Print help'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "run" -d 'Start a command and trace it'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "attach" -d 'Trace a running process'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "list" -d 'List what can be probed: function, address, size, jump or why not'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "check" -d 'Say what probes would do, without doing it'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "completions" -d 'Print a shell\'s completions'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "man" -d 'Print the manual page'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "run" -d 'Start a command and trace it'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "attach" -d 'Trace a running process'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "list" -d 'List what can be probed: function, address, size, jump or why not'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "check" -d 'Say what probes would do, without doing it'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "restore" -d 'Take out of a process what a kptrace that was killed left in it'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "completions" -d 'Print a shell\'s completions'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "man" -d 'Print the manual page'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

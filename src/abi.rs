@@ -20,9 +20,22 @@
 use crate::base::ProbeId;
 
 /// Version of this layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Where the version stands in block 0, for those who look at it from outside.
 pub const VERSION_AT: u32 = 0x18;
+/// What block 0 starts its life with, at [`MAGIC_AT`]: by it our memory is known after our death.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"kptrace\n");
+/// Where [`MAGIC`] stands.
+pub const MAGIC_AT: u32 = 0x20;
+
+/// Code starts with [`MAGIC`], the version and the address of block 0: all that a forked child still
+/// has of us is code. The first detour follows at this offset.
+pub const CODE_HEAD: u64 = 64;
+
+/// Size of the alive word's page, which lies right before block 0.
+pub const ALIVE_SIZE: u64 = 4096;
+/// Size of the memory right before that, where a borrowed thread keeps what it is to come back to.
+pub const FRAME_SIZE: u64 = 16 << 10;
 
 /// Owner word of a block: the fs base of the thread that may write it without locks.
 pub const OWNER: u32 = 0x00;

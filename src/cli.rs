@@ -7,6 +7,7 @@ pub mod habits;
 mod inspect;
 pub mod pages;
 mod progress;
+mod restore;
 mod texts;
 mod trace;
 mod values;
@@ -37,6 +38,7 @@ pub fn main() -> ExitCode {
         Command::Attach(attach) => return trace::attach(&attach).into(),
         Command::List(list) => return inspect::list(&list).into(),
         Command::Check(check) => return inspect::check(&check).into(),
+        Command::Restore(args) => return restore::run(&args).into(),
         Command::Completions { shell } => pages::completions(shell, &mut out),
         Command::Man => pages::man(&mut out),
     };

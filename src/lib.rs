@@ -43,7 +43,7 @@
 //! # Map
 //!
 //! A pure middle ([`spec`], [`program`], [`arch`], [`probe`], [`analysis`]) between two shells: the
-//! OS ([`sys`], [`target`]) and the human ([`cli`], [`output`]). Imports go one way; a test
+//! OS ([`sys`], [`target`], [`guardian`]) and the human ([`cli`], [`output`]). Imports go one way; a test
 //! (`tests/layering.rs`) enforces the table.
 
 pub mod abi;
@@ -52,6 +52,7 @@ pub mod arch;
 pub mod base;
 pub mod cli;
 pub mod data;
+pub mod guardian;
 pub mod output;
 pub mod probe;
 pub mod program;

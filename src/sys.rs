@@ -3,14 +3,18 @@
 //! Real-time signals pass through everything here, so waits and resumes are raw: nix decodes them
 //! wrongly and has then consumed the stop.
 
+pub mod apart;
+pub mod canary;
 pub mod clock;
 pub mod errno;
 pub mod file;
 pub mod mem;
+pub mod packets;
 pub mod poll;
 pub mod procfs;
 pub mod ptrace;
 pub mod regs;
 pub mod shm;
+pub mod sigframe;
 pub mod spawn;
 pub mod wait;

@@ -3,7 +3,10 @@
 
 mod attach;
 mod inject;
+mod insure;
+mod landing;
 mod launch;
+mod leftover;
 mod loader;
 mod process;
 mod quiesce;
@@ -13,9 +16,12 @@ mod thread;
 
 pub use attach::attach;
 pub use inject::{Injected, Request as InjectRequest, Slab};
+pub use insure::Insurance;
+pub use landing::{ACTION, Landing, is_landing};
 pub use launch::{LaunchError, launch};
+pub use leftover::Leftover;
 pub use loader::{LoaderState, loader_state};
-pub use process::{Kinship, Process, Reports};
+pub use process::{Kin, Kinship, Process, Reports};
 pub use quiesce::Occupied;
-pub use remote::Remote;
+pub use remote::{Remote, restart_call};
 pub use thread::{State, Thread};

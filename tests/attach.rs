@@ -7,10 +7,16 @@ mod support;
 mod calls;
 #[path = "attach/every.rs"]
 mod every;
+#[path = "attach/filters.rs"]
+mod filters;
 #[path = "attach/foreign.rs"]
 mod foreign;
+#[path = "attach/left.rs"]
+mod left;
 #[path = "attach/looks.rs"]
 mod looks;
+#[path = "programs/redis.rs"]
+mod redis;
 #[path = "attach/refused.rs"]
 mod refused;
 #[path = "attach/springs.rs"]

@@ -21,19 +21,20 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sys", &["base", "arch"]),
     ("target", &["base", "abi", "arch", "sys"]),
     ("data", &["base", "abi", "program", "sys"]),
+    ("guardian", &["base", "sys"]),
     ("output", &["base", "program", "symbols", "data"]),
     (
         "session",
         &[
             "base", "abi", "program", "spec", "symbols", "arch", "probe", "analysis", "sys",
-            "target", "data",
+            "target", "data", "guardian",
         ],
     ),
     (
         "cli",
         &[
             "base", "spec", "symbols", "probe", "analysis", "sys", "target", "data", "output",
-            "session",
+            "guardian", "session",
         ],
     ),
 ];

@@ -12,11 +12,13 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use super::exit::Exit;
 use super::habits;
 pub use super::values::Target;
-use super::values::{pid, seconds, size, target};
+use super::values::{pid, process, seconds, size, target};
 use crate::base::Pid;
 use crate::output::{ColorChoice, Verbosity};
 
-use super::texts::{ATTACH_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RUN_EXAMPLES};
+use super::texts::{
+    ATTACH_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RESTORE_EXAMPLES, RUN_EXAMPLES,
+};
 
 /// kprobes for user space, without root and without a kernel module
 ///
@@ -47,6 +49,12 @@ pub enum Command {
     /// Say what probes would do, without doing it
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Take out of a process what a kptrace that was killed left in it
+    ///
+    /// Jumps, breakpoints and memory of ours are known by what they are; the text is what its files
+    /// say. Bytes that somebody else changed are left alone. `attach` does this first by itself.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(Restore),
     /// Print a shell's completions
     Completions {
         /// For this shell
@@ -146,7 +154,9 @@ pub struct Trace {
     #[arg(long)]
     pub no_opt: bool,
 
-    /// What to do with sites that cannot become jumps: leave them breakpoints, or leave them out
+    /// What to do with sites that cannot become jumps: leave them breakpoints (auto), or leave them
+    /// out (never), or leave them breakpoints only if the target survives a kptrace that is killed
+    /// (landing)
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub trap: Trap,
 
@@ -212,6 +222,17 @@ pub struct Check {
     pub probes: Vec<String>,
 }
 
+/// `restore`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Restore {
+    /// Say only what went wrong
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// The process
+    #[arg(value_name = "PID", value_parser = process)]
+    pub pid: Pid,
+}
+
 /// `--format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -230,6 +251,8 @@ pub enum Trap {
     Auto,
     /// Such sites are left out
     Never,
+    /// Such sites stay breakpoints, and the target must survive a kptrace that is killed
+    Landing,
 }
 
 /// `--pending`.

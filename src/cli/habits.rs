@@ -10,7 +10,11 @@ pub(super) fn check(command: &Command) -> Result<(), String> {
     match command {
         Command::Run(run) => check_run(run),
         Command::Attach(attach) => check_attach(attach),
-        Command::List(_) | Command::Check(_) | Command::Completions { .. } | Command::Man => Ok(()),
+        Command::List(_)
+        | Command::Check(_)
+        | Command::Restore(_)
+        | Command::Completions { .. }
+        | Command::Man => Ok(()),
     }
 }
 
@@ -268,7 +272,7 @@ mod tests {
             ("--format", "tree"),
             ("--duration", "0"),
             ("--mem", "1K"),
-            ("--trap", "landing"),
+            ("--trap", "always"),
             ("--max-probes", "0"),
             ("--color", "red"),
         ] {

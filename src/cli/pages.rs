@@ -37,6 +37,7 @@ pub fn man(out: &mut dyn Write) -> io::Result<()> {
         "attach [OPTIONS] -p PROBE... PID",
         "list [OPTIONS] BINARY|PID [PATTERN]",
         "check [OPTIONS] BINARY|PID PROBE...",
+        "restore [-q] PID",
         "completions SHELL",
         "man",
     ] {

@@ -71,5 +71,13 @@ Examples:
   kptrace check /usr/bin/ls '*'
   kptrace check -v 1234 libc:malloc 'libc:free p=%di'";
 
+/// Of `restore`.
+pub(super) const RESTORE_EXAMPLES: &str = "\
+Examples:
+  kptrace restore 1234
+  pgrep redis-server | xargs -n1 kptrace restore
+
+Exit status: 0 nothing is left, 1 something is, or the process cannot be traced.";
+
 /// The manual page's EXAMPLES.
 pub(super) const PROBES: &str = probes!();

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -14,9 +15,12 @@ use super::progress::progress;
 use crate::analysis::Cache;
 use crate::base::{Pid, Tid};
 use crate::data::Sink;
+use crate::guardian::Guardian;
 use crate::output::{Json, Style, SummaryTable, Text, Verbosity, report};
 use crate::probe::{Limit, TrapPolicy};
-use crate::session::{Ended, Exclude, Options, Outcome, Pending, PlanError, Session, Wanted};
+use crate::session::{
+    Ended, Exclude, Landing, Options, Outcome, Pending, PlanError, Session, Wanted,
+};
 use crate::spec::{Diagnostic, Pattern, ProbeSpec, parse_file, parse_pattern, parse_probe};
 use crate::sys::errno::sig;
 use crate::sys::file;
@@ -102,8 +106,13 @@ fn options(trace: &Trace, follow: bool) -> Options {
         follow: !trace.no_follow && (trace.follow || follow),
         optimise: !trace.no_opt,
         traps: match trace.trap {
-            Trap::Auto => TrapPolicy::Allow,
+            Trap::Auto | Trap::Landing => TrapPolicy::Allow,
             Trap::Never => TrapPolicy::Never,
+        },
+        landing: match trace.trap {
+            Trap::Auto => Landing::Auto,
+            Trap::Never => Landing::Silent,
+            Trap::Landing => Landing::Required,
         },
         limit: if trace.trap_limit == 0 {
             Limit::NONE
@@ -182,9 +191,33 @@ fn collect_signals() -> anyhow::Result<Signals> {
     Signals::collect().context("collecting signals")
 }
 
+/// What a session says at once.
+fn warning(trace: &Trace) -> impl Fn(&str) + Send + 'static {
+    let quiet = trace.talk.quiet;
+    move |what| {
+        if !quiet {
+            complain(format_args!("{what}"));
+        }
+    }
+}
+
+/// Starts the process that looks after the target when we are killed. Tracing goes on without.
+fn guardian(warn: &impl Fn(&str)) -> Option<Arc<Guardian>> {
+    match Guardian::start() {
+        Ok(guardian) => Some(Arc::new(guardian)),
+        Err(error) => {
+            warn(&format!(
+                "no guardian can be started: {error}; if kptrace is killed, breakpoints stay in the \
+                 target"
+            ));
+            None
+        }
+    }
+}
+
 /// Runs a tracing thread to its end. Its end also releases threads that were not woken to be
 /// let go (`ptrace(2)`: tracees are detached when their tracer ends).
-fn in_tracer<T: Send + 'static>(
+pub(super) fn in_tracer<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     let thread = std::thread::Builder::new()
@@ -250,6 +283,9 @@ pub(super) fn run(run: &Run) -> ExitCode {
         Err(error) => return failed(&error, Exit::OwnFailure).into(),
     };
     let command = run.cmd.clone();
+    let warn = warning(&run.trace);
+    let guardian = guardian(&warn);
+    let guarded = guardian.clone();
     let traced = in_tracer(move || {
         let process = match target::launch(&command, signals.mask_before()) {
             Ok(process) => process,
@@ -258,8 +294,10 @@ pub(super) fn run(run: &Run) -> ExitCode {
         };
         let pid = process.pid;
         let session = Session::launched(process, signals, options, wanted, sink)?;
-        Ok(Ok((pid, session.run()?)))
+        Ok(Ok((pid, session.guarded(guarded, warn).run()?)))
     });
+    // It ends before we wait for a target that was let go.
+    drop(guardian);
     match traced {
         Ok(Ok((pid, mut outcome))) => {
             conclude(&run.trace, &mut outcome);
@@ -332,10 +370,19 @@ pub(super) fn attach(attach: &Attach) -> Exit {
         Ok(signals) => signals,
         Err(error) => return failed(&error, Exit::Failure),
     };
+    let warn = warning(&attach.trace);
+    let guardian = guardian(&warn);
+    let guarded = guardian.clone();
+    let quiet = attach.trace.talk.quiet;
     let traced = in_tracer(move || {
-        let process = target::attach(pid)?;
-        Session::attached(process, signals, options, wanted, sink)?.run()
+        let mut process = target::attach(pid)?;
+        super::restore::first(&mut process, quiet)
+            .with_context(|| format!("cannot restore {pid}"))?;
+        Session::attached(process, signals, options, wanted, sink)?
+            .guarded(guarded, warn)
+            .run()
     });
+    drop(guardian);
     match traced {
         Ok(mut outcome) => {
             let fine = conclude(&attach.trace, &mut outcome);

@@ -32,6 +32,13 @@ pub(super) fn pid(text: &str) -> Result<Pid, String> {
     }
 }
 
+/// Reads a process number where nothing else could be meant.
+pub(super) fn process(text: &str) -> Result<Pid, String> {
+    let number = text.parse().ok().filter(|&n: &i32| n > 0);
+    let number = number.ok_or("a process number is expected, as pgrep prints it");
+    Ok(Pid(number?))
+}
+
 /// Reads a process number or the name of a file.
 pub(super) fn target(text: &OsStr) -> Target {
     let digits = |t: &&str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());

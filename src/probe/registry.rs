@@ -47,6 +47,7 @@ pub(super) struct Probe {
     pub(super) addr: Addr,
     pub(super) enabled: bool,
     stop: bool,
+    own: bool,
     pub(super) gone: bool,
 }
 
@@ -88,22 +89,45 @@ impl Registry {
         id: ProbeId,
         needs_stop: bool,
     ) -> Result<(), Refusal> {
+        self.admit_and_join(addr, facts, id, (needs_stop, false))
+    }
+
+    /// Adds a probe of our own, which needs a breakpoint for as long as it is there, also where none
+    /// may stay.
+    ///
+    /// # Errors
+    /// As for [`Registry::add`].
+    pub fn add_own(&mut self, addr: Addr, facts: Facts, id: ProbeId) -> Result<(), Refusal> {
+        self.admit_and_join(addr, facts, id, (true, true))
+    }
+
+    fn admit_and_join(
+        &mut self,
+        addr: Addr,
+        facts: Facts,
+        id: ProbeId,
+        (needs_stop, own): (bool, bool),
+    ) -> Result<(), Refusal> {
         if let Some(probe) = self.probes.get(&id).filter(|probe| !probe.gone) {
             return Err(Refusal::Known(probe.addr));
         }
         match self.sites.get(&addr) {
             Some(site) if site.foreign() => return Err(Refusal::Foreign),
             Some(site) => {
-                self.admit(site, needs_stop)?;
+                if !own {
+                    self.admit(site, needs_stop)?;
+                }
                 if let Some(site) = self.sites.get_mut(&addr) {
-                    site.join(id, needs_stop);
+                    site.join(id, needs_stop, own);
                 }
             }
             None => {
                 facts.trap.clone()?;
                 let mut site = Site::new(addr, facts.checked());
-                self.admit(&site, needs_stop)?;
-                site.join(id, needs_stop);
+                if !own {
+                    self.admit(&site, needs_stop)?;
+                }
+                site.join(id, needs_stop, own);
                 self.sites.insert(addr, site);
             }
         }
@@ -111,6 +135,7 @@ impl Registry {
             addr,
             enabled: true,
             stop: needs_stop,
+            own,
             gone: false,
         };
         self.probes.insert(id, probe);
@@ -148,6 +173,7 @@ impl Registry {
             site.probes.retain(|&other| other != id);
             site.enabled -= u32::from(probe.enabled);
             site.stops -= u32::from(probe.stop);
+            site.own -= u32::from(probe.own);
             site.revision = site.revision.wrapping_add(1);
         }
         self.touch(probe.addr);
@@ -346,6 +372,7 @@ impl Registry {
         match (why, self.policy.traps) {
             (None, _) => (Text::Jump, None),
             (Some(why), TrapPolicy::Allow) => (Text::Trap, Some(why)),
+            (Some(why), TrapPolicy::Never) if site.own > 0 => (Text::Trap, Some(why)),
             (Some(why), TrapPolicy::Never) => {
                 (Text::Original, Some(Refusal::TrapsOff(Box::new(why))))
             }
@@ -361,7 +388,7 @@ impl Registry {
             head_clear: around.head_clear,
             jump_clear: around.jump_clear,
             stale: site.built.revision != site.revision || (site.built.whole && !around.whole),
-            traps: self.policy.traps == TrapPolicy::Allow,
+            traps: self.policy.traps == TrapPolicy::Allow || site.own > 0,
             held: held.map(|held| held.kind),
         };
         let building = Built {

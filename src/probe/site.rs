@@ -152,6 +152,8 @@ pub struct Site {
     pub(super) probes: Vec<ProbeId>,
     pub(super) enabled: u32,
     pub(super) stops: u32,
+    /// How many of its probes are our own.
+    pub(super) own: u32,
     pub(super) state: State,
     /// Why it did not become a jump when that was tried.
     pub(super) refusal: Option<Refusal>,
@@ -174,6 +176,7 @@ impl Site {
             probes: Vec::new(),
             enabled: 0,
             stops: 0,
+            own: 0,
             state: State::Still(Text::Original),
             refusal: None,
             unarmed: None,
@@ -187,10 +190,11 @@ impl Site {
     }
 
     /// Takes in one more probe, enabled.
-    pub(super) fn join(&mut self, id: ProbeId, needs_stop: bool) {
+    pub(super) fn join(&mut self, id: ProbeId, needs_stop: bool, own: bool) {
         self.probes.push(id);
         self.enabled += 1;
         self.stops += u32::from(needs_stop);
+        self.own += u32::from(own);
         self.hot = false;
         self.revision = self.revision.wrapping_add(1);
     }

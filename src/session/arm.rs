@@ -1,6 +1,6 @@
 //! From a plan to probes that are live: memory in the target, detours, sites, the drain.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use super::arguments::largest_record;
 use super::detours::{Detours, most};
 use super::dispositions::Dispositions;
+use super::land::Landed;
 use super::plan::Planned;
 use super::tasks::unless_gone;
 use super::tracee::Tracee;
@@ -23,7 +24,7 @@ use crate::sys::clock;
 use crate::sys::errno::is_gone;
 use crate::sys::procfs;
 use crate::sys::ptrace;
-use crate::target::{InjectRequest, Injected};
+use crate::target::{InjectRequest, Injected, Landing};
 
 /// Most blocks in one object; threads beyond share one.
 const MOST_BLOCKS: u32 = 4096;
@@ -50,6 +51,10 @@ pub(super) struct Live {
     pub(super) own_blocks: bool,
     /// Whether detours do their work, or pass straight through.
     pub(super) alive: bool,
+    /// Sites that are breakpoints.
+    pub(super) traps: BTreeSet<Addr>,
+    /// Whether breakpoints would survive us.
+    pub(super) landed: Landed,
 }
 
 impl Tracee {
@@ -73,6 +78,7 @@ impl Tracee {
             Dispositions::read(&mut self.process, tid, injected.shared_block + SCRATCH)
                 .context("reading its signal actions")?;
         let shadow_stack = procfs::status(self.process.pid, tid).is_ok_and(|s| s.shadow_stack);
+        let landing = Landing::new(&injected, 0).context("no place for its breakpoints")?;
         let detours = Detours::new(environment, &injected.slabs, shadow_stack);
         injected
             .set_alive(&self.process, true)
@@ -84,7 +90,12 @@ impl Tracee {
             detours: Rc::new(detours),
             own_blocks,
             alive: true,
+            traps: BTreeSet::new(),
+            landed: Landed::default(),
         });
+        self.process.set_landing(Some(landing));
+        self.guard_target();
+        self.land_by(tid)?;
         self.open_feed();
         for (tid, _) in self.process.stopped() {
             unless_gone(self.own_block(tid))?;
@@ -96,7 +107,9 @@ impl Tracee {
             self.add_hook(at, id);
         }
         let wanted = self.plan.wanted.clone();
-        self.extend(&wanted)
+        self.extend(&wanted)?;
+        self.tell_of_traps();
+        Ok(())
     }
 
     /// Our memory in the target. Room for counters of what may come later takes addresses only; a
@@ -115,6 +128,7 @@ impl Tracee {
             let request = InjectRequest {
                 layout,
                 slabs: self.slabs(&environment, 0)?,
+                table: Landing::size(self.sites()),
             };
             match Injected::new(&mut self.process, tid, &request) {
                 Ok(injected) => return Ok((layout, injected)),
@@ -122,6 +136,11 @@ impl Tracee {
             }
         }
         Err(last.unwrap_or_else(|| anyhow::anyhow!("no room for anything")))
+    }
+
+    /// How many sites there are.
+    fn sites(&self) -> usize {
+        self.plan.ground.len() + self.hooks.addresses().len()
     }
 
     /// How many probes there may ever be.
@@ -175,6 +194,7 @@ impl Tracee {
             Rc::make_mut(&mut live.detours).add_classes(more);
         }
         self.publish();
+        self.widen_landing(self.sites())?;
         for planned in wanted {
             let Some(ground) = self.plan.ground.get(&planned.at) else {
                 continue;

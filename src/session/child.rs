@@ -62,6 +62,7 @@ impl Tracee {
             ptrace::set_regs(tid, &regs)?;
             // A signal frame may lead back into a detour; then the code stays, and passes through.
             let mut child = Process::new(pid, tid)?;
+            child.insurance = self.process.insurance;
             let mut thread = Thread::new(pid);
             thread.state = State::Stopped(Status::Interrupted);
             child.threads.insert(tid, thread);
@@ -83,6 +84,7 @@ impl Tracee {
             let ours = |span: &&Span| spans.contains(span) || span.contains(live.injected.alive);
             match Remote::begin(&mut child, tid) {
                 Ok(mut remote) => {
+                    self.unland_child(&mut remote, regs.sp())?;
                     // Block memory was not inherited (MADV_DONTFORK).
                     let inherited = live.injected.mapped.iter().filter(ours);
                     for span in inherited.filter(|_| !keep_code) {

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::detours::Inside;
 use super::end::Ended;
+use super::land::Landed;
 use super::tasks::ignore_gone;
 use super::tracee::Tracee;
 use crate::base::{Span, Tid};
@@ -20,6 +21,9 @@ use crate::target::{Remote, State};
 const PATIENCE: usize = 200;
 /// How many looks that threads being born spoil do not count.
 const BIRTHS: usize = 5_000;
+/// How often threads in our handlers are left to run out of them by themselves, before they are
+/// stepped out: a step needs another signal mask, which would stay if we died.
+const BY_THEMSELVES: usize = 100;
 /// How many instructions a thread may take to leave a detour.
 const STEPS: usize = 4096;
 /// Signals that instructions raise: `SIGILL`, `SIGTRAP`, `SIGBUS`, `SIGFPE`, `SIGSEGV`.
@@ -83,7 +87,7 @@ impl Tracee {
                 continue;
             }
             self.pass_through()?;
-            self.leave_code()?;
+            self.leave_code(attempt >= BY_THEMSELVES)?;
             if self.is_over() || self.live.is_none() {
                 return Ok(());
             }
@@ -104,6 +108,14 @@ impl Tracee {
         }
         self.pass_through()?;
         self.restore_gs()?;
+        if self
+            .live
+            .as_ref()
+            .is_some_and(|live| live.landed == Landed::There)
+        {
+            let tid = self.one_stopped().context("stopping a thread")?;
+            self.unland(tid)?;
+        }
         if clear && freed {
             self.unmap()?;
         } else {
@@ -112,6 +124,8 @@ impl Tracee {
             );
         }
         self.live = None;
+        self.process.set_landing(None);
+        self.guard_no_more();
         self.act_on_stopped()
     }
 
@@ -131,8 +145,9 @@ impl Tracee {
         Ok(())
     }
 
-    /// Lets every stopped thread that is in our code run out of it, instruction by instruction.
-    fn leave_code(&mut self) -> anyhow::Result<()> {
+    /// Moves every stopped thread that is in our code out of it where that is a matter of its
+    /// program counter; others run out when they are resumed, or instruction by instruction.
+    fn leave_code(&mut self, step: bool) -> anyhow::Result<()> {
         for tid in self.inside_calls() {
             // Blocked in a system call among displaced instructions: it must move.
             if ptrace::interrupt(tid).is_ok() {
@@ -143,7 +158,7 @@ impl Tracee {
             }
         }
         for (tid, status) in self.process.stopped() {
-            match self.leave(tid, status) {
+            match self.leave(tid, status, step) {
                 Err(error) if error.downcast_ref().is_some_and(is_gone) => {}
                 other => other?,
             }
@@ -169,7 +184,7 @@ impl Tracee {
             .collect()
     }
 
-    fn leave(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
+    fn leave(&mut self, tid: Tid, status: Status, step: bool) -> anyhow::Result<()> {
         let Some(live) = &self.live else {
             return Ok(());
         };
@@ -191,7 +206,17 @@ impl Tracee {
             ptrace::set_regs(tid, &regs)?;
             return Ok(());
         }
-        // In the handlers. The signal it is stopped for is blocked and delivered with the first
+        // In the handlers, which are short. In a group stop it will not run, and the frame of a
+        // signal would lead back.
+        let runs = match status {
+            Status::GroupStop(_) => false,
+            Status::Signal(signal) => FORCED >> (signal - 1) & 1 != 0,
+            _ => true,
+        };
+        if runs && !step {
+            return Ok(());
+        }
+        // The signal it is stopped for is blocked and delivered with the first
         // step: so the kernel queues it again, with all that came with it. Signals of instructions
         // stay as they are, or the kernel would reset their actions when it forces them.
         let mask = ptrace::sigmask(tid)?;
@@ -266,7 +291,10 @@ impl Tracee {
     fn trap_pending(&self) -> bool {
         let bit = 1 << (sig::TRAP - 1);
         self.process.threads.iter().any(|(&tid, thread)| {
-            let reported = thread.state == State::Stopped(Status::Signal(sig::TRAP));
+            let reported = matches!(
+                thread.state,
+                State::Stopped(Status::Signal(sig::TRAP) | Status::Hit(_))
+            );
             reported
                 || procfs::status(thread.process, tid).is_ok_and(|status| {
                     let stopped = status.state == b't' && thread.state == State::Running;
@@ -311,6 +339,8 @@ impl Tracee {
             return Ok(());
         };
         let mapped = live.injected.mapped.clone();
+        // What goes away holds nobody's way back.
+        self.process.keep_frames_in(None)?;
         let mut remote = match Remote::begin(&mut self.process, tid) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 let why = format!("memory of ours was left in the target: {error}");

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::abi;
 use crate::arch::native::emit::{Environment, Place, Section, Template};
 use crate::arch::native::relocate::{Copy, Unrelocatable, relocate, skip};
 use crate::base::{Addr, ProbeId};
@@ -132,7 +133,7 @@ impl Detours {
         let heap = |slab: &Option<Slab>| {
             slab.map(|slab| Heap {
                 slab,
-                hot: 0,
+                hot: abi::CODE_HEAD,
                 cold: slab.span.len(),
             })
         };

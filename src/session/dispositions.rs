@@ -9,10 +9,7 @@ use std::io;
 use crate::base::{Addr, Tid};
 use crate::sys::errno::sig;
 use crate::sys::{procfs, ptrace};
-use crate::target::{Process, Remote};
-
-/// Size of the kernel's `struct sigaction` on x86-64: handler, flags, restorer, mask.
-const ACTION: usize = 32;
+use crate::target::{ACTION, Process, Remote};
 
 /// Signals that our code may raise.
 const SIGNALS: [i32; 3] = [sig::TRAP, sig::SEGV, sig::BUS];
@@ -64,6 +61,26 @@ impl Dispositions {
         })
     }
 
+    /// The action of a signal, if it could be read.
+    pub(super) fn action(&self, signal: i32) -> Option<[u8; ACTION]> {
+        let known = self.known.iter().find(|known| known.signal == signal)?;
+        Some(known.action)
+    }
+
+    /// Memory of ours in the target, as large as an action.
+    pub(super) fn scratch(&self) -> Addr {
+        self.scratch
+    }
+
+    /// The action of a signal is this one now, and neither it nor the one before ignores it.
+    pub(super) fn set(&mut self, signal: i32, action: [u8; ACTION]) {
+        let caught = action.first_chunk().copied().map_or(0, u64::from_le_bytes) != 0;
+        if let Some(known) = self.known.iter_mut().find(|known| known.signal == signal) {
+            known.action = action;
+            self.seen[0] = self.seen[0] & !bit(signal) | if caught { bit(signal) } else { 0 };
+        }
+    }
+
     /// Reads the actions again if the program changed them, by calls of a thread that is stopped.
     pub(super) fn renew(&mut self, process: &mut Process, tid: Tid) -> io::Result<()> {
         if seen(procfs::status(process.pid, tid)?) == self.seen {
@@ -87,8 +104,9 @@ impl Dispositions {
         let faults =
             bit(sig::ILL) | bit(sig::BUS) | bit(sig::FPE) | bit(sig::SEGV) | bit(sig::ABRT);
         let others = (faults | bit(sig::TRAP)) & !bit(signal);
-        let was_blocked =
-            mask & bit(signal) == 0 && (before & bit(signal) != 0 || mask & others == others);
+        // Whose mask differs in more than this signal has set another since it was last seen.
+        let unchanged = mask | bit(signal) == before;
+        let was_blocked = mask & bit(signal) == 0 && (unchanged || mask & others == others);
         let restored = if was_blocked {
             mask | bit(signal)
         } else {
@@ -113,7 +131,9 @@ impl Dispositions {
         if handler == 0 || !(ignored || was_blocked) {
             return Ok(());
         }
-        let status = procfs::status(process.pid, tid)?;
+        // One that borrows the memory may have actions of its own.
+        let owner = process.threads.get(&tid).map(|thread| thread.process);
+        let status = procfs::status(owner.unwrap_or(process.pid), tid)?;
         if (status.caught | status.ignored) & bit(signal) != 0 {
             return Ok(());
         }

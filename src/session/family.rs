@@ -7,6 +7,7 @@ use std::io;
 
 use anyhow::Context as _;
 
+use super::end::Ended;
 use super::run::Session;
 use super::tasks::{ignore_gone, unless_gone};
 use super::tracee::Tracee;
@@ -242,6 +243,10 @@ impl Session {
     /// Adds what a process counted to the session's totals.
     pub(super) fn keep(&mut self, mut tracee: Tracee) {
         self.notes.append(&mut tracee.notes);
+        tracee.process.leave_kin();
+        if matches!(tracee.ended, Some(Ended::Exited(_) | Ended::Killed(_))) {
+            tracee.guard_no_more();
+        }
         let _ = self.common.drain.send(Command::Close(tracee.feed));
         let summary = tracee.summary();
         let records = |id| tracee.plan.record_of(id) > 0;

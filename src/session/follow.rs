@@ -25,6 +25,7 @@ impl Tracee {
     /// The child `pid`, whose only thread `tid` has just been born and is stopped.
     pub(super) fn fork(&self, tid: Tid, pid: Pid) -> anyhow::Result<Tracee> {
         let mut child = Tracee::new(&self.common, Process::new(pid, tid)?);
+        child.process.insurance = self.process.insurance;
         let mut thread = Thread::new(pid);
         thread.state = State::Stopped(Status::Interrupted);
         child.process.threads.insert(tid, thread);
@@ -54,7 +55,13 @@ impl Tracee {
             detours: Rc::clone(&live.detours),
             own_blocks: live.own_blocks,
             alive: true,
+            traps: live.traps.clone(),
+            landed: live.landed.clone(),
         });
+        if let (Some(landing), Some(live)) = (self.process.landing(), &child.live) {
+            child.process.set_landing(landing.moved(&live.injected));
+        }
+        child.guard_inherited();
         child.catalogue = Arc::new(Catalogue::default());
         child.publish();
         child.open_feed();

@@ -1,5 +1,5 @@
-//! Breakpoint hits, and faults in our code. A hit is one stop: the thread is sent into the detour
-//! that a jump would have led to.
+//! Breakpoint hits, and faults in our code. A hit is one stop: the thread was sent into the detour
+//! that a jump would have led to when its report was taken (`target::Landing`).
 
 use anyhow::Context as _;
 
@@ -14,41 +14,30 @@ use crate::sys::{clock, poll, ptrace};
 const INT3: u8 = 0xcc;
 
 impl Tracee {
-    /// Sends a thread that hit a breakpoint of ours into the detour while its report is unread,
-    /// and says which site that was. `None`: it stopped for something else, or needs a closer look.
-    pub(super) fn enter_early(&self, tid: Tid) -> Option<Addr> {
-        if self.live.is_none() || !self.process.threads.contains_key(&tid) {
-            return None;
-        }
-        let info = ptrace::siginfo(tid).ok()?;
-        if info.signal != sig::TRAP || info.code != sig::SI_KERNEL {
-            return None;
-        }
-        let site = self.site_before(ptrace::pc(tid).ok()?)?;
-        (!self.stops_here(site) && self.enter(tid, site).ok()?).then_some(site)
+    /// A thread hit the breakpoint at `site` and was sent into its detour; it runs on, unless it is
+    /// held.
+    pub(super) fn hit(&mut self, tid: Tid, site: Addr) -> anyhow::Result<()> {
+        unless_gone(self.try_hit(tid, site))
     }
 
-    /// Sets the program counter of a thread at the breakpoint of `site` to its detour. False when
-    /// there is none, or no breakpoint of ours stands there.
-    fn enter(&self, tid: Tid, site: Addr) -> anyhow::Result<bool> {
-        let armed = self.registry.site(site).and_then(|s| s.state().widest());
-        if !matches!(armed, Some(Text::Trap | Text::Jump)) {
-            return Ok(false);
+    fn try_hit(&mut self, tid: Tid, site: Addr) -> anyhow::Result<()> {
+        if self.plan.stops.contains(&site) {
+            self.stop_target(site)?;
         }
-        let Some(live) = &self.live else {
-            return Ok(false);
-        };
-        let Some(detour) = live.detours.of(site) else {
-            return Ok(false);
-        };
-        ptrace::set_pc(tid, detour.start).context("entering a detour")?;
-        Ok(true)
+        if self.hooks.holds(site) {
+            self.dispositions
+                .repair(&mut self.process, tid, sig::TRAP)?;
+            return self.hooked(tid, site);
+        }
+        unless_gone(self.entered(tid, site))
     }
 
-    /// What follows once the report of a hit is consumed; the thread runs on.
-    pub(super) fn entered(&mut self, tid: Tid, site: Addr) -> anyhow::Result<()> {
+    fn entered(&mut self, tid: Tid, site: Addr) -> anyhow::Result<()> {
         self.dispositions
             .repair(&mut self.process, tid, sig::TRAP)?;
+        if self.live.as_ref().is_some_and(|live| !live.alive) {
+            self.miss(site);
+        }
         if !self.throttle.hit(site, clock::monotonic()) && self.registry.too_hot(site) {
             self.throttle.forget(site);
             let name = self.plan.name_at(site);
@@ -62,7 +51,7 @@ impl Tracee {
     }
 
     /// Whether more is to be done here than to go on in the detour.
-    fn stops_here(&self, site: Addr) -> bool {
+    pub(super) fn stops_here(&self, site: Addr) -> bool {
         self.plan.stops.contains(&site) || self.hooks.holds(site)
     }
 
@@ -77,39 +66,26 @@ impl Tracee {
         if info.code != sig::SI_KERNEL {
             return Ok(self.process.resume(tid, sig::TRAP)?);
         }
+        // Breakpoints of ours do not come here ([`Status::Hit`]), unless the table was full.
         let site = pc - 1;
-        if self.site_before(pc).is_some() && self.enter(tid, site)? {
-            if self.plan.stops.contains(&site) {
-                self.stop_target(site)?;
-            }
-            if self.hooks.holds(site) {
-                self.dispositions
-                    .repair(&mut self.process, tid, sig::TRAP)?;
-                return self.hooked(tid, site);
-            }
-            return self.entered(tid, site);
-        }
-        // A breakpoint that was taken back after it was hit: the original is there again.
         let mut byte = [0];
         self.process.memory.read(site, &mut byte)?;
         let ours = self.plan.ground.contains_key(&site);
         if !ours || byte[0] == INT3 {
             return Ok(self.process.resume(tid, sig::TRAP)?);
         }
-        let live = self.live.as_ref().filter(|live| live.alive);
-        match live.and_then(|live| live.detours.of(site)) {
-            Some(detour) => ptrace::set_pc(tid, detour.start)?,
-            None => {
-                ptrace::set_pc(tid, site)?;
-                // It is delivered to nobody any more.
-                for probe in self.plan.wanted.iter().filter(|wanted| wanted.at == site) {
-                    *self.missed.entry(probe.id).or_default() += 1;
-                }
-            }
-        }
+        ptrace::set_pc(tid, site)?;
+        self.miss(site);
         self.dispositions
             .repair(&mut self.process, tid, sig::TRAP)?;
         Ok(self.process.resume(tid, 0)?)
+    }
+
+    /// A hit that is delivered to nobody any more.
+    fn miss(&mut self, site: Addr) {
+        for probe in self.plan.wanted.iter().filter(|wanted| wanted.at == site) {
+            *self.missed.entry(probe.id).or_default() += 1;
+        }
     }
 
     /// Stops the whole target where it hit a `%stop` probe.

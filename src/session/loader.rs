@@ -17,7 +17,7 @@ use super::tasks::unless_gone;
 use super::tracee::{Progress, Tracee};
 use crate::base::{Addr, LinkAddr, Tid};
 use crate::data::Command;
-use crate::probe::Refusal;
+use crate::probe::{Refusal, TrapPolicy};
 use crate::symbols::NamePattern;
 use crate::sys::errno;
 use crate::sys::procfs::Mapping;
@@ -56,7 +56,7 @@ impl Tracee {
     pub(super) fn begin_running(&mut self) -> anyhow::Result<()> {
         self.plan_modules(Age::Relocated)?;
         self.plan.settle(&self.common.wanted)?;
-        if let Some(at) = self.loader_break() {
+        if let Some(at) = self.loader_break().filter(|_| self.may_stay()) {
             self.hook(at, Hook::Loader);
         }
         self.arm()?;
@@ -132,8 +132,14 @@ impl Tracee {
     pub(super) fn add_hook(&mut self, at: Addr, id: crate::base::ProbeId) {
         if let Some(ground) = self.plan.ground.get(&at) {
             // Refused where no breakpoint may be.
-            let _: Result<(), Refusal> = self.registry.add(at, ground.facts.clone(), id, true);
+            let _: Result<(), Refusal> = self.registry.add_own(at, ground.facts.clone(), id);
         }
+    }
+
+    /// Whether a breakpoint may stay while the program runs. Without one libraries that come later
+    /// are not seen.
+    fn may_stay(&self) -> bool {
+        self.common.options.traps == TrapPolicy::Allow
     }
 
     fn unhook(&mut self, drop: impl Fn(Addr, Hook) -> bool) {
@@ -212,7 +218,8 @@ impl Tracee {
             return Ok(());
         }
         self.read_chosen()?;
-        self.unhook(|_, hook| matches!(hook, Hook::Entry));
+        let stays = self.may_stay();
+        self.unhook(|_, hook| hook == Hook::Entry || (hook == Hook::Loader && !stays));
         self.unhook_resolved();
         self.settle()?;
         self.plan.settled = true;

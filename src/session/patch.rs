@@ -53,6 +53,7 @@ impl Tracee {
             if self.is_over() || self.live.is_none() {
                 break;
             }
+            self.land()?;
             // Nobody minds a pause before the program's first instruction.
             let end = clock::monotonic()
                 + if self.progress == Progress::Begun {
@@ -70,6 +71,9 @@ impl Tracee {
                 let pause = clock::monotonic().saturating_sub(begun);
                 self.cost.pauses += 1;
                 self.cost.longest_pause = self.cost.longest_pause.max(pause);
+            }
+            if chunks.len() == 0 {
+                self.leave_landing()?;
             }
             self.act_on_stopped()?;
             if self.is_over() || self.live.is_none() {
@@ -92,7 +96,8 @@ impl Tracee {
         if !arms {
             return true;
         }
-        match self.ensure_detour(step.addr()) {
+        let at = step.addr();
+        match self.ensure_detour(at).and_then(|()| self.lead(at)) {
             Ok(()) => true,
             Err(why) => {
                 let outcome = match step {
@@ -132,5 +137,15 @@ impl Tracee {
         Rc::make_mut(&mut live.detours).build(&live.injected, ground.slab, displaced, &probes)?;
         ground.built = Some(signature);
         Ok(())
+    }
+
+    /// Who hits a breakpoint there finds the way to the detour before there is one.
+    fn lead(&self, at: Addr) -> Result<(), Refusal> {
+        let detour = self.live.as_ref().and_then(|live| live.detours.of(at));
+        let (Some(detour), Some(landing)) = (detour, self.process.landing()) else {
+            return Err(Refusal::NoRoom);
+        };
+        let led = landing.lead(at, detour.start);
+        led.then_some(()).ok_or(Refusal::NoRoom)
     }
 }

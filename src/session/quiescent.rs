@@ -21,7 +21,7 @@ impl Tracee {
             self.process
                 .collect(&mut self.backlog)
                 .context("waiting for the target")?;
-            self.enter_hits()?;
+            self.take_hits()?;
             let maps = self
                 .process
                 .maps()
@@ -37,16 +37,15 @@ impl Tracee {
         Ok(None)
     }
 
-    /// Sends threads that are stopped at a breakpoint of ours into its detour: until then they look
-    /// like threads inside.
-    fn enter_hits(&mut self) -> anyhow::Result<()> {
+    /// Deals with hits of breakpoints of ours as far as can be before their threads run on.
+    fn take_hits(&mut self) -> anyhow::Result<()> {
         for (tid, status) in self.process.stopped() {
-            if status != Status::Signal(sig::TRAP) {
-                continue;
-            }
-            let Some(site) = self.enter_early(tid) else {
+            let Status::Hit(site) = status else {
                 continue;
             };
+            if self.stops_here(site) {
+                continue;
+            }
             match self.dispositions.repair(&mut self.process, tid, sig::TRAP) {
                 Err(error) if is_gone(&error) => {}
                 other => other?,

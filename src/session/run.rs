@@ -9,6 +9,8 @@ use std::rc::Rc;
 use anyhow::Context as _;
 
 use super::end::{Ended, Outcome};
+use super::guard::Guard;
+use super::land::Landing;
 use super::opened::Library;
 use super::plan::{Pending, Wanted};
 use super::resolve::why_not;
@@ -21,7 +23,7 @@ use crate::sys::clock;
 use crate::sys::errno::{self, sig};
 use crate::sys::poll::{self, Arrived, Signals};
 use crate::sys::wait;
-use crate::target::{Process, Reports};
+use crate::target::{Kin, Process, Reports};
 
 /// Two interrupts within this many nanoseconds, which the target survives, detach.
 const TWICE: u64 = 1_000_000_000;
@@ -35,6 +37,8 @@ pub struct Options {
     pub optimise: bool,
     /// Whether breakpoints may stay.
     pub traps: TrapPolicy,
+    /// Whether breakpoints must survive us.
+    pub landing: Landing,
     /// How often a breakpoint may be hit.
     pub limit: Limit,
     /// Bytes of shared memory for counters and rings, of each process.
@@ -118,6 +122,8 @@ impl Session {
             drain: drain.commands(),
             feeds: Cell::new(0),
             newborn: RefCell::default(),
+            guard: Guard::default(),
+            kin: Kin::default(),
         });
         let root = process.pid;
         let mut tracee = Tracee::new(&common, process);
@@ -307,7 +313,7 @@ impl Session {
     fn act_on_signals(&mut self, arrived: &[Arrived]) -> anyhow::Result<()> {
         for signal in arrived {
             match signal.signal {
-                sig::CHLD => {}
+                sig::CHLD => self.common.look_at_guardian(),
                 sig::TSTP => {
                     // The terminal stopped the target's group too; let it stop first, then follow.
                     self.drain_waits()?;

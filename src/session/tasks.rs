@@ -6,11 +6,10 @@ use super::end::Ended;
 use super::tracee::Tracee;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::data::Command;
-use crate::sys::errno::{self, is_gone};
-use crate::sys::regs::NO_SYSCALL;
+use crate::sys::errno::is_gone;
+use crate::sys::ptrace;
 use crate::sys::wait::Status;
-use crate::sys::{procfs, ptrace};
-use crate::target::{Kinship, State, Thread};
+use crate::target::{Kinship, State, Thread, restart_call};
 
 impl Tracee {
     /// A task that we do not know has stopped. It is ours if it is a thread of ours or borrows our
@@ -45,10 +44,11 @@ impl Tracee {
         let Some(thread) = self.process.threads.get(&tid) else {
             return Ok(());
         };
-        unless_gone(restart_call(thread.process, tid))?;
+        ignore_gone(restart_call(thread.process, tid))?;
         if self.live.is_some() && thread.process == self.process.pid {
             let renewed = self.dispositions.renew(&mut self.process, tid);
             unless_gone(renewed.map_err(anyhow::Error::from))?;
+            unless_gone(self.still_landed(tid))?;
         }
         match self.process.threads.get(&tid).map(|thread| thread.state) {
             // Calls were made in it, and meanwhile it was stopped.
@@ -151,6 +151,8 @@ impl Tracee {
             .retain(|other, thread| *other == tid || thread.process != pid);
         self.last = Some(self.summary());
         self.live = None;
+        self.process.set_landing(None);
+        self.guard_no_more();
         self.registry.gone(Span {
             start: Addr(0),
             end: Addr(u64::MAX),
@@ -159,22 +161,6 @@ impl Tracee {
         self.process.threads.remove(&tid);
         Ok(())
     }
-}
-
-/// A thread that we stopped in a system call which then failed with `EINTR` for no signal at all
-/// makes the call again (`ptrace(2)`, "Interrupted system calls").
-pub(super) fn restart_call(process: Pid, tid: Tid) -> anyhow::Result<()> {
-    let mut regs = ptrace::regs(tid)?;
-    let in_call = regs.syscall().cast_unsigned() != NO_SYSCALL && regs.syscall() >= 0;
-    if in_call && regs.result() == -i64::from(errno::EINTR) {
-        let status = procfs::status(process, tid)?;
-        // A signal that waits is why the call failed, or might be.
-        if (status.pending | status.shared_pending) & !status.blocked == 0 {
-            regs.rewind_syscall();
-            ptrace::set_regs(tid, &regs)?;
-        }
-    }
-    Ok(())
 }
 
 /// A thread that is gone meanwhile is no error: its end is reported on its own.

@@ -11,6 +11,7 @@ use std::sync::mpsc::Sender;
 use super::arm::Live;
 use super::dispositions::Dispositions;
 use super::end::Ended;
+use super::guard::Guard;
 use super::hooks::Hooks;
 use super::opened::Library;
 use super::plan::{Plan, Wanted};
@@ -18,13 +19,14 @@ use super::run::Options;
 use crate::abi::Layout;
 use crate::base::{Addr, FeedId, ProbeId, Tid};
 use crate::data::{Catalogue, Command, Cost, Directory, Summary};
+use crate::guardian::Handle;
 use crate::probe::{Registry, Throttle};
 use crate::sys::errno::sig;
 use crate::sys::poll::Signals;
 use crate::sys::shm::Shared;
 use crate::sys::wait::{self, Status};
 use crate::sys::{clock, procfs, ptrace};
-use crate::target::{Process, Reports, State};
+use crate::target::{Kin, Process, Reports, State};
 
 /// How often the end of a target is looked for when something failed.
 const GOING: u32 = 2_000;
@@ -40,6 +42,8 @@ pub(super) struct Common {
     pub(super) feeds: Cell<u32>,
     /// Newborn tasks that were seen before their maker told of them.
     pub(super) newborn: RefCell<BTreeSet<Tid>>,
+    pub(super) guard: Guard,
+    pub(super) kin: Kin,
 }
 
 impl Common {
@@ -78,6 +82,8 @@ pub(super) struct Tracee {
     /// Hits of breakpoints that were taken back before they were dealt with.
     pub(super) missed: HashMap<ProbeId, u64>,
     pub(super) notes: Vec<String>,
+    /// What the guardian knows of it, once there is something to know.
+    pub(super) journal: Option<Handle>,
     /// Reports that came while we waited for something else.
     pub(super) backlog: Reports,
     /// Reports of tasks that are not ours.
@@ -105,7 +111,8 @@ pub(super) struct Tracee {
 }
 
 impl Tracee {
-    pub(super) fn new(common: &Rc<Common>, process: Process) -> Tracee {
+    pub(super) fn new(common: &Rc<Common>, mut process: Process) -> Tracee {
+        process.kin = Rc::clone(&common.kin);
         let policy = crate::probe::Policy {
             optimise: common.options.optimise,
             traps: common.options.traps,
@@ -125,6 +132,7 @@ impl Tracee {
             dispositions: Dispositions::default(),
             missed: HashMap::new(),
             notes: Vec::new(),
+            journal: None,
             backlog: Reports::new(),
             strangers: Reports::new(),
             held: None,
@@ -199,20 +207,12 @@ impl Tracee {
         Ok(())
     }
 
-    /// Takes the report of a thread that has one. What is done to the thread before it is consumed
-    /// outlives us: a breakpoint hit is sent on while it is still unread.
+    /// Takes the report of a thread that has one.
     pub(super) fn take_report(&mut self, tid: Tid) -> anyhow::Result<()> {
-        let entered = self.enter_early(tid);
-        let Ok(Some(status)) = wait::thread_now(tid) else {
+        let Ok(Some(status)) = self.process.serve(tid) else {
             return Ok(());
         };
-        match (entered, status) {
-            (Some(site), Status::Signal(sig::TRAP)) => {
-                self.process.note(tid, status);
-                super::tasks::unless_gone(self.entered(tid, site))
-            }
-            _ => self.handle(tid, status),
-        }
+        self.handle(tid, status)
     }
 
     /// One report of one thread. Afterwards it runs again, listens, is held, or is gone.
@@ -230,6 +230,7 @@ impl Tracee {
         }
         match status {
             Status::Signal(sig::TRAP) => self.trapped(tid)?,
+            Status::Hit(site) => self.hit(tid, site)?,
             Status::Signal(signal @ (sig::SEGV | sig::BUS | sig::ILL | sig::FPE)) => {
                 self.faulted(tid, signal)?;
             }
@@ -268,12 +269,6 @@ impl Tracee {
             self.common.newborn.borrow_mut().remove(&child);
         }
         Ok(())
-    }
-
-    /// The site whose breakpoint a thread with this program counter has just hit.
-    pub(super) fn site_before(&self, pc: Addr) -> Option<Addr> {
-        let site = pc - 1;
-        self.registry.site(site).map(|_| site)
     }
 
     /// Forgets what is freed faster by the end of this process than by us.

@@ -24,14 +24,14 @@ const INT3: u8 = 0xcc;
 type Pass = fn(&Edit) -> Option<(Addr, &[u8])>;
 
 /// One site on its way from what it is to what it will be.
-struct Edit {
+pub(super) struct Edit {
     step: Step,
-    at: Addr,
-    from: Text,
-    to: Text,
-    original: Kept,
+    pub(super) at: Addr,
+    pub(super) from: Text,
+    pub(super) to: Text,
+    pub(super) original: Kept,
     /// The jump that stands there now, and the one that will.
-    jump: [Option<Jump>; 2],
+    pub(super) jump: [Option<Jump>; 2],
     /// The padding that a springboard leads to; `None` where it is somebody else's by now.
     hole: Option<Hole>,
 }
@@ -89,6 +89,11 @@ impl Edit {
         }
     }
 
+    /// Whether the head is a breakpoint for a while, or stays one.
+    pub(super) fn traps(&self) -> bool {
+        self.first().is_some() || self.from == Text::Trap
+    }
+
     /// First pass: the head becomes a breakpoint, unless it is one, or only the head changes.
     fn first(&self) -> Option<(Addr, &[u8])> {
         let needed = match (self.from, self.to) {
@@ -140,6 +145,7 @@ impl Tracee {
         } else {
             self.processors()
         };
+        self.about_to_trap(&edits);
         pass(&mut pages, &edits, &[Edit::first], &processors)?;
         let looked = self.keep_quiescent(&mut edits, &mut outcomes);
         if looked.is_err() {
@@ -163,6 +169,7 @@ impl Tracee {
         let second: &[Pass] = &[Edit::second, Edit::second_in_hole];
         pass(&mut pages, &edits, second, &processors)?;
         pass(&mut pages, &edits, &[Edit::third], &processors)?;
+        self.settled(&edits);
         let page = |at: Addr| at.0 >> 12;
         for edit in edits {
             self.text_pages.extend([page(edit.at), page(edit.at + 4)]);
@@ -211,6 +218,9 @@ impl Tracee {
                 }
                 Check::Foreign => {
                     self.seen_foreign(at);
+                    if let Some(landing) = self.process.landing() {
+                        landing.disown(at);
+                    }
                     outcomes.push((at, Outcome::Foreign));
                 }
                 Check::Gone => outcomes.push((at, Outcome::Gone)),

@@ -25,6 +25,16 @@ impl Memory {
         Ok(Memory { tid, file })
     }
 
+    /// The file behind it, which reads and writes at addresses.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The thread it was opened through.
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
     /// Fills `out` from `at`; fails if a byte of it cannot be read.
     pub fn read(&self, at: Addr, out: &mut [u8]) -> io::Result<()> {
         let got = self.read_some(at, out)?;

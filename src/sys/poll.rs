@@ -73,6 +73,26 @@ impl Signals {
     }
 }
 
+/// Waits until one of these is readable or closed at the other end, or the time (milliseconds;
+/// `None` for ever) is over; says which.
+pub fn readable(
+    fds: &[std::os::fd::BorrowedFd<'_>],
+    timeout_ms: Option<u32>,
+) -> io::Result<Vec<bool>> {
+    let timeout = timeout_ms.map_or(PollTimeout::NONE, |ms| {
+        PollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX))
+    });
+    let mut fds: Vec<PollFd<'_>> = fds
+        .iter()
+        .map(|&fd| PollFd::new(fd, PollFlags::POLLIN))
+        .collect();
+    match poll(&mut fds, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(fds.iter().map(|fd| fd.any().unwrap_or(false)).collect())
+}
+
 /// A signal mask to start a program with.
 #[derive(Clone, Copy, Debug)]
 pub struct SignalMask(pub(super) SigSet);

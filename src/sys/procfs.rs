@@ -227,14 +227,32 @@ pub fn whereabouts(pid: Pid, tid: Tid) -> io::Result<Where> {
     Ok(parse_where(&text).unwrap_or(Where::Running))
 }
 
-/// Where a process's program break started, from `/proc/PID/stat` (`proc_pid_stat(5)`, field 47);
-/// `None` when the kernel does not tell.
-pub fn start_brk(pid: Pid) -> Option<Addr> {
-    let text = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?).into_owned();
+/// A field of a `stat` file, numbered from 1 as in `proc_pid_stat(5)`; not the first two.
+fn stat(path: &str, field: usize) -> Option<u64> {
+    let text = String::from_utf8_lossy(&fs::read(path).ok()?).into_owned();
     // The command name may hold anything, closing parentheses included: field 3 follows the last.
     let (_, fields) = text.rsplit_once(')')?;
-    let start = fields.split_whitespace().nth(47 - 3)?.parse().ok()?;
+    fields
+        .split_whitespace()
+        .nth(field.checked_sub(3)?)?
+        .parse()
+        .ok()
+}
+
+/// Where a process's program break started; `None` when the kernel does not tell.
+pub fn start_brk(pid: Pid) -> Option<Addr> {
+    let start = stat(&format!("/proc/{pid}/stat"), 47)?;
     (start != 0).then_some(Addr(start))
+}
+
+/// When a thread started, in clock ticks since boot: with its number, a name that is not used twice.
+pub fn start_time(pid: Pid, tid: Tid) -> Option<u64> {
+    stat(&format!("/proc/{pid}/task/{tid}/stat"), 22)
+}
+
+/// Where this process's arguments lie.
+pub(super) fn own_arguments() -> Option<(u64, u64)> {
+    Some((stat("/proc/self/stat", 48)?, stat("/proc/self/stat", 49)?))
 }
 
 /// The command name of a process or thread, without the final newline; untrusted.
@@ -302,6 +320,28 @@ pub fn file_paths(tid: Tid, mapping: &Mapping) -> Vec<PathBuf> {
         paths.push(PathBuf::from(format!("/proc/{tid}/root{}", mapping.path)));
     }
     paths
+}
+
+/// Open memory files of a process that are called `name`: descriptor, inode, first bytes.
+pub fn objects(pid: Pid, name: &str) -> Vec<(i64, u64, Vec<u8>)> {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    let called = format!("{name} (deleted)");
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    let look = |entry: fs::DirEntry| {
+        let descriptor = entry.file_name().to_str()?.parse().ok()?;
+        let path = entry.path();
+        if fs::read_link(&path).ok()?.to_str()? != called {
+            return None;
+        }
+        let file = fs::File::open(&path).ok()?;
+        let mut head = vec![0; 4096];
+        let got = file.read_at(&mut head, 0).unwrap_or(0);
+        head.truncate(got);
+        Some((descriptor, file.metadata().ok()?.ino(), head))
+    };
+    entries.flatten().filter_map(look).collect()
 }
 
 /// Yama's `ptrace_scope`, where that module is active.

@@ -33,6 +33,9 @@ const OPTIONS: c_long = (libc::PTRACE_O_TRACECLONE
 /// Kills the target when its tracer dies; for a target that is not yet running its own code.
 const EXITKILL: c_long = libc::PTRACE_O_EXITKILL as c_long;
 
+/// `NT_X86_XSTATE` (`elf.h`).
+const NT_X86_XSTATE: usize = 0x202;
+
 // `addr` and `data` are plain words for every request used here.
 fn request(op: libc::c_uint, tid: Tid, addr: usize, data: c_long) -> io::Result<c_long> {
     // SAFETY: the requests passed here read `addr` and `data` as integers and write none of our
@@ -73,6 +76,11 @@ fn store<T>(op: libc::c_uint, tid: Tid, addr: usize, value: &T) -> io::Result<()
 /// Becomes the tracer of a thread without stopping it.
 pub fn seize(tid: Tid) -> io::Result<()> {
     request(libc::PTRACE_SEIZE, tid, 0, OPTIONS).map(drop)
+}
+
+/// Becomes the tracer of a thread, and follows nothing that it makes.
+pub fn seize_only(tid: Tid) -> io::Result<()> {
+    request(libc::PTRACE_SEIZE, tid, 0, 0).map(drop)
 }
 
 /// Becomes the tracer of a thread that must not outlive us while we set it up.
@@ -123,6 +131,33 @@ pub fn regs(tid: Tid) -> io::Result<Regs> {
 /// Sets the registers of a stopped thread.
 pub fn set_regs(tid: Tid, regs: &Regs) -> io::Result<()> {
     store(libc::PTRACE_SETREGS, tid, 0, &regs.0)
+}
+
+/// All that the processor keeps of a stopped thread beyond its general registers, in the
+/// uncompacted format of `XSAVE`. Fails where the processor has none.
+pub fn xstate(tid: Tid) -> io::Result<Vec<u8>> {
+    // AMX tiles end at 11008.
+    const LARGEST: usize = 16 << 10;
+    let mut bytes = vec![0_u8; LARGEST];
+    let mut vector = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: `vector` names exactly `bytes`, which is writable; the kernel writes no more than
+    // that and sets the length to what it wrote.
+    check(unsafe {
+        libc::ptrace(
+            libc::PTRACE_GETREGSET,
+            tid.0,
+            NT_X86_XSTATE as *mut c_void,
+            (&raw mut vector).cast::<c_void>(),
+        )
+    })?;
+    if vector.iov_len >= LARGEST {
+        return Err(io::Error::from_raw_os_error(libc::E2BIG));
+    }
+    bytes.truncate(vector.iov_len);
+    Ok(bytes)
 }
 
 /// The program counter alone: cheaper than all registers.

@@ -25,6 +25,10 @@ impl Regs {
     pub fn sp(&self) -> Addr {
         Addr(self.0.rsp)
     }
+    /// Sets the stack pointer.
+    pub fn set_sp(&mut self, sp: Addr) {
+        self.0.rsp = sp.0;
+    }
     /// Takes back `bytes` that an emulated call pushed.
     pub fn drop_pushed(&mut self, bytes: u64) {
         self.0.rsp = self.0.rsp.wrapping_add(bytes);
@@ -72,6 +76,20 @@ impl Regs {
         self.0.rip = self.0.rip.wrapping_sub(2);
         self.0.rax = self.0.orig_rax;
         self.0.orig_rax = NO_SYSCALL;
+    }
+    /// The call that the thread is in and that the kernel would make again if no signal were
+    /// delivered (`arch_do_signal_or_restart` in `arch/x86/kernel/signal.c`).
+    pub fn restarts(&self) -> Option<i64> {
+        // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK.
+        let restarts = matches!(self.result(), -512 | -513 | -514 | -516);
+        (self.syscall() >= 0 && restarts).then_some(self.syscall())
+    }
+    /// The registers of a thread about to make again the call it is in, by this number.
+    pub fn again(&self, number: i64) -> Regs {
+        let mut regs = *self;
+        regs.rewind_syscall();
+        regs.0.rax = number.cast_unsigned();
+        regs
     }
     /// Whether the thread runs 64-bit code (`cs` = 0x33, `arch/x86/include/asm/segment.h`).
     pub fn is_64_bit(&self) -> bool {

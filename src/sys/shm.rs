@@ -54,14 +54,18 @@ impl Shared {
         Ok(Shared { start, len })
     }
 
+    /// An object of our own, closed at exec, and the descriptor to pass on.
+    pub fn create(len: u64) -> io::Result<(Shared, File)> {
+        use nix::sys::memfd::{MFdFlags, memfd_create};
+        let flags = MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC;
+        let file = File::from(memfd_create(c"kptrace", flags)?);
+        Ok((Shared::map(&file, len)?, file))
+    }
+
     /// An object of our own: for tests of what is built on one.
     #[cfg(test)]
     pub fn anonymous(len: u64) -> io::Result<Shared> {
-        let flags = nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING;
-        Shared::map(
-            &File::from(nix::sys::memfd::memfd_create(c"test", flags)?),
-            len,
-        )
+        Shared::create(len).map(|(shared, _)| shared)
     }
 
     /// Size in bytes.

@@ -4,7 +4,7 @@ use std::io;
 
 use nix::libc;
 
-use crate::base::Tid;
+use crate::base::{Addr, Tid};
 
 /// What happened to a thread (`ptrace(2)`, "Stopped states"; `wait(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub enum Status {
     Exec,
     /// Another event.
     Other(i32),
+    /// A breakpoint of ours at this address: the thread was sent where it belongs before its report
+    /// was taken. Nothing decodes to it.
+    Hit(Addr),
 }
 
 fn decode(status: i32) -> Status {
@@ -72,19 +75,10 @@ fn wait(tid: i32, flags: i32) -> io::Result<Option<(Tid, Status)>> {
     }
 }
 
-/// The next status of any thread, if one is there. `ECHILD` when there is nobody to wait for.
-pub fn any() -> io::Result<Option<(Tid, Status)>> {
-    wait(-1, libc::WNOHANG)
-}
-
-/// The next status of any thread; waits for it. `ECHILD` when there is nobody to wait for.
-pub fn any_blocking() -> io::Result<(Tid, Status)> {
-    Ok(wait(-1, 0)?.unwrap_or((Tid(0), Status::Other(0))))
-}
-
-fn look(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Option<Tid>> {
+fn look(kind: libc::idtype_t, id: libc::id_t, extra: i32) -> io::Result<Option<Tid>> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    let flags = flags | extra;
     // SAFETY: `info` is writable for the call, which fills it or leaves it zero.
     super::errno::check(unsafe { libc::waitid(kind, id, info.as_mut_ptr(), flags) }.into())?;
     // SAFETY: zeroed above; the fields read are plain integers.
@@ -93,14 +87,15 @@ fn look(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Option<Tid>> {
 }
 
 /// A thread that has something to report, if there is one; the report stays where it is: what is
-/// done to the thread before it is consumed outlives the tracer.
+/// done to the thread before it is consumed outlives the tracer. Children of other threads of ours
+/// are theirs to wait for. `ECHILD` when there is nobody to wait for.
 pub fn peek() -> io::Result<Option<Tid>> {
-    look(libc::P_ALL, 0)
+    look(libc::P_ALL, 0, libc::__WNOTHREAD)
 }
 
 /// Whether this thread has something to report; it stays where it is.
 pub fn has_report(tid: Tid) -> bool {
-    libc::id_t::try_from(tid.0).is_ok_and(|id| matches!(look(libc::P_PID, id), Ok(Some(_))))
+    libc::id_t::try_from(tid.0).is_ok_and(|id| matches!(look(libc::P_PID, id, 0), Ok(Some(_))))
 }
 
 /// The next status of this thread; waits for it.

@@ -111,7 +111,11 @@ fn examine(pid: Pid) -> anyhow::Result<()> {
     if matches!(status.state, b'Z' | b'X') && tasks.len() <= 1 {
         bail!("it is a zombie: it has ended, and its parent has not asked how");
     }
-    if let Some(why) = seccomp(status) {
+    // A thread without filters serves for all.
+    let served = |&tid: &Tid| procfs::status(pid, tid).is_ok_and(|s| seccomp(s).is_none());
+    if let Some(why) = seccomp(status)
+        && !tasks.iter().any(served)
+    {
         bail!("{why}");
     }
     match fs::File::open(format!("/proc/{pid}/exe")) {

@@ -2,6 +2,7 @@
 //! with the alive word. Code is executable there and writable only in our own mapping of it.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -41,6 +42,8 @@ pub struct Request {
     pub layout: Layout,
     /// For each slab of code: what must be within its reach, and its size in bytes.
     pub slabs: Vec<(Span, u64)>,
+    /// Bytes of a table beside them; it may lie anywhere.
+    pub table: u64,
 }
 
 /// Code memory near some text.
@@ -52,6 +55,13 @@ pub struct Slab {
     object: usize,
     /// Where it lies in that.
     offset: u64,
+}
+
+impl Slab {
+    /// Where it lies in its object.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
 }
 
 /// What stands in the target.
@@ -71,6 +81,8 @@ pub struct Injected {
     pub blocks: Addr,
     /// Code memory, in the order of the request; `None` where there was no room.
     pub slabs: Vec<Option<Slab>>,
+    /// Tables, each in place of the one before; code like slabs.
+    pub tables: Vec<Slab>,
     /// Everything we mapped there.
     pub mapped: Vec<Span>,
 }
@@ -81,11 +93,38 @@ impl Injected {
     pub fn new(process: &mut Process, tid: Tid, request: &Request) -> anyhow::Result<Injected> {
         let maps = process.maps().context("reading its mappings")?;
         let mut space = Space::new(&maps, procfs::start_brk(process.pid));
-        in_thread(process, tid, |remote, mapped| {
+        let injected = in_thread(process, tid, |remote, mapped| {
             let mut injected = build(remote, &mut space, request, mapped)?;
             injected.mapped.clone_from(mapped);
             Ok(injected)
-        })
+        })?;
+        injected.offer_frames(process)?;
+        Ok(injected)
+    }
+
+    /// Adds a table, by system calls of the stopped thread `tid`. Those before stay: threads may be in
+    /// them.
+    pub fn add_table(&mut self, process: &mut Process, tid: Tid, len: u64) -> anyhow::Result<()> {
+        let known = self.slabs.len();
+        self.add_slabs(process, tid, &[(self.anywhere(), len)])?;
+        let table = self.slabs.drain(known..).flatten().next();
+        self.tables
+            .push(table.context("no room for the table of its breakpoints")?);
+        Ok(())
+    }
+
+    /// What any place is near enough to.
+    fn anywhere(&self) -> Span {
+        Span::new(self.shared_block, self.layout.block_size())
+    }
+
+    /// The object that holds code memory.
+    pub fn object(&self, slab: &Slab) -> Option<Arc<Shared>> {
+        self.objects.get(slab.object).cloned()
+    }
+
+    fn all_code(&self) -> impl Iterator<Item = &Slab> {
+        self.slabs.iter().flatten().chain(&self.tables)
     }
 
     /// Adds code memory, by system calls of the stopped thread `tid`.
@@ -104,10 +143,12 @@ impl Injected {
         let mut space = Space::new(&maps, procfs::start_brk(process.pid));
         let number = self.objects.len();
         let (object, more, mapped) = in_thread(process, tid, |remote, mapped| {
-            let (object, more) = with_object(remote, code, |remote, fd, _| {
+            let low = self.shared_block;
+            let (object, more) = with_object(remote, code, |remote, fd, object| {
                 let mut offset = 0;
                 let mut more = Vec::new();
                 for &(near, len) in slabs {
+                    mark_code(object, offset, low);
                     let place = (fd, number, offset);
                     more.push(slab(remote, mapped, &mut space, (near, len), place));
                     offset += len.next_multiple_of(PAGE);
@@ -126,7 +167,7 @@ impl Injected {
     /// which is stopped: blocks of its own, which it did not inherit, and code of its own in place of
     /// what it shares with its parent. Its alive word is 0 still.
     pub fn fork(&self, child: &mut Process, tid: Tid) -> anyhow::Result<Injected> {
-        let slabs: Vec<Slab> = self.slabs.iter().flatten().copied().collect();
+        let slabs: Vec<Slab> = self.all_code().copied().collect();
         let (data, block) = (self.layout.size(), self.layout.block_size());
         let code: u64 = slabs.iter().map(|slab| slab.span.len()).sum();
         let (shared, ()) = in_thread(child, tid, |remote, mapped| {
@@ -151,38 +192,49 @@ impl Injected {
                     map(remote, mapped, blocks(at, len, fd, MAP_FIXED_NOREPLACE))?;
                     keep_private(remote, at, len)?;
                 }
-                Ok(())
+                let frames = self.frames();
+                let private = private(frames.start, frames.len(), PROT_READ | PROT_WRITE);
+                map(remote, mapped, private)?;
+                keep_private(remote, frames.start, frames.len())
             })
         })?;
         let shared = Arc::new(shared);
         let mut offset = data;
-        let again = |slab: &Option<Slab>| {
-            slab.map(|slab| {
-                let moved = Slab {
-                    object: 0,
-                    offset,
-                    ..slab
-                };
-                offset += slab.span.len();
-                moved
-            })
+        let mut moved = |slab: &Slab| {
+            let moved = Slab {
+                object: 0,
+                offset,
+                ..*slab
+            };
+            offset += slab.span.len();
+            moved
         };
+        let slabs = self.slabs.iter();
+        let slabs = slabs.map(|slab| slab.as_ref().map(&mut moved)).collect();
         let injected = Injected {
             objects: vec![Arc::clone(&shared)],
             shared,
-            slabs: self.slabs.iter().map(again).collect(),
+            slabs,
+            tables: self.tables.iter().map(moved).collect(),
             mapped: self.mapped.clone(),
             ..*self
         };
-        injected.begin();
+        injected.prepare_block(0);
+        injected.offer_frames(child)?;
         Ok(injected)
     }
 
-    /// Writes what stands in block 0 from the start.
-    fn begin(&self) {
-        self.prepare_block(0);
-        let version = u64::from(abi::VERSION);
-        self.shared.store(u64::from(abi::VERSION_AT), version);
+    /// Where borrowed threads keep what they are to come back to.
+    fn frames(&self) -> Span {
+        Span {
+            start: self.alive - abi::FRAME_SIZE,
+            end: self.alive,
+        }
+    }
+
+    fn offer_frames(&self, process: &mut Process) -> anyhow::Result<()> {
+        let kept = process.keep_frames_in(Some(self.frames()));
+        kept.context("writing to our memory in it")
     }
 
     /// Where block `index` lies in the target.
@@ -224,26 +276,19 @@ impl Injected {
 
     /// Where code of ours lies, in order.
     pub fn code(&self) -> Vec<Span> {
-        let mut spans: Vec<Span> = self.slabs.iter().flatten().map(|slab| slab.span).collect();
+        let mut spans: Vec<Span> = self.all_code().map(|slab| slab.span).collect();
         spans.sort_by_key(|span| span.start);
         spans
     }
 
     /// Whether an address is in code of ours.
     pub fn is_code(&self, at: Addr) -> bool {
-        self.slabs
-            .iter()
-            .flatten()
-            .any(|slab| slab.span.contains(at))
+        self.all_code().any(|slab| slab.span.contains(at))
     }
 
     /// Writes code through our own mapping.
     pub fn write_code(&self, at: Addr, bytes: &[u8]) -> bool {
-        let slab = self
-            .slabs
-            .iter()
-            .flatten()
-            .find(|slab| slab.span.contains(at));
+        let slab = self.all_code().find(|slab| slab.span.contains(at));
         slab.is_some_and(|slab| {
             let offset = at.0 - slab.span.start.0;
             let object = self.objects.get(slab.object);
@@ -289,7 +334,13 @@ fn with_object<T>(
 ) -> anyhow::Result<(Shared, T)> {
     let fd = memory_object(remote)?;
     let shared = open_target_fd(remote.tid(), fd)
-        .and_then(|file| Shared::map(&file, size))
+        .and_then(|file| {
+            // First of all: by this it is known, and taken away, when we die on the way.
+            let version = u64::from(abi::VERSION);
+            file.write_all_at(&version.to_le_bytes(), abi::VERSION_AT.into())?;
+            file.write_all_at(&abi::MAGIC.to_le_bytes(), abi::MAGIC_AT.into())?;
+            Shared::map(&file, size)
+        })
         .with_context(|| format!("sizing {size} bytes of shared memory"));
     let result = shared.and_then(|shared| work(remote, fd, &shared).map(|value| (shared, value)));
     let closed = remote.close(fd).context("closing the memory object");
@@ -305,6 +356,25 @@ fn copy(from: &Shared, at: u64, to: &Shared, place: u64, len: u64) {
         if from.copy_out(at + offset, &mut page) && page.iter().any(|&byte| byte != 0) {
             to.copy_in(place + offset, &page);
         }
+    }
+}
+
+/// Writes what stands before the first detour of code at `offset`.
+fn mark_code(object: &Shared, offset: u64, low: Addr) {
+    let words = [abi::MAGIC, u64::from(abi::VERSION), low.0];
+    for (at, word) in words.into_iter().enumerate() {
+        object.store(offset + 8 * at as u64, word);
+    }
+}
+
+fn private(at: Addr, len: u64, protection: u64) -> MapRequest {
+    MapRequest {
+        at,
+        len,
+        protection,
+        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+        fd: -1,
+        offset: 0,
     }
 }
 
@@ -338,40 +408,39 @@ fn build(
     let layout = request.layout;
     let data = layout.size();
     let block = layout.block_size();
-    let size = data + code_size(&request.slabs);
-    let (shared, (alive, all, slabs)) = with_object(remote, size, |remote, fd, _| {
-        let low = space.low(block + PAGE);
-        let alive = low.context("no room below 2 GiB for the shared block")?;
-        map(
-            remote,
-            mapped,
-            MapRequest {
-                at: alive,
-                len: PAGE,
-                protection: PROT_READ,
-                flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                fd: -1,
-                offset: 0,
-            },
-        )?;
+    let size = data + code_size(&request.slabs) + request.table.next_multiple_of(PAGE);
+    let (shared, (alive, all, slabs, table)) = with_object(remote, size, |remote, fd, object| {
+        let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + block);
+        let frames = low.context("no room below 2 GiB for the shared block")?;
+        let alive = frames + abi::FRAME_SIZE;
+        let low = alive + abi::ALIVE_SIZE;
+        // First: what lies right before it is known to be ours by it.
+        map(remote, mapped, blocks(low, block, fd, MAP_FIXED_NOREPLACE))?;
+        let access = PROT_READ | PROT_WRITE;
+        map(remote, mapped, private(frames, abi::FRAME_SIZE, access))?;
+        map(remote, mapped, private(alive, abi::ALIVE_SIZE, PROT_READ))?;
         // A fork child reads 0 and passes straight through until its tracer says otherwise.
         remote
-            .advise(alive, PAGE, MADV_WIPEONFORK)
+            .advise(alive, abi::ALIVE_SIZE, MADV_WIPEONFORK)
             .context("madvise(MADV_WIPEONFORK)")?;
-        let low = blocks(alive + PAGE, block, fd, MAP_FIXED_NOREPLACE);
-        map(remote, mapped, low)?;
         let all = map(remote, mapped, blocks(Addr(0), data, fd, 0))?;
-        keep_private(remote, alive + PAGE, block)?;
+        keep_private(remote, frames, abi::FRAME_SIZE)?;
+        keep_private(remote, low, block)?;
         keep_private(remote, all, data)?;
         mapped.iter().for_each(|&span| space.take(span));
         let mut slabs = Vec::new();
         let mut offset = data;
         for &(near, len) in &request.slabs {
             let place = (fd, 0, offset);
+            mark_code(object, offset, low);
             slabs.push(slab(remote, mapped, space, (near, len), place));
             offset += len.next_multiple_of(PAGE);
         }
-        Ok((alive, all, slabs))
+        mark_code(object, offset, low);
+        let place = ((Span::new(low, block), request.table), (fd, 0, offset));
+        let table = slab(remote, mapped, space, place.0, place.1);
+        let table = table.context("no room for the table of its breakpoints")?;
+        Ok((alive, all, slabs, table))
     })?;
     let shared = Arc::new(shared);
     let injected = Injected {
@@ -379,12 +448,13 @@ fn build(
         shared,
         layout,
         alive,
-        shared_block: alive + PAGE,
+        shared_block: alive + abi::ALIVE_SIZE,
         blocks: all,
         slabs,
+        tables: vec![table],
         mapped: Vec::new(),
     };
-    injected.begin();
+    injected.prepare_block(0);
     Ok(injected)
 }
 

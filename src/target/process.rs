@@ -1,17 +1,22 @@
 //! The threads that share one memory, and that memory. Keeps the books of who is stopped: a thread
 //! is asked for its registers only while it is.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::insure::Insurance;
+use super::landing::Landing;
 use super::thread::{State, Thread};
 use crate::base::{Addr, Pid, Tid};
-use crate::sys::errno::{self, is_gone};
+use crate::sys::clock;
+use crate::sys::errno::{self, is_gone, sig};
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Auxv, Mapping};
+use crate::sys::ptrace::{self, SigInfo};
 use crate::sys::wait::{self, Status};
-use crate::sys::{clock, ptrace};
 
 /// How a task that we have not seen before is related to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +32,9 @@ pub enum Kinship {
 /// Reports that nobody has dealt with, oldest first.
 pub type Reports = VecDeque<(Tid, Status)>;
 
+/// Where threads of each process go on that hit a breakpoint of ours.
+pub type Kin = Rc<RefCell<BTreeMap<Pid, Arc<Landing>>>>;
+
 /// One traced process.
 #[derive(Debug)]
 pub struct Process {
@@ -40,8 +48,14 @@ pub struct Process {
     pub auxv: Auxv,
     /// A `syscall` instruction in it that nobody changes.
     pub syscall_at: Addr,
+    /// What makes calls in it safe.
+    pub insurance: Insurance,
     /// Ends that were reported while something was done to the thread.
     pub ends: Reports,
+    /// Where threads that hit a breakpoint of ours go on.
+    landing: Option<Arc<Landing>>,
+    /// The same for every process of the session: reports of one come while another is dealt with.
+    pub kin: Kin,
     /// Whether threads stop at system calls: while the loader maps what the program needs.
     pub at_syscalls: bool,
 }
@@ -60,7 +74,10 @@ impl Process {
             threads: BTreeMap::new(),
             auxv,
             syscall_at,
+            insurance: Insurance::default(),
             ends: Reports::new(),
+            landing: None,
+            kin: Kin::default(),
             at_syscalls: false,
         })
     }
@@ -205,10 +222,83 @@ impl Process {
         Ok(())
     }
 
+    /// Takes the report of a thread, if it has one. A thread at a breakpoint of ours is sent on
+    /// first: what is done to it while its report is unread outlives us, and once it is read nobody
+    /// else learns that it stands behind the first byte of an instruction.
+    pub fn take(&self, tid: Tid) -> io::Result<Option<Status>> {
+        self.take_for(tid, ptrace::siginfo(tid).ok())
+    }
+
+    /// Where threads that hit a breakpoint of ours go on.
+    pub fn landing(&self) -> Option<&Arc<Landing>> {
+        self.landing.as_ref()
+    }
+
+    /// From here on they go on by this table; by none with `None`.
+    pub fn set_landing(&mut self, landing: Option<Landing>) {
+        self.landing = landing.map(Arc::new);
+        let mut kin = self.kin.borrow_mut();
+        match &self.landing {
+            Some(landing) => kin.insert(self.pid, Arc::clone(landing)),
+            None => kin.remove(&self.pid),
+        };
+    }
+
+    /// No report of its threads is taken any more.
+    pub fn leave_kin(&self) {
+        self.kin.borrow_mut().remove(&self.pid);
+    }
+
+    /// The table for a thread of any process.
+    fn landing_of(&self, tid: Tid) -> Option<Arc<Landing>> {
+        if self.threads.contains_key(&tid) {
+            return self.landing.clone();
+        }
+        let process = Pid(procfs::status(Pid(tid.0), tid).ok()?.process);
+        self.kin.borrow().get(&process).cloned()
+    }
+
+    fn take_for(&self, tid: Tid, info: Option<SigInfo>) -> io::Result<Option<Status>> {
+        let hit = info.filter(|info| info.signal == sig::TRAP && info.code == sig::SI_KERNEL);
+        let site = hit.and_then(|_| self.landing_of(tid)?.send_on(tid));
+        Ok(match (wait::thread_now(tid)?, site) {
+            (Some(Status::Signal(sig::TRAP)), Some(site)) => Some(Status::Hit(site)),
+            (status, _) => status,
+        })
+    }
+
+    /// The same; but a thread that stopped for a signal that is none of our business gets it and
+    /// runs on, its report unread: once that is read, the signal is lost if we die.
+    pub fn serve(&self, tid: Tid) -> io::Result<Option<Status>> {
+        const OURS: [i32; 5] = [sig::TRAP, sig::SEGV, sig::BUS, sig::ILL, sig::FPE];
+        let info = ptrace::siginfo(tid).ok();
+        // A stop for a signal takes back that we asked for one.
+        let runs = |thread: &Thread| thread.state == State::Running && !thread.interrupted;
+        let known = self.threads.get(&tid).is_some_and(runs);
+        // Other stops have their event in the code (`ptrace_do_notify` in `kernel/signal.c`); a group
+        // stop names its signal as well.
+        let signal = |info: &SigInfo| info.code <= sig::SI_KERNEL && !OURS.contains(&info.signal);
+        match info.filter(|info| known && signal(info)) {
+            Some(info) => match ptrace::cont(tid, info.signal) {
+                // It is no such stop, or it is gone.
+                Err(_) => self.take_for(tid, None),
+                Ok(()) => Ok(None),
+            },
+            None => self.take_for(tid, info),
+        }
+    }
+
     fn next_report(&mut self, other: &mut Reports) -> io::Result<Option<(Tid, Status)>> {
-        let report = match wait::any() {
+        let report = match wait::peek() {
+            Ok(Some(tid)) => match self.take(tid) {
+                Ok(status) => status.map(|status| (tid, status)),
+                // It went with the exec of another thread.
+                Err(error) if errno::number(&error) == errno::ECHILD => None,
+                Err(error) => return Err(error),
+            },
+            Ok(None) => None,
             Err(error) if errno::number(&error) == errno::ECHILD => None,
-            report => report?,
+            Err(error) => return Err(error),
         };
         if let Some((from, status)) = report {
             let ended = matches!(status, Status::Exited(_) | Status::Killed(_));

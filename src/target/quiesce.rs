@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::process::{Process, Reports};
+use super::remote::seccomp;
 use super::thread::State;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::sys::errno::is_gone;
@@ -70,8 +71,8 @@ impl Process {
         }
     }
 
-    /// Stops one thread whose stop does the least harm and says which; for calls made inside it.
-    /// One that is stopped for a signal, ours being none, takes it first.
+    /// Stops one thread whose stop does the least harm and says which; for calls made inside it. One
+    /// under seccomp filters that forbid it is the last choice. One that is stopped for a signal, ours being none, takes it first.
     pub fn stop_one(&mut self, other: &mut Reports) -> io::Result<Tid> {
         let usable = |thread: &super::Thread| {
             matches!(
@@ -83,8 +84,9 @@ impl Process {
         loop {
             let pid = self.pid;
             let ours = |thread: &super::Thread| thread.process == pid;
-            let found = self.threads.iter().find(|(_, t)| ours(t) && usable(t));
-            if let Some((&tid, _)) = found {
+            let barred = |tid: Tid| !procfs::status(pid, tid).is_ok_and(|s| seccomp(s).is_none());
+            let mut found = self.threads.iter().filter(|(_, t)| ours(t) && usable(t));
+            if let Some((&tid, _)) = found.clone().find(|(tid, _)| !barred(**tid)) {
                 return Ok(tid);
             }
             let candidates = self
@@ -93,10 +95,14 @@ impl Process {
                 .filter(|(tid, thread)| ours(thread) && !avoid.contains(*tid))
                 .filter_map(|(&tid, thread)| match thread.state {
                     State::Stopped(Status::Exec) => None,
-                    State::Stopped(_) => Some((0, tid)),
-                    State::Running | State::Listening => Some((harm(pid, tid), tid)),
+                    State::Stopped(_) => Some((barred(tid), 0, tid)),
+                    State::Running | State::Listening => Some((barred(tid), harm(pid, tid), tid)),
                 });
-            let Some((_, tid)) = candidates.min() else {
+            let best = candidates.min();
+            if let (Some((&tid, _)), None | Some((true, ..))) = (found.next(), best) {
+                return Ok(tid);
+            }
+            let Some((_, _, tid)) = best else {
                 return Err(io::Error::from_raw_os_error(errno::ESRCH));
             };
             self.interrupt(tid)?;

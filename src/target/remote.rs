@@ -1,14 +1,16 @@
 //! System calls made inside a stopped thread, with everything put back: registers, signal mask,
-//! and the system call the thread was in.
+//! and the system call the thread was in. When we die meanwhile the thread puts itself back.
 
 use std::io;
+use std::sync::OnceLock;
 
+use super::insure::WayBack;
 use super::process::Process;
 use super::thread::State;
-use crate::base::{Addr, Tid};
-use crate::sys::regs::Regs;
+use crate::base::{Addr, Pid, Tid};
+use crate::sys::regs::{NO_SYSCALL, Regs};
 use crate::sys::wait::{self, Status};
-use crate::sys::{errno, poll, procfs, ptrace};
+use crate::sys::{canary, errno, poll, procfs, ptrace};
 
 /// `sigprocmask` bits of all signals; the kernel keeps SIGKILL and SIGSTOP out itself.
 const ALL_SIGNALS: u64 = u64::MAX;
@@ -20,14 +22,16 @@ pub struct Remote<'a> {
     tid: Tid,
     before: Regs,
     mask: u64,
+    /// How the thread comes back when we die. Without one it would go on with our registers: where
+    /// the target has no code or room for it there is no better way.
+    way_back: Option<WayBack>,
     /// Signals that cannot be blocked and came meanwhile: SIGSTOP.
     came: Vec<i32>,
 }
 
 impl<'a> Remote<'a> {
     /// Borrows a stopped thread. Refused with `PermissionDenied` when it runs under seccomp filters
-    /// that are not ours too: these may end it for a call it would not make. Its signals are blocked meanwhile, so that no handler runs with
-    /// our registers.
+    /// that are not ours too: these may end it for a call it would not make.
     pub fn begin(process: &'a mut Process, tid: Tid) -> io::Result<Remote<'a>> {
         let owner = process
             .threads
@@ -36,14 +40,16 @@ impl<'a> Remote<'a> {
         if let Some(why) = seccomp(procfs::status(owner, tid)?) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
+        restart_call(owner, tid)?;
         let before = ptrace::regs(tid)?;
         let mask = ptrace::sigmask(tid)?;
-        ptrace::set_sigmask(tid, ALL_SIGNALS)?;
+        let way_back = WayBack::prepare(process, tid, &before, mask);
         Ok(Remote {
             process,
             tid,
             before,
             mask,
+            way_back,
             came: Vec::new(),
         })
     }
@@ -53,20 +59,42 @@ impl<'a> Remote<'a> {
         self.process
     }
 
+    /// Whether the thread comes back by itself when we die.
+    pub fn is_insured(&self) -> bool {
+        self.way_back.is_some()
+    }
+
     /// Makes a system call; a kernel's refusal is an error with its number.
     pub fn call(&mut self, number: u64, args: &[u64]) -> io::Result<u64> {
+        self.enter(number, args)?;
+        self.complete()
+    }
+
+    /// The first half of a call: the thread is stopped where the kernel is about to begin it.
+    pub fn enter(&mut self, number: u64, args: &[u64]) -> io::Result<()> {
         let mut words = [0; 6];
         for (word, arg) in words.iter_mut().zip(args) {
             *word = *arg;
         }
         let mut regs = self.before;
-        regs.prepare_syscall(self.process.syscall_at, number, words);
+        let at = match &self.way_back {
+            Some(way) => {
+                regs.set_sp(way.sp);
+                way.call
+            }
+            None => self.process.syscall_at,
+        };
+        regs.prepare_syscall(at, number, words);
         ptrace::set_regs(self.tid, &regs)?;
-        // Entry, then exit. Stops of other kinds in between are not for us to keep: signals are
-        // blocked, an interruption is repeated at the end.
-        for _ in 0..2 {
-            self.run_to_syscall_stop()?;
-        }
+        // Signals are blocked meanwhile, so that no handler runs with our registers. Not before
+        // these are set: from here on the thread brings its mask back.
+        ptrace::set_sigmask(self.tid, ALL_SIGNALS)?;
+        self.run_to_syscall_stop()
+    }
+
+    /// The second half: the thread is stopped where the kernel has ended the call.
+    pub fn complete(&mut self) -> io::Result<u64> {
+        self.run_to_syscall_stop()?;
         let result = ptrace::regs(self.tid)?.result();
         if (-4095..0).contains(&result) {
             let number = i32::try_from(-result).unwrap_or(errno::EINVAL);
@@ -75,6 +103,8 @@ impl<'a> Remote<'a> {
         Ok(result.cast_unsigned())
     }
 
+    /// Stops of other kinds on the way are not for us to keep: signals are blocked, an interruption
+    /// is repeated at the end.
     fn run_to_syscall_stop(&mut self) -> io::Result<()> {
         loop {
             ptrace::cont_to_syscall(self.tid, 0)?;
@@ -102,8 +132,12 @@ impl<'a> Remote<'a> {
     /// registers it had, or `-ERESTARTSYS` would reach the program. So it is interrupted again and
     /// let run into that stop, which is before user code, in a group stop as well.
     pub fn finish(mut self) -> io::Result<()> {
-        ptrace::set_regs(self.tid, &self.before)?;
+        // The mask first: until its registers are back the thread would bring it back itself.
         ptrace::set_sigmask(self.tid, self.mask)?;
+        ptrace::set_regs(self.tid, &self.before)?;
+        if let Some(way) = self.way_back.take() {
+            way.remove(self.process)?;
+        }
         let owner = self
             .process
             .threads
@@ -175,17 +209,54 @@ impl<'a> Remote<'a> {
     }
 }
 
+/// A thread that we stopped in a system call which then failed with `EINTR` for no signal at all
+/// makes the call again (`ptrace(2)`, "Interrupted system calls").
+pub fn restart_call(process: Pid, tid: Tid) -> io::Result<()> {
+    let mut regs = ptrace::regs(tid)?;
+    let in_call = regs.syscall().cast_unsigned() != NO_SYSCALL && regs.syscall() >= 0;
+    if in_call && regs.result() == -i64::from(errno::EINTR) {
+        let status = procfs::status(process, tid)?;
+        // A signal that waits is why the call failed, or might be.
+        if (status.pending | status.shared_pending) & !status.blocked == 0 {
+            regs.rewind_syscall();
+            ptrace::set_regs(tid, &regs)?;
+        }
+    }
+    Ok(())
+}
+
 /// Why no call may be made in a thread with this status, if so.
-pub(super) fn seccomp(status: procfs::Status) -> Option<&'static str> {
-    let own = procfs::own_status().unwrap_or_default();
+pub(super) fn seccomp(status: procfs::Status) -> Option<String> {
+    let alike = || {
+        let own = procfs::own_status().unwrap_or_default();
+        own.seccomp == 2 && own.seccomp_filters == status.seccomp_filters
+    };
     match status.seccomp {
         0 => None,
-        2 if own.seccomp == 2 && own.seccomp_filters == status.seccomp_filters => None,
-        1 => Some("it runs under strict seccomp: no system call could be made in it"),
+        1 => Some("it runs under strict seccomp: no system call could be made in it".to_owned()),
+        // Filters are only ever added, so as many as we have are those we have.
+        2 if alike() => canary(),
         _ => Some(
-            "it runs under seccomp filters of its own, which may kill it for a call made in it",
+            "it runs under seccomp filters of its own, which may kill it for a call made in it"
+                .to_owned(),
         ),
     }
+}
+
+/// Why the filters that are ours too do not let calls be made, if so: they are tried once, in a
+/// child of ours.
+fn canary() -> Option<String> {
+    static TRIED: OnceLock<Option<String>> = OnceLock::new();
+    let tried = TRIED.get_or_init(|| match canary::forbidden() {
+        Ok(None) => None,
+        Ok(Some(call)) => Some(format!(
+            "the seccomp filters that it and kptrace run under do not allow {call}"
+        )),
+        Err(error) => Some(format!(
+            "it runs under seccomp filters that could not be tried: {error}"
+        )),
+    });
+    tried.clone()
 }
 
 /// Arguments of [`Remote::map`]; flags and protection as `mmap(2)` numbers them.

@@ -1,6 +1,6 @@
 //! One thread under trace: whether it runs, what it stopped for, what we changed in it.
 
-use crate::base::Pid;
+use crate::base::{Addr, Pid};
 use crate::sys::wait::Status;
 
 /// Whether a thread runs.
@@ -29,6 +29,9 @@ pub struct Thread {
     pub mask: u64,
     /// Base of fs when last seen stopped: how records in the shared block name it.
     pub fs_base: Option<u64>,
+    /// The call it was interrupted in when last borrowed, with the program counter and the stack
+    /// pointer: the kernel's own number for going on with it says nothing.
+    pub in_call: Option<(Addr, Addr, i64)>,
     /// We asked it to stop and it has not yet.
     pub interrupted: bool,
 }
@@ -43,6 +46,7 @@ impl Thread {
             gs_before: None,
             mask: 0,
             fs_base: None,
+            in_call: None,
             interrupted: false,
         }
     }

@@ -188,6 +188,28 @@ fn bad_options_are_usage_errors_and_help_is_none() {
 }
 
 #[test]
+fn restore_wants_one_process_that_is_there() {
+    for words in [
+        &["restore"][..],
+        &["restore", "0"],
+        &["restore", "-5"],
+        &["restore", "ls"],
+        &["restore", "1", "2"],
+        &["restore", "99999999999999999999"],
+        &["restore", "-p", "f", "1"],
+    ] {
+        let ended = kptrace(words).expect(2);
+        assert_eq!(ended.out, "", "{words:?}");
+        assert!(ended.err.starts_with("error: "), "{}", ended.err);
+    }
+    let ended = kptrace(&["restore", "4194304"]).expect(1);
+    assert!(ended.err.contains("no such process"), "{}", ended.err);
+    assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+    let help = kptrace(&["restore", "--help"]).expect(0);
+    assert!(help.out.contains("kptrace restore 1234"), "{}", help.out);
+}
+
+#[test]
 fn a_file_that_is_no_program_is_told_by_list_and_check() {
     let place = tempfile::tempdir().expect("a directory");
     let cases: [(&str, &[u8]); 4] = [

@@ -1,5 +1,6 @@
 //! A redis-server of a test's own, on a socket in a directory of its own, and a client of a few
 //! lines. Knows nothing of kptrace.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};

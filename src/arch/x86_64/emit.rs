@@ -11,6 +11,7 @@
 
 mod assembler;
 mod body;
+pub mod landing;
 mod listing;
 mod template;
 mod value;
