@@ -15,7 +15,7 @@ mod thread;
 
 pub use attach::attach;
 pub use inject::{Injected, Request as InjectRequest, Slab};
-pub use insure::Insurance;
+pub use insure::{Insurance, far_end};
 pub use launch::{LaunchError, launch};
 pub use leftover::Leftover;
 pub use loader::{LoaderState, loader_state};
