@@ -1,6 +1,7 @@
 //! The human: arguments, what they mean, exit codes.
 
 pub mod args;
+mod environment;
 pub mod exit;
 pub mod habits;
 mod inspect;
@@ -19,7 +20,15 @@ use exit::Exit;
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let command = match args::parse(std::env::args_os()) {
+    let variable = std::env::var_os("KPTRACE_OPTIONS");
+    let args = match environment::with_environment(std::env::args_os(), variable) {
+        Ok(args) => args,
+        Err(why) => {
+            complain(format_args!("{why}"));
+            return Exit::Usage.into();
+        }
+    };
+    let command = match args::parse(args) {
         Ok(command) => command,
         Err(refusal) => return refusal.print().into(),
     };

@@ -28,6 +28,10 @@ Examples:
   kptrace list /usr/bin/redis-server '*Command'
   kptrace check -v 1234 libc:malloc
 
+Environment:
+  KPTRACE_OPTIONS=\"-c -p 'libc:*'\"  options and probes for run and attach, as a shell reads
+                                     them; for scripts that call kptrace
+
 Exit status:
   run ends as its command ended; 125 kptrace failed, 126 not executable, 127 not found.
   The others: 0, or 1 failure. All: 2 bad option or probe, 3 no probe matched.";
