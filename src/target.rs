@@ -16,7 +16,7 @@ mod thread;
 
 pub use attach::attach;
 pub use inject::{Injected, Request as InjectRequest, Slab};
-pub use insure::Insurance;
+pub use insure::{Insurance, far_end};
 pub use landing::{ACTION, Landing, is_landing};
 pub use launch::{LaunchError, launch};
 pub use leftover::Leftover;

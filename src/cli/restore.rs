@@ -41,6 +41,9 @@ fn lines(pid: Pid, restored: &Restored) -> Vec<String> {
 /// Restores a process that is about to be traced, in one line when all goes well.
 pub(super) fn first(process: &mut Process, quiet: bool) -> anyhow::Result<()> {
     let pid = process.pid;
+    if process.leftovers(&process.maps()?).is_empty() {
+        return Ok(());
+    }
     if let Some(restored) = restore(process)? {
         let lines = lines(pid, &restored);
         let wrong = !restored.left.is_empty();

@@ -19,7 +19,9 @@ use crate::sys::mem::Memory;
 use crate::sys::procfs::Where;
 use crate::sys::wait::Status;
 use crate::sys::{clock, poll, procfs, ptrace};
-use crate::target::{Kinship, Leftover, Process, Remote, Reports, State, Thread, restart_call};
+use crate::target::{
+    Kinship, Leftover, Process, Remote, Reports, State, Thread, far_end, restart_call,
+};
 
 const INT3: u8 = 0xcc;
 /// How often threads that are in our code are given time to leave it.
@@ -45,8 +47,20 @@ pub struct Restored {
 /// Restores a process of which all threads are seized; they run on afterwards. `None` when nothing
 /// was left in it.
 pub fn restore(process: &mut Process) -> anyhow::Result<Option<Restored>> {
-    let maps = process.maps().context("reading its mappings")?;
-    let left = process.leftovers(&maps);
+    let mut work = Work {
+        process,
+        left: Vec::new(),
+        traps: BTreeMap::new(),
+        backlog: Reports::new(),
+        done: Restored::default(),
+        gone: false,
+    };
+    work.await_borrowed()?;
+    if work.gone {
+        bail!("it has ended, or begun another program");
+    }
+    let maps = work.process.maps().context("reading its mappings")?;
+    let left = work.process.leftovers(&maps);
     if left.is_empty() {
         return Ok(None);
     }
@@ -58,14 +72,7 @@ pub fn restore(process: &mut Process) -> anyhow::Result<Option<Restored>> {
             other.version
         );
     }
-    let mut work = Work {
-        process,
-        left,
-        traps: BTreeMap::new(),
-        backlog: Reports::new(),
-        done: Restored::default(),
-        gone: false,
-    };
+    work.left = left;
     let result = work.all();
     let resumed = work.go_on();
     if work.gone {
@@ -94,7 +101,6 @@ impl Work<'_> {
             let cleared = self.process.memory.write(alive, &[0; 8]);
             cleared.context("clearing the alive word")?;
         }
-        self.await_borrowed()?;
         let theirs = self.take_handler()?;
         let maps = self.process.maps().context("reading its mappings")?;
         let tid = self.living();
@@ -121,13 +127,17 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Waits until the thread that the dead one had borrowed is back where it was: what it comes
-    /// back to may lie in our memory.
+    /// Waits until the thread that the dead one had borrowed is back where it was: it may still be
+    /// about to make a call, and what it comes back to may lie in our memory.
     fn await_borrowed(&mut self) -> anyhow::Result<()> {
-        let frames: Vec<Span> = self.left.iter().filter_map(|left| left.frames).collect();
         for attempt in 0..PATIENCE {
             self.process.stop_running(&mut self.backlog)?;
-            let away = |(&tid, thread): (&Tid, &Thread)| {
+            let maps = self.process.maps().context("reading its mappings")?;
+            let frames = self.process.leftovers(&maps);
+            let frames: Vec<Span> = frames.iter().filter_map(|left| left.frames).collect();
+            let far_end = far_end(&maps);
+            let (mut ours, mut doubtful) = (false, false);
+            for (&tid, thread) in &self.process.threads {
                 let sp = match thread.state {
                     State::Stopped(_) => ptrace::regs(tid).ok().map(|regs| regs.sp()),
                     _ => match procfs::whereabouts(thread.process, tid) {
@@ -135,12 +145,13 @@ impl Work<'_> {
                         _ => None,
                     },
                 };
-                // On its way it has the address right after the span, too.
-                sp.is_some_and(|sp| frames.iter().any(|span| span.start <= sp && sp <= span.end))
-            };
-            let waits = self.process.threads.iter().any(away);
+                let Some(sp) = sp else { continue };
+                ours |= frames.iter().any(|span| span.contains(sp));
+                doubtful |= far_end.is_some_and(|span| span.contains(sp));
+            }
             self.go_on()?;
-            if !waits || self.gone {
+            // A program may itself have gone as deep as that.
+            if self.gone || !(ours || doubtful && attempt < PATIENCE / 4) {
                 return Ok(());
             }
             clock::pause(attempt);

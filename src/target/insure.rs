@@ -167,6 +167,16 @@ impl WayBack {
     }
 }
 
+/// The end of the first thread's stack, where frames are written while there is no better place.
+pub fn far_end(maps: &[Mapping]) -> Option<Span> {
+    let stack = maps.iter().find(|m| m.path == "[stack]")?;
+    let writable = stack.read && stack.write;
+    writable.then(|| Span {
+        start: stack.span.start,
+        end: stack.span.end.min(stack.span.start + 4096),
+    })
+}
+
 impl Process {
     /// Keeps frames in this memory of ours from now on; elsewhere with `None`.
     pub fn keep_frames_in(&mut self, page: Option<Span>) -> io::Result<()> {
