@@ -39,6 +39,7 @@ impl Tracee {
         if self.is_over() {
             return Ok(());
         }
+        self.letting_go = true;
         self.process.at_syscalls = false;
         for &tid in self.process.threads.keys() {
             // It must live on when we are gone; one that is not stopped keeps the option.

@@ -153,14 +153,7 @@ impl Session {
 
     /// A child with a memory of its own.
     fn child(&mut self, tid: Tid, pid: Pid, parent: Pid) -> anyhow::Result<()> {
-        let maps = procfs::maps(pid, tid)?;
-        let inherited = |tracee: &&Tracee| {
-            tracee.live.as_ref().is_none_or(|live| {
-                let code = live.injected.code();
-                code.iter()
-                    .all(|span| maps.iter().any(|m| m.span.overlaps(*span)))
-            })
-        };
+        let inherited = |tracee: &&Tracee| tracee.has_inherited(tid, pid);
         let parents = self.tracees.get(&parent).into_iter();
         let others = self.tracees.values();
         let gone = self.ended.iter();
@@ -172,6 +165,7 @@ impl Session {
             match maker.fork(tid, pid) {
                 Ok(mut child) => {
                     let result = child.act_on_stopped();
+                    self.common.traced.borrow_mut().insert(pid);
                     self.tracees.insert(pid, child);
                     return self.bear(pid, result);
                 }
@@ -219,6 +213,7 @@ impl Session {
         // Until the first program has begun it is all one start.
         tracee.doomed = pid == self.root && !self.begun;
         let result = tracee.begin_program(tid);
+        self.common.traced.borrow_mut().insert(pid);
         self.tracees.insert(pid, tracee);
         self.bear(pid, result)
     }
@@ -248,6 +243,7 @@ impl Session {
             tracee.guard_no_more();
         }
         let _ = self.common.drain.send(Command::Close(tracee.feed));
+        self.common.traced.borrow_mut().remove(&tracee.process.pid);
         let summary = tracee.summary();
         let records = |id| tracee.plan.record_of(id) > 0;
         self.totals

@@ -122,6 +122,7 @@ impl Session {
             drain: drain.commands(),
             feeds: Cell::new(0),
             newborn: RefCell::default(),
+            traced: RefCell::new(BTreeSet::from([process.pid])),
             guard: Guard::default(),
             kin: Kin::default(),
         });

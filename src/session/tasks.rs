@@ -7,8 +7,8 @@ use super::tracee::Tracee;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::data::Command;
 use crate::sys::errno::is_gone;
-use crate::sys::ptrace;
 use crate::sys::wait::Status;
+use crate::sys::{procfs, ptrace};
 use crate::target::{Kinship, State, Thread, restart_call};
 
 impl Tracee {
@@ -20,12 +20,32 @@ impl Tracee {
         match self.process.kinship(tid, alive) {
             Ok(Kinship::Thread) => self.adopt(tid, self.process.pid, status),
             Ok(Kinship::Borrower(process)) => self.adopt(tid, process, status),
+            // Once we have let go of its maker nobody knows any more what it inherited.
+            Ok(Kinship::Child(pid)) if self.lets_go_of(tid, pid) => {
+                ignore_gone(ptrace::let_live(tid))?;
+                unless_gone(self.let_child_go(tid, pid))
+            }
             // It may have ended meanwhile; its end is reported too.
             Ok(Kinship::Child(_)) | Err(_) => {
                 self.strangers.push_back((tid, status));
                 Ok(())
             }
         }
+    }
+
+    /// Whether a task is the thread of a child of ours that is not to be traced.
+    fn lets_go_of(&self, tid: Tid, pid: Pid) -> bool {
+        let follows = self.common.options.follow && !self.letting_go;
+        !follows && !self.common.traced.borrow().contains(&pid) && self.has_inherited(tid, pid)
+    }
+
+    /// Whether a process has the code of ours that its maker had.
+    pub(super) fn has_inherited(&self, tid: Tid, pid: Pid) -> bool {
+        let (Some(live), Ok(maps)) = (&self.live, procfs::maps(pid, tid)) else {
+            return false;
+        };
+        let mut code = live.injected.code().into_iter();
+        code.all(|span| maps.iter().any(|mapping| mapping.span.overlaps(span)))
     }
 
     pub(super) fn adopt(&mut self, tid: Tid, process: Pid, status: Status) -> anyhow::Result<()> {

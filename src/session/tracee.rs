@@ -17,7 +17,7 @@ use super::opened::Library;
 use super::plan::{Plan, Wanted};
 use super::run::Options;
 use crate::abi::Layout;
-use crate::base::{Addr, FeedId, ProbeId, Tid};
+use crate::base::{Addr, FeedId, Pid, ProbeId, Tid};
 use crate::data::{Catalogue, Command, Cost, Directory, Summary};
 use crate::guardian::Handle;
 use crate::probe::{Registry, Throttle};
@@ -40,6 +40,8 @@ pub(super) struct Common {
     /// Tells the drain something.
     pub(super) drain: Sender<Command>,
     pub(super) feeds: Cell<u32>,
+    /// Every process that is traced.
+    pub(super) traced: RefCell<BTreeSet<Pid>>,
     /// Newborn tasks that were seen before their maker told of them.
     pub(super) newborn: RefCell<BTreeSet<Tid>>,
     pub(super) guard: Guard,
@@ -90,6 +92,8 @@ pub(super) struct Tracee {
     pub(super) strangers: Reports,
     /// A thread that stays stopped until what was begun for its sake is done.
     pub(super) held: Option<Tid>,
+    /// Whether it is being disarmed for good.
+    pub(super) letting_go: bool,
     pub(super) ended: Option<Ended>,
     /// The thread that began another program.
     pub(super) replaced: Option<Tid>,
@@ -136,6 +140,7 @@ impl Tracee {
             backlog: Reports::new(),
             strangers: Reports::new(),
             held: None,
+            letting_go: false,
             ended: None,
             replaced: None,
             departed: Vec::new(),
