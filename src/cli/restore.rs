@@ -17,7 +17,9 @@ fn lines(pid: Pid, restored: &Restored) -> Vec<String> {
     if restored.handler {
         done.push("a handler of SIGTRAP removed".to_owned());
     }
-    done.push(format!("{} KiB of memory freed", restored.freed >> 10));
+    if restored.freed > 0 {
+        done.push("its memory unmapped".to_owned());
+    }
     let mut lines = vec![format!(
         "process {pid} was left traced by a kptrace that died: {}",
         done.join(", ")

@@ -16,6 +16,8 @@ use crate::target::Leftover;
 const INT3: u8 = 0xcc;
 /// `jmp rel32`.
 const JUMP: u8 = 0xe9;
+/// `jmp rel8`.
+const SHORT: u8 = 0xeb;
 /// Bytes of a jump.
 const LEN: usize = 5;
 /// How far a jump into our code may be from it.
@@ -220,6 +222,16 @@ impl Known<'_> {
         to.0.is_multiple_of(ALIGN) && self.left.iter().any(|left| left.is_code(to))
     }
 
+    /// Whether a short jump at `at` leads to a jump that leads to a detour.
+    fn leads_through_hole(&self, at: Addr, near: u8) -> bool {
+        let distance = i64::from(near.cast_signed());
+        let hole = Addr((at + 2).0.wrapping_add_signed(distance));
+        let mut bytes = [0; LEN];
+        self.memory.read(hole, &mut bytes).is_ok()
+            && bytes[0] == JUMP
+            && self.leads(hole, &bytes[1..])
+    }
+
     /// The bytes of ours that begin at, or up to four bytes before, the difference at `next`.
     fn ours(&mut self, base: Addr, now: &[u8], original: &[u8], next: usize) -> Option<Difference> {
         let take = |head: usize, len: usize| {
@@ -239,6 +251,14 @@ impl Known<'_> {
             let headed = matches!(now.get(head), Some(&(JUMP | INT3)));
             if headed && tail.is_some_and(|tail| self.leads(base + head as u64, tail)) {
                 return take(head, LEN);
+            }
+        }
+        // A springboard: two bytes that lead to a jump of ours in padding.
+        for head in (next.saturating_sub(1)..=next).rev() {
+            if let (Some(&(SHORT | INT3)), Some(&near)) = (now.get(head), now.get(head + 1))
+                && self.leads_through_hole(base + head as u64, near)
+            {
+                return take(head, 2);
             }
         }
         if now.get(next) != Some(&INT3) {
