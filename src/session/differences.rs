@@ -48,6 +48,12 @@ impl Difference {
     pub(super) fn original(&self) -> &[u8] {
         &self.original[..self.len]
     }
+    /// Whether what stood there looks like what fills the space between functions.
+    pub(super) fn is_in_padding(&self) -> bool {
+        let nop = matches!(self.original, [0x0f, 0x1f, ..] | [0x66, ..] | [0x90, ..]);
+        let fill = self.original.iter().all(|byte| matches!(byte, 0 | 0xcc));
+        self.len == LEN && (nop || fill)
+    }
 }
 
 /// All that was found.

@@ -54,6 +54,7 @@ pub fn restore(process: &mut Process) -> anyhow::Result<Option<Restored>> {
         backlog: Reports::new(),
         done: Restored::default(),
         gone: false,
+        spared: false,
     };
     work.await_borrowed()?;
     if work.gone {
@@ -92,6 +93,8 @@ struct Work<'p> {
     done: Restored,
     /// The process ended, or is another program.
     gone: bool,
+    /// Whether something that leads into our code was left alone.
+    spared: bool,
 }
 
 impl Work<'_> {
@@ -104,8 +107,8 @@ impl Work<'_> {
         let theirs = self.take_handler()?;
         let maps = self.process.maps().context("reading its mappings")?;
         let tid = self.living();
-        let found = differences(tid, &self.process.memory, &maps, &self.left, !theirs);
-        self.write(&found)?;
+        let mut found = differences(tid, &self.process.memory, &maps, &self.left, !theirs);
+        self.write(&mut found)?;
         self.done.foreign += found.foreign;
         for path in &found.unread {
             self.done.left.push(format!(
@@ -113,7 +116,7 @@ impl Work<'_> {
                  stays mapped, and does nothing"
             ));
         }
-        let clear = self.empty()?;
+        let clear = self.empty()? && !self.spared;
         if self.gone {
             return Ok(());
         }
@@ -226,7 +229,7 @@ impl Work<'_> {
     }
 
     /// Puts text back, in three passes.
-    fn write(&mut self, found: &Differences) -> anyhow::Result<()> {
+    fn write(&mut self, found: &mut Differences) -> anyhow::Result<()> {
         if found.ours.is_empty() {
             return Ok(());
         }
@@ -238,6 +241,7 @@ impl Work<'_> {
         self.process
             .stop_running(&mut self.backlog)
             .context("stopping the process")?;
+        self.spare(found)?;
         let memory = self.process.memory.clone();
         let stopped = |thread: &Thread| matches!(thread.state, State::Stopped(_));
         let whole = self.process.threads.values().all(stopped);
@@ -251,6 +255,34 @@ impl Work<'_> {
         self.done.sites += written;
         self.done.foreign += changed;
         self.go_on()
+    }
+
+    /// Leaves alone jumps in padding that a thread, or a signal handler, may return to: it stood
+    /// between the two jumps of a springboard.
+    fn spare(&mut self, found: &mut Differences) -> anyhow::Result<()> {
+        let mut holes: Vec<Span> = found
+            .ours
+            .iter()
+            .filter(|difference| difference.is_in_padding())
+            .map(|difference| Span::new(difference.at, 1))
+            .collect();
+        if holes.is_empty() {
+            return Ok(());
+        }
+        holes.sort_by_key(|span| span.start);
+        let maps = self.process.maps().context("reading its mappings")?;
+        let occupied = self.process.occupied(&maps, &holes)?;
+        found.ours.retain(|difference| {
+            let hole = Span::new(difference.at, 1);
+            let free = occupied.as_ref().is_some_and(|occupied| {
+                let inside = occupied.pcs.iter().any(|(_, pc)| hole.contains(*pc));
+                !inside && !occupied.holds(hole)
+            });
+            let keep = !difference.is_in_padding() || free;
+            self.spared |= !keep;
+            keep
+        });
+        Ok(())
     }
 
     /// Deals with what was reported, and lets everybody run who is stopped.
@@ -294,7 +326,7 @@ impl Work<'_> {
     fn let_child_go(&mut self, tid: Tid, child: Pid) -> anyhow::Result<()> {
         let memory = Memory::open(child, tid)?;
         let maps = procfs::maps(child, tid)?;
-        let found = differences(tid, &memory, &maps, &self.left, true);
+        let mut found = differences(tid, &memory, &maps, &self.left, true);
         put_back(&memory, &found.ours, true, &BTreeSet::new())?;
         Ok(ptrace::detach(tid, 0)?)
     }

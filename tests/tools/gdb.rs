@@ -1,4 +1,4 @@
-//! Hits counted by gdb's breakpoints, from the program's entry point on, are the hits kptrace
+//! Hits counted by gdb's breakpoints, from before the first constructor on, are the hits kptrace
 //! counts.
 
 use std::fs;
@@ -62,14 +62,9 @@ fn offset(file: &Path, name: &str) -> u64 {
 
 /// Hits of each `(module, function)` as gdb counts them.
 fn counted(line: &[&str], probes: &[(&str, &str)]) -> Result<Vec<u64>, String> {
-    let started = gdb(&["starti".into(), "info files".into()], line)?;
-    let entry = after(&started, "Entry point: ").to_owned();
-    let stop_at_entry = [
-        "starti".into(),
-        format!("break *{entry}"),
-        "continue".into(),
-    ];
-    let commands = [&stop_at_entry[..], &["info proc mappings".into()]].concat();
+    // All libraries are mapped then, and no constructor of theirs has run.
+    let stop_when_loaded = ["starti", "tcatch load libc", "continue"].map(String::from);
+    let commands = [&stop_when_loaded[..], &["info proc mappings".into()]].concat();
     let mapped = gdb(&commands, line)?;
     let base = |module: &str| -> (u64, String) {
         let row = mapped.lines().find(|row| {
@@ -83,7 +78,7 @@ fn counted(line: &[&str], probes: &[(&str, &str)]) -> Result<Vec<u64>, String> {
         let start = u64::from_str_radix(start, 16).expect("an address");
         (start, words.last().expect("a path").to_owned())
     };
-    let mut commands = stop_at_entry.to_vec();
+    let mut commands = stop_when_loaded.to_vec();
     for (number, (module, name)) in probes.iter().enumerate() {
         let (base, path) = base(module);
         let at = base + offset(Path::new(&path), name);
