@@ -84,6 +84,9 @@ pub fn restore(process: &mut Process) -> anyhow::Result<Option<Restored>> {
     Ok(Some(work.done))
 }
 
+/// How often who is where is asked again.
+const LOOKS: usize = 50;
+
 struct Work<'p> {
     process: &'p mut Process,
     left: Vec<Leftover>,
@@ -270,8 +273,18 @@ impl Work<'_> {
             return Ok(());
         }
         holes.sort_by_key(|span| span.start);
-        let maps = self.process.maps().context("reading its mappings")?;
-        let occupied = self.process.occupied(&maps, &holes)?;
+        let mut occupied = None;
+        // Blocked threads that wake up spoil a look.
+        for _ in 0..LOOKS {
+            let maps = self.process.maps().context("reading its mappings")?;
+            occupied = self.process.occupied(&maps, &holes)?;
+            if occupied.is_some() {
+                break;
+            }
+            self.process
+                .stop_running(&mut self.backlog)
+                .context("stopping the process")?;
+        }
         found.ours.retain(|difference| {
             let hole = Span::new(difference.at, 1);
             let free = occupied.as_ref().is_some_and(|occupied| {

@@ -346,6 +346,15 @@ fn python_is_restored_at_work() {
     target.end().expect(0);
 }
 
+/// Says stop when it goes.
+struct Over<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn redis_is_restored_under_load() {
     if !has("redis-server") {
@@ -374,6 +383,8 @@ fn redis_is_restored_under_load() {
             }
             asked
         });
+        // Also when something here is wrong.
+        let _over = Over(&stop);
         let kptrace = attach(&target, &JUMPS);
         redis::is_right(&mut client);
         kill(kptrace);

@@ -65,7 +65,8 @@ impl Sites {
         }
         for probe in self.probes() {
             match probe["state"].as_str().unwrap_or_default() {
-                "jump" => {}
+                // A library may have come and gone.
+                "jump" | "gone" => {}
                 "trap" | "refused" | "disabled" if probe["reason"].is_string() => {}
                 _ => return Err(format!("a site is neither jump nor has a reason: {probe}")),
             }

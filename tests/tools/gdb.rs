@@ -70,7 +70,8 @@ fn counted(line: &[&str], probes: &[(&str, &str)]) -> Result<Vec<u64>, String> {
         let row = mapped.lines().find(|row| {
             let path = row.split_whitespace().last().unwrap_or_default();
             let name = path.rsplit('/').next().unwrap_or_default();
-            path.starts_with('/') && (name == module || name.starts_with(&format!("{module}.so")))
+            let row = row.trim_start().starts_with("0x") && path.starts_with('/');
+            row && (name == module || name.starts_with(&format!("{module}.so")))
         });
         let row = row.unwrap_or_else(|| panic!("no {module} in {mapped}"));
         let mut words = row.split_whitespace();
