@@ -339,7 +339,7 @@ impl Work<'_> {
     fn let_child_go(&mut self, tid: Tid, child: Pid) -> anyhow::Result<()> {
         let memory = Memory::open(child, tid)?;
         let maps = procfs::maps(child, tid)?;
-        let mut found = differences(tid, &memory, &maps, &self.left, true);
+        let found = differences(tid, &memory, &maps, &self.left, true);
         put_back(&memory, &found.ours, true, &BTreeSet::new())?;
         Ok(ptrace::detach(tid, 0)?)
     }
