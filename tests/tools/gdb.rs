@@ -32,13 +32,6 @@ fn gdb(commands: &[String], line: &[&str]) -> Result<String, String> {
     Ok(ended.out + &ended.err)
 }
 
-fn after<'a>(text: &'a str, mark: &str) -> &'a str {
-    let (_, rest) = text
-        .split_once(mark)
-        .unwrap_or_else(|| panic!("no {mark:?} in {text}"));
-    rest.lines().next().unwrap_or_default().trim()
-}
-
 /// The file's address of a function, by its dynamic or full symbol table.
 fn offset(file: &Path, name: &str) -> u64 {
     for table in ["-D", "-a"] {
