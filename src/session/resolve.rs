@@ -117,14 +117,18 @@ pub(super) fn resolve(
     Ok(sites)
 }
 
-/// The loader chose `at` for the indirect functions with this resolver: their places.
+/// The loader chose `at` for the indirect functions with this resolver: their places. What is no
+/// function of any module is no choice: a slot that was not filled yet holds anything.
 pub(super) fn chosen(plan: &mut Plan, resolver: Addr, at: Addr, wanted: &Wanted) -> Vec<Site> {
-    let is_it = |indirect: &mut Indirect| indirect.resolver == resolver;
-    let those: Vec<Indirect> = plan.indirect.extract_if(.., is_it).collect();
-    let module = plan.modules.iter().position(|m| m.span.contains(at));
-    let Some(module) = module else {
+    let is_function = |module: &Module| {
+        let link = LinkAddr(at.0.wrapping_sub(module.bias));
+        module.span.contains(at) && module.symbols().entry_at(link).is_some()
+    };
+    let Some(module) = plan.modules.iter().position(is_function) else {
         return Vec::new();
     };
+    let is_it = |indirect: &mut Indirect| indirect.resolver == resolver;
+    let those: Vec<Indirect> = plan.indirect.extract_if(.., is_it).collect();
     let mut sites = Vec::new();
     for Indirect { spec, name, .. } in those {
         let place = Place {

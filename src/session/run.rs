@@ -245,7 +245,10 @@ impl Session {
                 Err(error) if errno::number(&error) == errno::ECHILD => {
                     self.notes
                         .push("the target is gone; nobody said how it ended".to_owned());
-                    self.detach()?;
+                    for tracee in self.tracees.values_mut() {
+                        tracee.ended.get_or_insert(Ended::Detached);
+                    }
+                    self.route()?;
                     return Ok(false);
                 }
                 Err(error) => return Err(error).context("waiting for the target"),

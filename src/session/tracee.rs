@@ -31,6 +31,9 @@ use crate::target::{Kin, Process, Reports, State};
 /// How often the end of a target is looked for when something failed.
 const GOING: u32 = 2_000;
 
+/// How often a newborn task is looked for that has not stopped yet.
+const BIRTH: u32 = 2_000;
+
 /// What all processes of a session share.
 pub(super) struct Common {
     pub(super) options: Options,
@@ -261,17 +264,25 @@ impl Tracee {
             return Ok(());
         };
         let child = Tid(i32::try_from(message).unwrap_or(0));
-        let waits = |reports: &Reports| reports.iter().any(|(tid, _)| *tid == child);
-        let seen = self.common.newborn.borrow_mut().remove(&child)
-            || self.process.threads.contains_key(&child)
-            || waits(&self.backlog)
-            || waits(&self.strangers);
-        if !seen
-            && child.0 > 0
-            && let Ok(status) = wait::thread(child)
-        {
-            self.stranger(child, status)?;
-            self.common.newborn.borrow_mut().remove(&child);
+        for looks in 0..BIRTH {
+            let known = self.common.newborn.borrow_mut().remove(&child)
+                || self.process.threads.contains_key(&child);
+            if known || child.0 <= 0 {
+                return Ok(());
+            }
+            if wait::has_report(child) {
+                let status = wait::thread(child)?;
+                self.stranger(child, status)?;
+                self.common.newborn.borrow_mut().remove(&child);
+                return Ok(());
+            }
+            // Its report may have been taken for another process's sake: then it waits to be dealt
+            // with, and must not be waited for.
+            let stopped = procfs::status(Pid(child.0), child).map_or(true, |s| s.state == b't');
+            if stopped && !wait::has_report(child) {
+                return Ok(());
+            }
+            clock::pause(looks);
         }
         Ok(())
     }

@@ -126,3 +126,23 @@ fn who_attaches_later_counts_the_rest() {
         "{summary}"
     );
 }
+
+#[test]
+fn an_indirect_function_of_a_program_without_a_loader_is_its_implementation() {
+    // Its slot holds nothing of use until the program's own start has called the resolver.
+    let text = "#include <string.h>\nint main(int c, char **v) { volatile size_t n = 0; (void)c;\n\
+                for (int i = 0; i < 1234; i++) n += strlen(v[0] + (i & 1)); return n == 0; }\n";
+    for flags in [
+        &["-static", "-fno-builtin"][..],
+        &["-static-pie", "-fPIE", "-fno-builtin"],
+    ] {
+        let program = Source::new("cc", "c", "lengths", text).flags(flags).build();
+        let program = program.to_str().expect("UTF-8");
+        let line = [
+            "run", "-c", "--format", "json", "-p", "strlen", "--", program,
+        ];
+        let summary = json::summary(&kptrace(&line).expect(0).err);
+        assert!(json::count(&summary, "strlen") >= 1234, "{summary}");
+        assert_eq!(json::probe(&summary, "strlen")["state"], "jump");
+    }
+}
