@@ -18,7 +18,7 @@ use crate::sys::clock;
 /// How long a running target is kept waiting: what is not written by then waits for another pause.
 pub(super) const PAUSE: u64 = 4_000_000;
 /// How many sites are written before the clock is looked at.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 
 impl Tracee {
     /// Does everything that can be done now, batch by batch.
