@@ -60,13 +60,17 @@ pub(super) struct Live {
 impl Tracee {
     /// Puts what is needed into the target and arms the whole plan.
     pub(super) fn arm(&mut self) -> anyhow::Result<()> {
+        // Before the thread is stopped: these take milliseconds.
+        let requests = self.requests()?;
+        self.process.prepare_calls();
+        let begun = clock::monotonic();
         let tid = self.one_stopped().context("stopping a thread")?;
         let fsgsbase = self.process.auxv.hwcap2 & procfs::HWCAP2_FSGSBASE != 0;
         // A program that uses gs keeps it; a base left by a session that died leads nowhere.
         let gs = ptrace::regs(tid)?.gs_base();
         let used = gs != 0 && self.process.memory.word(Addr(gs)).is_ok();
         let own_blocks = fsgsbase && !used;
-        let (layout, injected) = self.inject(tid, own_blocks)?;
+        let (layout, injected) = self.inject(tid, &requests)?;
         let low = |at: Addr| u32::try_from(at.0).context("the shared block is not low");
         let environment = Environment {
             shared_block: low(injected.shared_block)?,
@@ -101,6 +105,7 @@ impl Tracee {
             unless_gone(self.own_block(tid))?;
         }
         // What follows takes a while, and is nobody's business yet.
+        self.note_pause(begun);
         self.act_on_stopped()?;
         let hooks: Vec<_> = self.hooks.all().collect();
         for (at, id) in hooks {
@@ -112,30 +117,50 @@ impl Tracee {
         Ok(())
     }
 
-    /// Our memory in the target. Room for counters of what may come later takes addresses only; a
-    /// target that has few of these gets less.
-    fn inject(&mut self, tid: Tid, own_blocks: bool) -> anyhow::Result<(Layout, Injected)> {
-        let roomy = self.layout(self.capacity());
+    /// What is to be asked of the target, best first. Room for counters of what may come later takes
+    /// addresses only; a target that has few of these gets less.
+    fn requests(&self) -> anyhow::Result<[InjectRequest; 2]> {
         let known = u32::try_from(self.plan.probes.len()).unwrap_or(u32::MAX);
-        let mut last = None;
-        for layout in [roomy, self.layout(known)] {
-            let environment = Environment {
-                shared_block: 1 << 20,
-                alive: 1 << 19,
-                layout,
-                own_blocks,
+        let request = |capacity: u32| -> anyhow::Result<InjectRequest> {
+            let layout = self.layout(capacity);
+            let slabs = |own_blocks: bool| {
+                let environment = Environment {
+                    shared_block: 1 << 20,
+                    alive: 1 << 19,
+                    layout,
+                    own_blocks,
+                };
+                self.slabs(&environment, 0)
             };
-            let request = InjectRequest {
+            // Whether threads get blocks of their own is not known yet.
+            let larger = |((span, a), (_, b)): ((Span, u64), (Span, u64))| (span, a.max(b));
+            Ok(InjectRequest {
                 layout,
-                slabs: self.slabs(&environment, 0)?,
+                slabs: slabs(true)?
+                    .into_iter()
+                    .zip(slabs(false)?)
+                    .map(larger)
+                    .collect(),
                 table: Landing::size(self.sites()),
-            };
-            match Injected::new(&mut self.process, tid, &request) {
-                Ok(injected) => return Ok((layout, injected)),
-                Err(error) => last = last.or(Some(error)),
+            })
+        };
+        Ok([request(self.capacity())?, request(known)?])
+    }
+
+    /// Our memory in the target.
+    fn inject(
+        &mut self,
+        tid: Tid,
+        requests: &[InjectRequest],
+    ) -> anyhow::Result<(Layout, Injected)> {
+        let mut first = None;
+        for request in requests {
+            match Injected::new(&mut self.process, tid, request) {
+                Ok(injected) => return Ok((request.layout, injected)),
+                Err(error) => first = first.or(Some(error)),
             }
         }
-        Err(last.unwrap_or_else(|| anyhow::anyhow!("no room for anything")))
+        Err(first.unwrap_or_else(|| anyhow::anyhow!("no room for anything")))
     }
 
     /// How many sites there are.

@@ -16,7 +16,7 @@ use crate::probe::{Batch, Outcome, Refusal, Step};
 use crate::sys::clock;
 
 /// How long a running target is kept waiting: what is not written by then waits for another pause.
-pub(super) const PAUSE: u64 = 4_000_000;
+const PAUSE: u64 = 4_000_000;
 /// How many sites are written before the clock is looked at.
 pub(super) const CHUNK: usize = 1024;
 
@@ -67,11 +67,7 @@ impl Tracee {
             {
                 self.write(next)?;
             }
-            if self.progress == Progress::Begun {
-                let pause = clock::monotonic().saturating_sub(begun);
-                self.cost.pauses += 1;
-                self.cost.longest_pause = self.cost.longest_pause.max(pause);
-            }
+            self.note_pause(begun);
             if chunks.len() == 0 {
                 self.leave_landing()?;
             }
@@ -81,6 +77,15 @@ impl Tracee {
             }
         }
         Ok(())
+    }
+
+    /// Threads that ran were stopped at `begun`, and go on now.
+    pub(super) fn note_pause(&mut self, begun: u64) {
+        if self.progress == Progress::Begun {
+            let pause = clock::monotonic().saturating_sub(begun);
+            self.cost.pauses += 1;
+            self.cost.longest_pause = self.cost.longest_pause.max(pause);
+        }
     }
 
     /// Builds the detour of a step that needs one. False if that failed; it is reported then.

@@ -178,6 +178,12 @@ pub fn far_end(maps: &[Mapping]) -> Option<Span> {
 }
 
 impl Process {
+    /// Looks for the code that calls are insured by. To be done before a thread is stopped for the
+    /// first call: the code of a large program takes a while to look through.
+    pub fn prepare_calls(&mut self) {
+        let _: Option<Code> = self.code();
+    }
+
     /// Keeps frames in this memory of ours from now on; elsewhere with `None`.
     pub fn keep_frames_in(&mut self, page: Option<Span>) -> io::Result<()> {
         if let Some(page) = page {
