@@ -19,24 +19,7 @@ use std::fmt::Write as _;
 use kptrace::arch::native::relocate::instruction_len;
 use kptrace::base::LinkAddr;
 use kptrace::session::Module;
-use support::{Ended, Source};
-
-/// splitmix64.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
+use support::{Ended, Rng, Source};
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -230,12 +213,7 @@ fn judge(sites: &[Site], ended: &Ended, no_opt: bool, seen: &mut BTreeMap<&'stat
 
 #[test]
 fn every_hit_is_counted_and_sites_in_each_others_way_say_so() {
-    let seed = match std::env::var("KPTRACE_SEED").as_deref() {
-        Ok("random") => std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
-        _ => number("KPTRACE_SEED").unwrap_or(0x6b70_7472_6163_6500),
-    };
-    println!("KPTRACE_SEED={seed}");
-    let mut rng = Rng(seed);
+    let mut rng = Rng::seeded(0x6b70_7472_6163_6500);
     let mut seen = BTreeMap::new();
     for case in 0..number("KPTRACE_CASES").unwrap_or(6) {
         let (source, calls) = program(&mut rng);

@@ -26,37 +26,21 @@ mod support;
 use std::path::Path;
 
 use kptrace::session::Module;
+use support::Rng;
 
-/// splitmix64.
-struct Rng(u64);
+/// A stream of its own for each test, from one seed.
+fn rng(test: &str) -> Rng {
+    let given = std::env::var("KPTRACE_SEED").ok();
+    let seed = given.map_or_else(
+        || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
+        |text| text.parse().expect("KPTRACE_SEED is a number"),
+    );
+    println!("{test}: KPTRACE_SEED={seed}");
+    Rng(seed)
+}
 
-impl Rng {
-    /// A stream of its own for each test, from one seed.
-    fn new(test: &str) -> Rng {
-        let given = std::env::var("KPTRACE_SEED").ok();
-        let seed = given.map_or_else(
-            || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
-            |text| text.parse().expect("KPTRACE_SEED is a number"),
-        );
-        println!("{test}: KPTRACE_SEED={seed}");
-        Rng(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
-    }
+fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
+    (0..len).map(|_| rng.next() as u8).collect()
 }
 
 fn cases(count: usize) -> usize {
@@ -72,7 +56,7 @@ const COMMON: [u8; 24] = [
 
 #[test]
 fn what_the_scan_accepts_a_simpler_look_accepts() {
-    let mut rng = Rng::new("scan");
+    let mut rng = rng("scan");
     let (mut windows, mut starts_made) = (0, 0);
     for _ in 0..cases(4000) {
         let len = 1 + rng.below(160);
@@ -93,7 +77,7 @@ fn what_the_scan_accepts_a_simpler_look_accepts() {
 
 #[test]
 fn real_functions_with_bytes_changed_keep_the_scan_right() {
-    let mut rng = Rng::new("functions");
+    let mut rng = rng("functions");
     let module = Module::of_file(Path::new("/bin/sh")).unwrap();
     let section = module.image().section(".text").unwrap();
     let text = module.image().section_bytes(section).to_vec();
@@ -114,10 +98,10 @@ fn real_functions_with_bytes_changed_keep_the_scan_right() {
 
 #[test]
 fn no_bytes_are_copied_wrongly() {
-    let mut rng = Rng::new("copies");
+    let mut rng = rng("copies");
     for _ in 0..cases(200_000) {
         let len = 1 + rng.below(20);
-        let mut bytes = rng.bytes(len);
+        let mut bytes = bytes(&mut rng, len);
         if rng.below(2) == 0 {
             bytes[0] = COMMON[rng.below(COMMON.len())];
         }
@@ -127,7 +111,7 @@ fn no_bytes_are_copied_wrongly() {
 
 #[test]
 fn a_mutated_program_is_analysed_without_harm() {
-    let mut rng = Rng::new("programs");
+    let mut rng = rng("programs");
     let program = support::c("branches").flags(&["-g", "-O2"]).build();
     let whole = std::fs::read(program).unwrap();
     let sound = elf::read(&whole, "branches.c");
@@ -158,7 +142,7 @@ fn a_mutated_program_is_analysed_without_harm() {
 
 #[test]
 fn no_shared_memory_upsets_the_drain() {
-    let mut rng = Rng::new("shared");
+    let mut rng = rng("shared");
     let places = shared::places();
     let sound = shared::drain(&shared::records(1, u64::MAX - 7, 50));
     assert_eq!(sound, 50);
@@ -234,7 +218,7 @@ fn probes_made_of_pieces_print_as_they_parse() {
         "~",
         "operator<",
     ];
-    let mut rng = Rng::new("probes");
+    let mut rng = rng("probes");
     let mut parsed = 0;
     for _ in 0..cases(60_000) {
         let text: String = (0..1 + rng.below(9))
@@ -247,7 +231,7 @@ fn probes_made_of_pieces_print_as_they_parse() {
 
 #[test]
 fn a_damaged_analysis_is_refused_or_sound() {
-    let mut rng = Rng::new("stored");
+    let mut rng = rng("stored");
     let directory = tempfile::tempdir().unwrap();
     let module = Module::of_file(Path::new("/bin/true")).unwrap();
     let stored = stored::Stored::new(directory.path(), module.file(None));

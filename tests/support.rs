@@ -11,11 +11,13 @@ pub mod build;
 pub mod json;
 pub mod launch;
 pub mod lines;
+pub mod random;
 
 pub use build::{Source, c, has};
 pub use json::{hits, objects, probe, summary};
 pub use launch::{Ended, Running, command, kptrace, plain_path, start};
 pub use lines::Lines;
+pub use random::Rng;
 
 use std::time::Duration;
 

@@ -143,11 +143,7 @@ impl<W: Write + Send> Sink for Json<W> {
         unsigned(out, summary.cost.longest_pause);
         out.push(b'}');
         key(out, "processes");
-        out.push(b'[');
-        for (index, process) in summary.processes.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
+        list(out, &summary.processes, |out, process| {
             out.extend_from_slice(br#"{"pid":"#);
             out.extend_from_slice(process.pid.to_string().as_bytes());
             key(out, "comm");
@@ -157,17 +153,12 @@ impl<W: Write + Send> Sink for Json<W> {
             key(out, "missed");
             unsigned(out, process.missed);
             out.push(b'}');
-        }
-        out.push(b']');
+        });
         key(out, "notes");
-        out.push(b'[');
-        for (index, note) in summary.notes.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
+        list(out, &summary.notes, |out, note| {
             escape::json(out, note.as_bytes());
-        }
-        out.extend_from_slice(b"]}\n");
+        });
+        out.extend_from_slice(b"}\n");
         self.write_out()
     }
 
@@ -228,6 +219,18 @@ fn argument(out: &mut Vec<u8>, value: ArgValue<'_>) {
             out.extend_from_slice(br#""}"#);
         }
     }
+}
+
+/// An array.
+fn list<T>(out: &mut Vec<u8>, items: &[T], print: impl Fn(&mut Vec<u8>, &T)) {
+    out.push(b'[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        print(out, item);
+    }
+    out.push(b']');
 }
 
 fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {

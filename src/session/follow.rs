@@ -30,7 +30,7 @@ impl Tracee {
         thread.state = State::Stopped(Status::Interrupted);
         child.process.threads.insert(tid, thread);
         child.process.at_syscalls = self.process.at_syscalls;
-        child.progress = self.progress;
+        child.stage = self.stage;
         child.plan = self.plan.clone();
         child.hooks = self.hooks.clone();
         child.registry = self.registry.clone();

@@ -14,7 +14,7 @@ use super::module::{Module, new_modules};
 use super::plan::{Age, Ground, Planned};
 use super::resolve;
 use super::tasks::unless_gone;
-use super::tracee::{Progress, Tracee};
+use super::tracee::{Stage, Tracee};
 use crate::base::{Addr, LinkAddr, Tid};
 use crate::data::Command;
 use crate::probe::{Refusal, TrapPolicy};
@@ -35,7 +35,7 @@ impl Tracee {
     /// Traces a program from its first instruction: it stands at its `execve`, and of its own
     /// program and the loader nothing has run.
     pub(super) fn begin_program(&mut self, tid: Tid) -> anyhow::Result<()> {
-        self.progress = Progress::Starting;
+        self.stage = Stage::Starting;
         self.held = Some(tid);
         if !self.leave_exec(tid)? {
             return Ok(());
@@ -55,7 +55,7 @@ impl Tracee {
     /// Traces a process that runs.
     pub(super) fn begin_running(&mut self) -> anyhow::Result<()> {
         self.plan_modules(Age::Relocated)?;
-        self.plan.settle(&self.common.wanted)?;
+        self.plan.require_match(&self.common.wanted)?;
         if let Some(at) = self.loader_break().filter(|_| self.may_stay()) {
             self.hook(at, Hook::Loader);
         }
@@ -198,17 +198,17 @@ impl Tracee {
     /// The loader has mapped or unmapped something, or is about to.
     fn loader_told(&mut self) -> anyhow::Result<()> {
         let consistent = loader_state(&self.process).is_none_or(|state| state.consistent);
-        match self.progress {
-            Progress::Begun => self.modules_changed(Age::Mapped),
+        match self.stage {
+            Stage::Begun => self.modules_changed(Age::Mapped),
             // All that the program needs is mapped and relocated; no constructor has run.
-            Progress::Starting if consistent => self.started(),
-            Progress::Starting => Ok(()),
+            Stage::Starting if consistent => self.started(),
+            Stage::Starting => Ok(()),
         }
     }
 
     /// What a program needs is there, and relocated; from here on it runs its own code.
     fn started(&mut self) -> anyhow::Result<()> {
-        if self.progress == Progress::Begun {
+        if self.stage == Stage::Begun {
             self.unhook(|_, hook| hook == Hook::Entry);
             return self.settle();
         }
@@ -222,9 +222,9 @@ impl Tracee {
         self.unhook(|_, hook| hook == Hook::Entry || (hook == Hook::Loader && !stays));
         self.unhook_resolved();
         self.settle()?;
-        self.plan.settled = true;
+        self.plan.complete = true;
         if self.doomed {
-            self.plan.settle(&self.common.wanted)?;
+            self.plan.require_match(&self.common.wanted)?;
             for &tid in self.process.threads.keys() {
                 unless_gone(ptrace::let_live(tid).map_err(Into::into))?;
             }
@@ -234,7 +234,7 @@ impl Tracee {
                 .drain
                 .send(Command::Armed(self.plan.wanted.len()));
         }
-        self.progress = Progress::Begun;
+        self.stage = Stage::Begun;
         Ok(())
     }
 
@@ -293,7 +293,7 @@ impl Tracee {
     fn chose(&mut self, resolver: Addr, at: Addr) -> anyhow::Result<()> {
         let common = std::rc::Rc::clone(&self.common);
         let sites = resolve::chosen(&mut self.plan, resolver, at, &common.wanted);
-        if self.progress == Progress::Begun {
+        if self.stage == Stage::Begun {
             self.unhook_resolved();
         }
         let grown = self.plan.place(sites, &common.wanted)?;
@@ -338,7 +338,7 @@ impl Tracee {
         }
         let grown = match self.plan.grow(new, &common.wanted, age) {
             Ok(grown) => grown,
-            Err(error) if !self.plan.settled => return Err(error.into()),
+            Err(error) if !self.plan.complete => return Err(error.into()),
             Err(error) => {
                 self.notes.push(error.to_string());
                 Vec::new()

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::Context as _;
 
 use super::detours::Displaced;
-use super::tracee::{Progress, Tracee};
+use super::tracee::{Stage, Tracee};
 use crate::arch::native::relocate;
 use crate::arch::native::scan::WindowKind;
 use crate::base::{Addr, ProbeId};
@@ -56,7 +56,7 @@ impl Tracee {
             self.land()?;
             // Nobody minds a pause before the program's first instruction.
             let end = clock::monotonic()
-                + if self.progress == Progress::Begun {
+                + if self.stage == Stage::Begun {
                     PAUSE
                 } else {
                     u64::MAX / 2
@@ -81,7 +81,7 @@ impl Tracee {
 
     /// Threads that ran were stopped at `begun`, and go on now.
     pub(super) fn note_pause(&mut self, begun: u64) {
-        if self.progress == Progress::Begun {
+        if self.stage == Stage::Begun {
             let pause = clock::monotonic().saturating_sub(begun);
             self.cost.pauses += 1;
             self.cost.longest_pause = self.cost.longest_pause.max(pause);

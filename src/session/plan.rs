@@ -227,7 +227,7 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// Whether all was there that was to be there at the start: what is wrong with a probe at a place
     /// that comes later is no reason to stop.
-    pub(super) settled: bool,
+    pub(super) complete: bool,
     /// How each probe's text fared.
     pub(super) asked: Vec<Asked>,
     /// Indirect functions that are probed once the loader has chosen.
@@ -284,7 +284,7 @@ pub(super) struct Site {
 pub fn plan(modules: Vec<Module>, wanted: &Wanted) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     plan.grow(modules, wanted, Age::Relocated)?;
-    plan.settle(wanted)?;
+    plan.require_match(wanted)?;
     Ok(plan)
 }
 
@@ -312,8 +312,8 @@ impl Plan {
     }
 
     /// Something was to be there by now: says what was not found.
-    pub(super) fn settle(&mut self, wanted: &Wanted) -> Result<(), PlanError> {
-        self.settled = true;
+    pub(super) fn require_match(&mut self, wanted: &Wanted) -> Result<(), PlanError> {
+        self.complete = true;
         let unmatched: Vec<String> = self.unmatched(wanted).map(|(_, why)| why).collect();
         let nothing = self.asked.iter().all(|asked| asked.matched == 0);
         let refuse = match wanted.pending {

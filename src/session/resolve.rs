@@ -110,7 +110,7 @@ pub(super) fn resolve(
     if wrong.is_empty() {
         return Ok(sites);
     }
-    if !plan.settled {
+    if !plan.complete {
         return Err(PlanError::Spec(wrong));
     }
     plan.notes.extend(wrong.iter().map(ToString::to_string));

@@ -15,7 +15,7 @@ use super::opened::Library;
 use super::plan::{Pending, Wanted};
 use super::resolve::why_not;
 use super::totals::Totals;
-use super::tracee::{Common, Progress, Tracee};
+use super::tracee::{Common, Stage, Tracee};
 use crate::base::{Pid, ProbeId, Tid};
 use crate::data::{Drain, Missed, ProbeInfo, ProbeSummary, Sink, SiteState};
 use crate::probe::{Limit, TrapPolicy};
@@ -199,7 +199,7 @@ impl Session {
         let begun = self
             .tracees
             .get(&self.root)
-            .is_some_and(|tracee| tracee.progress == Progress::Begun && tracee.live.is_some());
+            .is_some_and(|tracee| tracee.stage == Stage::Begun && tracee.live.is_some());
         if begun && !self.begun {
             self.begun = true;
             let duration = self.common.options.duration;

@@ -61,7 +61,7 @@ impl Common {
 
 /// How far a program has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum Stage {
     /// Its loader works; none of its own code has run.
     Starting,
     /// It runs.
@@ -112,7 +112,7 @@ pub(super) struct Tracee {
     pub(super) last: Option<Summary>,
     /// Where the counts are; they outlive the target.
     pub(super) counters: Option<(Arc<Shared>, Layout)>,
-    pub(super) progress: Progress,
+    pub(super) stage: Stage,
     /// Whether it must end when we do: it was started by us and has not begun.
     pub(super) doomed: bool,
 }
@@ -153,7 +153,7 @@ impl Tracee {
             foreign_due: None,
             last: None,
             counters: None,
-            progress: Progress::Begun,
+            stage: Stage::Begun,
             doomed: false,
         }
     }

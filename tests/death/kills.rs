@@ -26,27 +26,10 @@ enum Phase {
 
 const PHASES: [Phase; 3] = [Phase::Arming, Phase::Running, Phase::LettingGo];
 
-/// Numbers that a seed determines (splitmix64).
-struct Seed(u64);
-
-impl Seed {
-    fn given() -> u64 {
-        std::env::var("KPTRACE_SEED").map_or(1, |text| text.parse().expect("a number"))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A moment within this time.
-    fn moment(&mut self, within: Duration) -> Duration {
-        let micros = u64::try_from(within.as_micros()).expect("short").max(1);
-        Duration::from_micros(self.next() % micros)
-    }
+/// A moment within this time.
+fn moment(rng: &mut Rng, within: Duration) -> Duration {
+    let micros = usize::try_from(within.as_micros()).expect("short").max(1);
+    Duration::from_micros(rng.below(micros) as u64)
 }
 
 fn target(options: &[&str]) -> Source {
@@ -87,7 +70,7 @@ fn ends_right(mut target: Running) {
     assert!(right, "{}\n{}", ended.status, ended.out);
 }
 
-fn attached(phase: Phase, options: &[&str], long: Duration, seed: &mut Seed) {
+fn attached(phase: Phase, options: &[&str], long: Duration, seed: &mut Rng) {
     let mut line = command(target(options).build());
     line.arg("go").stdin(Stdio::piped());
     let mut target = start(line);
@@ -100,15 +83,15 @@ fn attached(phase: Phase, options: &[&str], long: Duration, seed: &mut Seed) {
         .arg(target.pid().to_string());
     let mut kptrace = start(line);
     match phase {
-        Phase::Arming => pass(seed.moment(long)),
+        Phase::Arming => pass(moment(seed, long)),
         Phase::Running => {
             kptrace.out.wait_for("attached_probes");
-            pass(seed.moment(Duration::from_millis(20)));
+            pass(moment(seed, Duration::from_millis(20)));
         }
         Phase::LettingGo => {
             kptrace.out.wait_for("attached_probes");
             kptrace.signal(Signal::SIGINT);
-            pass(seed.moment(long / 4));
+            pass(moment(seed, long / 4));
         }
     }
     let guardians = children(kptrace.pid());
@@ -121,7 +104,7 @@ fn attached(phase: Phase, options: &[&str], long: Duration, seed: &mut Seed) {
     ends_right(target);
 }
 
-fn launched(phase: Phase, options: &[&str], long: Duration, seed: &mut Seed) {
+fn launched(phase: Phase, options: &[&str], long: Duration, seed: &mut Rng) {
     let mut line = command(launch::binary());
     line.args(["run", "-c", "--format", "json", "-p", "*:*"])
         .args(options)
@@ -131,19 +114,19 @@ fn launched(phase: Phase, options: &[&str], long: Duration, seed: &mut Seed) {
         .stdin(Stdio::piped());
     let mut kptrace = start(line);
     match phase {
-        Phase::Arming => pass(seed.moment(long)),
+        Phase::Arming => pass(moment(seed, long)),
         Phase::Running => {
             kptrace.out.wait_for("ready");
             kptrace.write("more\n");
             kptrace.out.wait_for("round");
-            pass(seed.moment(Duration::from_millis(20)));
+            pass(moment(seed, Duration::from_millis(20)));
         }
         Phase::LettingGo => {
             kptrace.out.wait_for("ready");
             kptrace.write("more\n");
             kptrace.out.wait_for("round");
             kptrace.signal(Signal::SIGINT);
-            pass(seed.moment(long / 4));
+            pass(moment(seed, long / 4));
         }
     }
     let others = children(kptrace.pid());
@@ -164,7 +147,7 @@ fn launched(phase: Phase, options: &[&str], long: Duration, seed: &mut Seed) {
     assert!(!begun || ended.out.ends_with("right\n"), "{}", ended.out);
 }
 
-type Way = fn(Phase, &[&str], Duration, &mut Seed);
+type Way = fn(Phase, &[&str], Duration, &mut Rng);
 
 /// How long kptrace takes from its start until all is armed.
 fn arming() -> Duration {
@@ -190,8 +173,8 @@ fn matrix(way: Way, options: &[&str], times: usize) {
     // Once more than it takes: the cache is warm then.
     arming();
     let long = arming();
-    let given = Seed::given();
-    let mut seed = Seed(given);
+    let mut seed = Rng::seeded(1);
+    let given = seed.0;
     let mut failed = Vec::new();
     for turn in 0..times {
         let phase = match PHASES[turn % PHASES.len()] {
@@ -200,7 +183,7 @@ fn matrix(way: Way, options: &[&str], times: usize) {
             phase => phase,
         };
         let at = seed.0;
-        let run = || way(phase, options, long, &mut Seed(at));
+        let run = || way(phase, options, long, &mut Rng(at));
         if let Err(why) = std::panic::catch_unwind(run) {
             let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
             failed.push(format!("{phase:?}, turn {turn}: {why}"));

@@ -111,7 +111,7 @@ impl Source {
     fn key(&self) -> String {
         let mut hasher = DefaultHasher::new();
         (self.compiler, self.extension, &self.text, &self.flags).hash(&mut hasher);
-        for header in ["target.h", "rounds.h"] {
+        for header in ["target.h", "rounds.h", "early.h", "only_trap.h"] {
             fs::read(targets().join(header))
                 .unwrap_or_default()
                 .hash(&mut hasher);

@@ -9,17 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "only_trap.h"
 #include "target.h"
-
-int only_trap(int n);
-__asm__(
-    ".text\n.p2align 4\n.globl only_trap\n.type only_trap,@function\nonly_trap:\n"
-    "clc\n"
-    "1: lea (%rdi,%rdi),%eax\n"
-    "jc 2f\n"
-    "stc\n"
-    "jmp 1b\n"
-    "2: ret\n.size only_trap,.-only_trap\n");
 
 static volatile sig_atomic_t handled;
 static void handler(int signal) { handled += signal == SIGTRAP; }

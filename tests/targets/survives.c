@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #define ROUNDS 20
+#include "only_trap.h"
 #include "rounds.h"
 
 enum { THREADS = 4 };
@@ -22,17 +23,6 @@ static struct part {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static long locked, counted, ticks;
-
-/* A branch to the second byte, so that not even a springboard fits: 2n. */
-int only_trap(int n);
-__asm__(
-    ".text\n.p2align 4\n.globl only_trap\n.type only_trap,@function\nonly_trap:\n"
-    "clc\n"
-    "1: lea (%rdi,%rdi),%eax\n"
-    "jc 2f\n"
-    "stc\n"
-    "jmp 1b\n"
-    "2: ret\n.size only_trap,.-only_trap\n");
 
 NOINLINE long triangle(long n) { return n <= 0 ? 0 : n + triangle(n - 1); }
 NOINLINE long mixed(long n) { return (n ^ 5) + 3; }
