@@ -1,6 +1,7 @@
 //! Vocabulary without behaviour: addresses, identifiers, spans, time. Imports nothing of ours.
 
 mod addr;
+pub mod histogram;
 mod id;
 mod ranges;
 

@@ -11,6 +11,7 @@ mod name;
 mod record;
 mod ring;
 mod source;
+mod value;
 
 pub use catalogue::{Catalogue, Known};
 pub use clock::Clock;
@@ -23,3 +24,4 @@ pub use event::{
 pub use name::Name;
 pub use record::Decoder;
 pub use ring::Ring;
+pub use value::{Cell, Datum, MapData};

@@ -42,7 +42,7 @@
 //!
 //! # Map
 //!
-//! A pure middle ([`spec`], [`program`], [`arch`], [`probe`], [`analysis`]) between two shells: the
+//! A pure middle ([`spec`], [`language`], [`program`], [`arch`], [`probe`], [`analysis`]) between two shells: the
 //! OS ([`sys`], [`target`], [`guardian`]) and the human ([`cli`], [`output`]). Imports go one way; a test
 //! (`tests/layering.rs`) enforces the table.
 
@@ -53,6 +53,7 @@ pub mod base;
 pub mod cli;
 pub mod data;
 pub mod guardian;
+pub mod language;
 pub mod output;
 pub mod probe;
 pub mod program;

@@ -14,6 +14,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("abi", &["base"]),
     ("program", &["base", "abi"]),
     ("spec", &["base", "program"]),
+    ("language", &["base", "program", "spec"]),
     ("symbols", &["base"]),
     ("arch", &["base", "abi", "program"]),
     ("probe", &["base", "program", "arch"]),
