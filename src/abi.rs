@@ -7,8 +7,14 @@
 //! whose gs base is 0 reaches block 0, a thread that owns block `i` has gs base `block(i) - D`.
 //!
 //! ```text
-//! block:  header (owner, head, lost | tail) | hits[probes] | lost[probes] | ring | slop
+//! block:  header (owner, head, lost | tail, thread | facts) | hits[probes] | lost[probes] | tables
+//!         | scratch | ring | slop
 //! ```
+//!
+//! The *tables* are the maps that each thread has for itself ([`crate::program::table`]). *Scratch* is
+//! where a hit composes strings and keys: [`SCRATCHES`] places, taken by setting the lowest bit that is
+//! clear in one word, so that a signal handler that hits a probe in the middle of another hit gets a
+//! place of its own.
 //!
 //! A ring position is a free-running 64-bit byte count that starts at a random multiple of 64. The
 //! record at position `p` lies at ring offset `p % ring_size`; one that starts before the ring's
@@ -20,7 +26,7 @@
 use crate::base::ProbeId;
 
 /// Version of this layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Where the version stands in block 0, for those who look at it from outside.
 pub const VERSION_AT: u32 = 0x18;
 /// What block 0 starts its life with, at [`MAGIC_AT`]: by it our memory is known after our death.
@@ -46,8 +52,34 @@ pub const LOST: u32 = 0x10;
 /// Ring position up to which the tracer has read (written by the tracer). On a cache line of its
 /// own.
 pub const TAIL: u32 = 0x40;
+/// Loads of probe programs that faulted and gave 0 (written by detours).
+pub const FAULTS: u32 = 0x28;
+/// Hits that found no scratch memory free, or went round a loop too often (written by detours).
+pub const DROPPED: u32 = 0x30;
+/// Scratch places in use, a bit each (written by detours).
+pub const IN_USE: u32 = 0x38;
+/// The owner's thread id (written by the tracer).
+pub const TID: u32 = 0x48;
+/// The owner's name, 16 bytes with zeros (written by the tracer); in block 0 the process's.
+pub const COMM: u32 = 0x50;
+/// In block 0: the process (written by the tracer, as all that follows).
+pub const PID: u32 = 0x80;
+/// In block 0: the user's number, and the group's (`u32` each).
+pub const UID: u32 = 0x88;
+/// In block 0: the process that `run` started, else 0.
+pub const CHILD: u32 = 0x90;
+/// In block 0: nanoseconds are `(ticks - CLOCK_TICKS) * CLOCK_SLOPE >> 32 + CLOCK_NANOS`.
+pub const CLOCK_TICKS: u32 = 0x98;
+/// In block 0: see [`CLOCK_TICKS`].
+pub const CLOCK_SLOPE: u32 = 0xa0;
+/// In block 0: see [`CLOCK_TICKS`].
+pub const CLOCK_NANOS: u32 = 0xa8;
+/// In block 0: nanoseconds at the session's start.
+pub const CLOCK_START: u32 = 0xb0;
+/// In block 0: which half of a cell of minima or maxima is written, in bit 0.
+pub const EPOCH: u32 = 0xb8;
 /// Where the counters start.
-pub const COUNTERS: u32 = 0x80;
+pub const COUNTERS: u32 = 0x100;
 /// Owner of a block that nobody owns. Not canonical, so never an fs base.
 pub const NO_OWNER: u64 = u64::MAX;
 
@@ -77,6 +109,14 @@ pub const REC_FIELDS: u32 = 32;
 pub const STR_BYTES: u32 = 8;
 /// Flag of a string field whose end was not reached.
 pub const STR_TRUNCATED: u32 = 1;
+/// Flag of a string in scratch memory that could not be read: the address stands in its place.
+pub const STR_FAULT: u32 = 2;
+
+/// Bits of a record's probe word that name the probe; above them stands which of its program's
+/// records it is.
+pub const PROBE_BITS: u32 = 22;
+/// Places of scratch memory in a block.
+pub const SCRATCHES: u32 = 32;
 
 const PAGE: u64 = 4096;
 /// Addresses that one object may take in the target; memory is only what is touched of it.
@@ -103,24 +143,22 @@ pub struct Layout {
     pub largest: u32,
     /// Number of blocks, the shared one included.
     pub blocks: u32,
+    /// Bytes of the tables that each block has, a multiple of 64.
+    pub tables: u32,
+    /// Bytes of one place of scratch memory, a multiple of 64.
+    pub scratch: u32,
 }
 
 impl Layout {
-    /// A layout with as many blocks as fit into `budget` bytes when `used` probes are there, of the
-    /// `probes` there is room for: at most `max_blocks`, at least two.
-    pub fn fit(
-        (used, probes): (u32, u32),
-        ring_size: u32,
-        largest: u32,
-        max_blocks: u32,
-        budget: u64,
-    ) -> Layout {
-        debug_assert!(ring_size == 0 || ring_size.is_power_of_two());
+    /// The same with as many blocks as fit into `budget` bytes when `used` probes are there, of those
+    /// there is room for: at most `max_blocks`, at least two.
+    pub fn fit(self, used: u32, max_blocks: u32, budget: u64) -> Layout {
+        debug_assert!(self.ring_size == 0 || self.ring_size.is_power_of_two());
+        let probes = self.probes;
         let of = |probes: u32| Layout {
             probes,
-            ring_size,
-            largest,
             blocks: 1,
+            ..self
         };
         let most = u64::from(max_blocks).min(MOST_ADDRESSES / of(probes).block_size());
         let blocks = (budget / of(used).block_size()).clamp(2, most.max(2));
@@ -150,9 +188,19 @@ impl Layout {
         COUNTERS + 8 * (self.probes + probe.0)
     }
 
+    /// Offset in a block of its tables.
+    pub fn tables(&self) -> u32 {
+        (COUNTERS + 16 * self.probes).next_multiple_of(64)
+    }
+
+    /// Offset in a block of its scratch memory.
+    pub fn scratch(&self) -> u32 {
+        self.tables() + self.tables
+    }
+
     /// Offset in a block of the ring.
     pub fn ring(&self) -> u32 {
-        (COUNTERS + 16 * self.probes).next_multiple_of(64)
+        self.scratch() + SCRATCHES * self.scratch
     }
 
     /// Size of a block: whole pages.
@@ -187,22 +235,37 @@ mod tests {
             ring_size: 1 << 16,
             largest: 64,
             blocks: 2,
+            tables: 128,
+            scratch: 64,
         };
         assert!(layout.hits(ProbeId(2)) < layout.lost(ProbeId(0)));
-        assert!(layout.lost(ProbeId(2)) + 8 <= layout.ring());
+        assert!(layout.lost(ProbeId(2)) + 8 <= layout.tables());
+        assert!(layout.scratch() + SCRATCHES * layout.scratch <= layout.ring());
         assert!(u64::from(layout.ring() + layout.ring_size + MAX_RECORD) <= layout.block_size());
+    }
+
+    /// Room for so many probes, no rings.
+    fn of(probes: u32) -> Layout {
+        Layout {
+            probes,
+            ring_size: 0,
+            largest: 0,
+            blocks: 1,
+            tables: 0,
+            scratch: 0,
+        }
     }
 
     #[test]
     fn a_layout_has_a_block_for_a_thread_however_small_the_budget() {
-        assert_eq!(Layout::fit((100_000, 100_000), 0, 0, 64, 4096).blocks, 2);
-        assert_eq!(Layout::fit((1, 1), 0, 0, 64, 1 << 26).blocks, 64);
+        assert_eq!(of(100_000).fit(100_000, 64, 4096).blocks, 2);
+        assert_eq!(of(1).fit(1, 64, 1 << 26).blocks, 64);
     }
 
     #[test]
     fn room_for_more_probes_takes_no_budget_but_addresses() {
-        let narrow = Layout::fit((1000, 1000), 0, 0, 64, 1 << 20);
-        let wide = Layout::fit((1000, 1 << 19), 0, 0, 64, 1 << 20);
+        let narrow = of(1000).fit(1000, 64, 1 << 20);
+        let wide = of(1 << 19).fit(1000, 64, 1 << 20);
         assert_eq!(narrow.blocks, wide.blocks);
         assert!(wide.size() <= MOST_ADDRESSES);
     }

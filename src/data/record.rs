@@ -2,7 +2,7 @@
 
 use super::event::ArgValue;
 use crate::abi;
-use crate::program::{FieldKind, Record};
+use crate::program::{FieldKind, IntFormat, Record, Width};
 
 /// How to read one probe's records.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ impl Decoder {
                             truncated,
                         )
                     }
+                    // Of the language's records, which have a reader of their own.
+                    FieldKind::Scratch { .. } => ArgValue::Int(first, IntFormat::Hex(Width::W64)),
                 }
             };
             out.push(value);
@@ -75,7 +77,7 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::{Field, IntFormat, Value, Width};
+    use crate::program::{Field, Value};
 
     #[test]
     fn a_length_beyond_the_field_is_cut() {
@@ -84,6 +86,7 @@ mod tests {
             max: 8,
         };
         let record = Record {
+            action: 0,
             time: true,
             fields: vec![Field {
                 name: "s".into(),
@@ -107,6 +110,7 @@ mod tests {
             format: IntFormat::Hex(Width::W64),
         };
         let record = Record {
+            action: 0,
             time: false,
             fields: vec![Field {
                 name: "n".into(),

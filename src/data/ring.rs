@@ -123,6 +123,8 @@ mod tests {
         ring_size: 1 << 16,
         largest: 40,
         blocks: 2,
+        tables: 0,
+        scratch: 0,
     };
     const SIZE: u32 = abi::REC_FIELDS + 8;
 

@@ -1,6 +1,9 @@
 //! Operations, values and effects. Values are in single assignment: each refers to earlier ones
 //! only; effects happen in order. Nothing here knows registers by name, addresses or bytes.
 
+use std::sync::Arc;
+
+use super::table::Table;
 use crate::abi;
 
 /// Index of a value in [`Program::values`].
@@ -40,20 +43,93 @@ impl Width {
     }
 }
 
-/// Wrapping 64-bit arithmetic.
+/// An operation on two values, in 64 bits, wrapping. Comparisons give 1 or 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BinaryOp {
     /// a + b
     Add,
     /// a - b
     Sub,
+    /// a * b
+    Mul,
+    /// a / b, unsigned; by zero: 0
+    Div,
+    /// a / b, signed, towards zero; by zero: 0
+    SignedDiv,
+    /// a % b, unsigned; by zero: a
+    Rem,
+    /// a % b, signed; by zero: a
+    SignedRem,
     /// a & b
     And,
+    /// a | b
+    Or,
+    /// a ^ b
+    Xor,
+    /// a << b modulo 64
+    Shl,
     /// a >> b, unsigned; b modulo 64
     Shr,
+    /// a >> b, signed; b modulo 64
+    Sar,
+    /// a == b
+    Equal,
+    /// a != b
+    NotEqual,
+    /// a < b, unsigned
+    Less,
+    /// a < b, signed
+    SignedLess,
+    /// a <= b, unsigned
+    LessEqual,
+    /// a <= b, signed
+    SignedLessEqual,
 }
 
-/// How one value is made; all values are 64 bits wide.
+/// An operation on one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnaryOp {
+    /// -a
+    Negate,
+    /// ~a
+    Invert,
+    /// a == 0
+    Not,
+}
+
+/// A variable of 64 bits that lives as long as the hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Local(pub u16);
+
+/// Something that is known at the hit without being in a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Known {
+    /// The process.
+    Pid,
+    /// The thread.
+    Tid,
+    /// The user's number.
+    Uid,
+    /// The group's number.
+    Gid,
+    /// The process that `run` started, 0 with `attach`.
+    Child,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    Nanos,
+    /// The same since the session's start.
+    Elapsed,
+    /// The processor.
+    Cpu,
+    /// 32 random bits.
+    Random,
+    /// The probe's number.
+    Probe,
+    /// The n-th eight bytes, 0 or 1, of the thread's name.
+    Comm(u8),
+}
+
+/// How one value is made; all values are 64 bits wide. A value is computed where it is used, each
+/// time: what must be computed once, or before something else happens, is put into a local.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Inst {
     /// A constant.
@@ -62,10 +138,30 @@ pub enum Inst {
     Reg(RegId),
     /// The n-th integer argument, from 0, by the platform's calling convention; valid at entries.
     Arg(u8),
+    /// The low 64 bits of the register of the n-th floating point argument, from 0 to 7.
+    FloatArg(u8),
+    /// Something that is known.
+    Known(Known),
+    /// A variable.
+    Local(Local),
+    /// The word at this offset of the scratch memory.
+    Scratch(u32),
     /// An operation on two earlier values.
     Binary(BinaryOp, Value, Value),
-    /// `width` bytes at `base + offset` in the target, zero- or sign-extended. It may fault: the
-    /// field that asked for it then says so, and the program goes on.
+    /// An operation on an earlier value.
+    Unary(UnaryOp, Value),
+    /// An earlier value cut to a width and extended again.
+    Extend {
+        /// The value.
+        value: Value,
+        /// What is kept of it.
+        width: Width,
+        /// Whether to extend the sign.
+        signed: bool,
+    },
+    /// `width` bytes at `base + offset` in the target, zero- or sign-extended. It may fault. In a
+    /// record's field, the field then says so, and the program goes on; elsewhere it is 0, and
+    /// the fault is counted.
     Load {
         /// Address.
         base: Value,
@@ -110,6 +206,13 @@ pub enum FieldKind {
         /// Most bytes to copy, a multiple of 8, at most 4096.
         max: u16,
     },
+    /// Scratch memory as it is.
+    Scratch {
+        /// Where it begins, a multiple of 8.
+        at: u32,
+        /// How much, a multiple of 8.
+        size: u32,
+    },
 }
 
 impl FieldKind {
@@ -118,6 +221,7 @@ impl FieldKind {
         match self {
             FieldKind::Int { .. } => 8,
             FieldKind::Str { max, .. } => abi::STR_BYTES + u32::from(max).next_multiple_of(8),
+            FieldKind::Scratch { size, .. } => size,
         }
     }
 }
@@ -134,6 +238,8 @@ pub struct Field {
 /// A record: what a hit leaves in the ring.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Record {
+    /// Which of its program's records it is.
+    pub action: u16,
     /// Whether it carries a time. Reading the clock is the whole cost of a record.
     pub time: bool,
     /// Its fields, at most 32.
@@ -157,6 +263,73 @@ impl Record {
     }
 }
 
+/// Bytes put into scratch memory as a string is kept there: length (`u32`), flags (`u32`, see
+/// [`abi::STR_TRUNCATED`]), then the bytes, and zeros up to the next multiple of 8. Where reading
+/// faulted, it is empty, flagged, and the address follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Copy {
+    /// Where in scratch memory, a multiple of 8.
+    pub to: u32,
+    /// Where in the target.
+    pub pointer: Value,
+    /// Most bytes, a multiple of 8, at most 4096.
+    pub max: u16,
+    /// At most so many, when it is there.
+    pub limit: Option<Value>,
+    /// Whether a NUL ends it.
+    pub string: bool,
+}
+
+/// Which entry of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// The map has no keys.
+    None,
+    /// A single word.
+    Word(Value),
+    /// The parts of the key lie one behind the other in scratch memory.
+    Scratch(u32),
+}
+
+/// Something a hit does to a map. Words go through locals and values, what is larger through scratch
+/// memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MapOp {
+    /// Takes a value into an aggregation; of [`super::Cell::Count`] none.
+    Aggregate(Option<Value>),
+    /// Reads a word, 0 where there is no entry. Of an aggregation, its present value.
+    Get(Local),
+    /// Reads a larger value, zeros where there is no entry.
+    GetScratch(u32),
+    /// Whether there is an entry.
+    Has(Local),
+    /// Stores a word.
+    Set(Value),
+    /// Stores a larger value.
+    SetScratch(u32),
+    /// Adds to a word, and leaves what was there.
+    Add(Value, Option<Local>),
+    /// Takes the entry away; whether there was one.
+    Delete(Option<Local>),
+    /// How many entries there are; the key is not looked at.
+    Len(Local),
+}
+
+/// What is done for every entry of a map.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Each {
+    /// The map.
+    pub table: Arc<Table>,
+    /// Where in scratch memory an entry's key is put.
+    pub key: u32,
+    /// Where its cell is put.
+    pub cell: u32,
+    /// Which slot is next.
+    pub cursor: Local,
+    /// What is done.
+    pub body: Vec<Effect>,
+}
+
 /// Something a hit does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
@@ -164,23 +337,62 @@ pub enum Effect {
     Count,
     /// Leaves a record in the ring, or counts it as lost when there is no room.
     Record(Record),
+    /// Computes a value into a variable.
+    Set(Local, Value),
+    /// Computes a value into scratch memory.
+    Put(u32, Value),
+    /// Copies bytes of the target into scratch memory.
+    Copy(Copy),
+    /// Constant bytes into scratch memory, filled up with zeros to a multiple of 8.
+    Literal(u32, Vec<u8>),
+    /// Copies scratch memory: to, from, how much (a multiple of 8). They do not overlap.
+    Move(u32, u32, u32),
+    /// Compares two strings in scratch memory, at most so many bytes: 0 when they are equal, else 1.
+    Compare(Local, u32, u32, u32),
+    /// Something done to a map.
+    Map(Arc<Table>, Key, MapOp),
+    /// The first when the value is not 0, else the second.
+    If(Value, Vec<Effect>, Vec<Effect>),
+    /// Again and again, at most [`MAX_TURNS`] times; the variable counts them.
+    Loop(Local, Vec<Effect>),
+    /// Runs the body for every entry of a keyed map of the session.
+    Each(Each),
+    /// Leaves the innermost loop.
+    Break,
+    /// Begins the innermost loop's next turn.
+    Continue,
+    /// Ends the program for this hit.
+    Return,
 }
+
+/// Turns of one loop at one hit; what would go on is left, and counted.
+pub const MAX_TURNS: u32 = 1 << 20;
+/// Most variables.
+pub const MAX_LOCALS: u16 = 64;
+/// Most bytes of scratch memory.
+pub const MAX_SCRATCH: u32 = 16 << 10;
+/// Most fields of a record; its fault bits are 32.
+pub const MAX_FIELDS: usize = 32;
 
 /// What a probe does at a hit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Program {
-    /// Values in single assignment.
+    /// Values; each refers to earlier ones only.
     pub values: Vec<Inst>,
     /// What happens, in order.
     pub effects: Vec<Effect>,
+    /// How many variables there are; 0 at first.
+    pub locals: u16,
+    /// Bytes of scratch memory, a multiple of 8. Nothing is read there that was not written.
+    pub scratch: u32,
 }
 
 impl Program {
     /// The program that counts and does nothing else.
     pub fn count() -> Program {
         Program {
-            values: Vec::new(),
             effects: vec![Effect::Count],
+            ..Program::default()
         }
     }
 
@@ -192,97 +404,44 @@ impl Program {
         value
     }
 
-    /// The record this program leaves, if it leaves one.
-    pub fn record(&self) -> Option<&Record> {
-        self.effects.iter().find_map(|effect| match effect {
-            Effect::Record(record) => Some(record),
-            Effect::Count => None,
-        })
+    /// How a value is made.
+    pub fn inst(&self, value: Value) -> Option<Inst> {
+        self.values.get(usize::from(value.0)).copied()
     }
 
-    /// Checks what the back end relies on: values refer backwards, at most 32 fields, a record
-    /// within [`abi::MAX_RECORD`].
-    pub fn check(&self) -> Result<(), String> {
-        for (index, inst) in self.values.iter().enumerate() {
-            let earlier = |v: Value| usize::from(v.0) < index;
-            let ok = match *inst {
-                Inst::Const(_) | Inst::Reg(_) | Inst::Arg(_) => true,
-                Inst::Binary(_, a, b) => earlier(a) && earlier(b),
-                Inst::Load { base, .. } => earlier(base),
-            };
-            if !ok {
-                return Err(format!("value {index} refers to a later one"));
+    /// The records this program leaves, in the order they are written down.
+    pub fn records(&self) -> Vec<&Record> {
+        let mut records = Vec::new();
+        visit(&self.effects, &mut |effect| {
+            if let Effect::Record(record) = effect {
+                records.push(record);
             }
-        }
-        let Some(record) = self.record() else {
-            return Ok(());
-        };
-        if record.fields.len() > 32 {
-            return Err(format!(
-                "{} arguments, at most 32 fit a record",
-                record.fields.len()
-            ));
-        }
-        for field in &record.fields {
-            let value = match field.kind {
-                FieldKind::Int { value, .. } => value,
-                FieldKind::Str { pointer, max } => {
-                    if max == 0 || !max.is_multiple_of(8) || max > 4096 {
-                        return Err(format!("string {} of {max} bytes", field.name));
-                    }
-                    pointer
-                }
-            };
-            if usize::from(value.0) >= self.values.len() {
-                return Err(format!("argument {} has no value", field.name));
-            }
-        }
-        let (_, size) = record.layout();
-        if size > abi::MAX_RECORD {
-            return Err(format!(
-                "a record of {size} bytes, at most {} fit",
-                abi::MAX_RECORD
-            ));
-        }
-        Ok(())
+        });
+        records
+    }
+
+    /// Bytes of the largest record it leaves; 0 when it leaves none.
+    pub fn largest_record(&self) -> u32 {
+        let sizes = self.records().into_iter().map(|record| record.layout().1);
+        sizes.max().unwrap_or(0)
+    }
+
+    /// Calls `f` with every effect, those of inner blocks included.
+    pub fn visit<'a>(&'a self, mut f: impl FnMut(&'a Effect)) {
+        visit(&self.effects, &mut f);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_that_refers_forward_is_refused() {
-        let mut program = Program::count();
-        program.push(Inst::Binary(BinaryOp::Add, Value(0), Value(1)));
-        assert!(program.check().is_err());
-    }
-
-    #[test]
-    fn fields_follow_the_header_without_gaps() {
-        let mut program = Program::default();
-        let pointer = program.push(Inst::Arg(0));
-        let record = Record {
-            time: true,
-            fields: vec![
-                Field {
-                    name: "path".into(),
-                    kind: FieldKind::Str { pointer, max: 64 },
-                },
-                Field {
-                    name: "n".into(),
-                    kind: FieldKind::Int {
-                        value: pointer,
-                        format: IntFormat::Hex(Width::W64),
-                    },
-                },
-            ],
-        };
-        let (offsets, size) = record.layout();
-        assert_eq!(offsets, [abi::REC_FIELDS, abi::REC_FIELDS + 72]);
-        assert_eq!(size, abi::REC_FIELDS + 80);
-        program.effects.push(Effect::Record(record));
-        assert_eq!(program.check(), Ok(()));
+fn visit<'a>(effects: &'a [Effect], f: &mut impl FnMut(&'a Effect)) {
+    for effect in effects {
+        f(effect);
+        match effect {
+            Effect::If(_, then, otherwise) => {
+                visit(then, f);
+                visit(otherwise, f);
+            }
+            Effect::Loop(_, body) | Effect::Each(Each { body, .. }) => visit(body, f),
+            _ => {}
+        }
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn largest_record(wanted: &Wanted) -> u32 {
             }
         }
         let program = lower(spec, &most, true, &registers).ok();
-        program.and_then(|p| p.record().map(|record| record.layout().1))
+        program.map(|program| program.largest_record())
     };
     wanted.specs.iter().filter_map(size).max().unwrap_or(0)
 }
@@ -81,7 +81,7 @@ pub(super) fn program(
             program
         }
     };
-    let names = program.record().map_or_else(Vec::new, |record| {
+    let names = program.records().first().map_or_else(Vec::new, |record| {
         record
             .fields
             .iter()

@@ -77,6 +77,7 @@ impl Tracee {
             alive: low(injected.alive)?,
             layout,
             own_blocks,
+            maps: 0,
         };
         self.dispositions =
             Dispositions::read(&mut self.process, tid, injected.shared_block + SCRATCH)
@@ -129,6 +130,7 @@ impl Tracee {
                     alive: 1 << 19,
                     layout,
                     own_blocks,
+                    maps: 0,
                 };
                 self.slabs(&environment, 0)
             };
@@ -249,9 +251,8 @@ impl Tracee {
     pub(super) fn publish(&mut self) {
         let decoder = |class: Option<&u32>| {
             let program = self.plan.classes.get(*class? as usize)?;
-            program
-                .record()
-                .map(|record| Arc::new(Decoder::new(record)))
+            let record = *program.records().first()?;
+            Some(Arc::new(Decoder::new(record)))
         };
         let mut decoders: HashMap<Option<&u32>, Option<Arc<Decoder>>> = HashMap::new();
         let known = self.catalogue.len();
@@ -317,7 +318,15 @@ impl Tracee {
             // The largest power of two within the share.
             1 << share.clamp(smallest, LARGEST_RING.max(smallest)).ilog2()
         };
-        Layout::fit((probes, capacity), ring, largest, MOST_BLOCKS, memory)
+        let layout = Layout {
+            probes: capacity,
+            ring_size: ring,
+            largest,
+            blocks: 2,
+            tables: 0,
+            scratch: 0,
+        };
+        layout.fit(probes, MOST_BLOCKS, memory)
     }
 
     /// Code memory for each slab of the plan from `first` on: what its detours can take at most.

@@ -247,16 +247,15 @@ type Place = (String, LinkAddr, usize);
 impl Plan {
     /// Bytes of the largest record that a program leaves; 0 when none does.
     pub fn largest_record(&self) -> u32 {
-        let records = self.classes.iter().filter_map(Program::record);
-        records.map(|record| record.layout().1).max().unwrap_or(0)
+        let sizes = self.classes.iter().map(Program::largest_record);
+        sizes.max().unwrap_or(0)
     }
 
     /// Bytes of the record that a probe leaves; 0 when it leaves none.
     pub(super) fn record_of(&self, id: ProbeId) -> u32 {
         let class = self.class.get(id.0 as usize);
         let program = class.and_then(|&class| self.classes.get(class as usize));
-        let record = program.and_then(Program::record);
-        record.map_or(0, |record| record.layout().1)
+        program.map_or(0, Program::largest_record)
     }
 
     /// How messages call an address: the name of a probe there, or the address.

@@ -20,8 +20,16 @@ pub(super) fn environment(plan: &Plan) -> Environment {
     Environment {
         shared_block: SHARED_BLOCK,
         alive: SHARED_BLOCK - 4096,
-        layout: Layout::fit((probes, probes), ring, largest, 2, 1 << 24),
+        layout: Layout {
+            probes,
+            ring_size: ring,
+            largest,
+            blocks: 2,
+            tables: 0,
+            scratch: 0,
+        },
         own_blocks: true,
+        maps: SHARED_BLOCK >> 1,
     }
 }
 

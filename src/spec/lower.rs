@@ -52,9 +52,11 @@ pub fn lower(
         });
     }
     let mut program = lowering.program;
-    program
-        .effects
-        .push(Effect::Record(Record { time, fields }));
+    program.effects.push(Effect::Record(Record {
+        action: 0,
+        time,
+        fields,
+    }));
     match program.check() {
         Ok(()) => Ok(program),
         Err(message) => Err(spec.error_at(0..spec.text.len(), message)),

@@ -188,13 +188,17 @@ fn emitted(bench: &Bench, records: bool, time: bool) -> anyhow::Result<String> {
             probes: 1,
             ring_size: 1 << 23,
             blocks: 3,
+            tables: 0,
+            scratch: 0,
             largest: 64,
         },
         own_blocks: true,
+        maps: 0,
     };
     let mut program = Program::count();
     if records {
         let record = Record {
+            action: 0,
             time,
             fields: Vec::new(),
         };

@@ -19,6 +19,8 @@ const LAYOUT: Layout = Layout {
     ring_size: 1 << 12,
     largest: 128,
     blocks: 4,
+    tables: 0,
+    scratch: 0,
 };
 const STRING: u16 = 64;
 
@@ -68,6 +70,7 @@ fn programs() -> Vec<Program> {
         };
         let mut program = Program::count();
         program.effects.push(Effect::Record(Record {
+            action: 0,
             time: true,
             fields: kinds.iter().map(field).collect(),
         }));
@@ -82,7 +85,7 @@ fn programs() -> Vec<Program> {
 
 /// The words of a ring that holds sound records from position `tail` on, a multiple of 8.
 pub fn records(block: u32, tail: u64, count: u64) -> Vec<(u32, u64)> {
-    let size = u64::from(programs()[1].record().unwrap().layout().1);
+    let size = u64::from(programs()[1].largest_record());
     let start = LAYOUT.block(block);
     let place = |offset: u64| ((start + offset) / 8) as u32;
     let position = |number: u64| tail.wrapping_add(number * size);
@@ -123,9 +126,14 @@ pub fn drain(words: &[(u32, u64)]) -> u64 {
         args: vec!["x".to_owned(); number],
     };
     let catalogue = Arc::new(Catalogue::default());
-    catalogue.extend(programs.iter().enumerate().map(|(number, program)| Known {
-        info: probe(number).into(),
-        decoder: program.record().map(|record| Decoder::new(record).into()),
+    catalogue.extend(programs.iter().enumerate().map(|(number, program)| {
+        Known {
+            info: probe(number).into(),
+            decoder: program
+                .records()
+                .first()
+                .map(|record| Decoder::new(record).into()),
+        }
     }));
     let feed = Feed {
         shared: Arc::new(shared),

@@ -11,8 +11,13 @@
 
 mod assembler;
 mod body;
+mod copy;
+mod find;
+mod known;
 pub mod landing;
 mod listing;
+mod map;
+mod record;
 mod template;
 mod value;
 

@@ -9,11 +9,11 @@ use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{AsmRegister64, byte_ptr, ptr, qword_ptr};
 
 use super::assembler::{Assembled, Assembler, Mark, Patch};
-use super::body::{self, Space};
-use super::value;
+use super::body::{self, Needs, Space};
+use super::value::TEMPORARIES;
 use crate::abi::{self, Layout};
 use crate::base::ProbeId;
-use crate::program::{Effect, Program};
+use crate::program::Program;
 
 /// Bytes below the stack pointer that belong to the function (System V ABI AMD64, section 3.2.2).
 pub(super) const RED_ZONE: i32 = 128;
@@ -30,6 +30,8 @@ pub struct Environment {
     /// Whether threads may have blocks of their own: the processor and the kernel allow
     /// `rdfsbase`, and the program leaves `gs` alone.
     pub own_blocks: bool,
+    /// The low address at which the session's maps are mapped; 0 when there are none.
+    pub maps: u32,
 }
 
 /// One of the two parts of a template.
@@ -80,6 +82,8 @@ pub(super) struct Frame {
     pub(super) out: Assembler,
     /// Registers pushed below the red zone, in order; `None` is the flags word.
     pub(super) pushed: Vec<Option<AsmRegister64>>,
+    /// Words below these: variables.
+    pub(super) locals: usize,
     /// Parts to be assembled behind the hot part.
     cold: Vec<Cold>,
 }
@@ -125,6 +129,7 @@ impl Template {
         let mut frame = Frame {
             out: Assembler::new()?,
             pushed: Vec::new(),
+            locals: 0,
             cold: Vec::new(),
         };
         frame.assemble(programs, environment, flags_live, free)?;
@@ -210,9 +215,7 @@ impl Frame {
         flags_live: bool,
         free: Option<u8>,
     ) -> Result<(), Unsupported> {
-        let counts_only = programs
-            .iter()
-            .all(|p| p.effects.iter().all(|e| *e == Effect::Count));
+        let counts_only = programs.iter().all(body::counts_only);
         let free = free
             .and_then(body::register)
             .filter(|_| counts_only && !flags_live);
@@ -227,9 +230,7 @@ impl Frame {
                 self.pushed.push(None);
             }
             if !counts_only {
-                for register in registers(programs) {
-                    self.push(register)?;
-                }
+                self.save(programs)?;
             }
         }
         let done = self.out.mark();
@@ -249,6 +250,10 @@ impl Frame {
             }
         }
         self.out.here(done)?;
+        if self.locals > 0 {
+            let size = 8 * i32::try_from(self.locals).unwrap_or(0);
+            self.out.asm.lea(rsp, qword_ptr(rsp + size))?;
+        }
         while let Some(last) = self.pushed.pop() {
             match last {
                 Some(register) => self.out.asm.pop(register)?,
@@ -271,6 +276,33 @@ impl Frame {
             for part in std::mem::take(&mut self.cold) {
                 part(self)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Saves what the programs use beside `rax`, and makes room for their variables.
+    fn save(&mut self, programs: &[Program]) -> Result<(), Unsupported> {
+        let needs = programs
+            .iter()
+            .map(Needs::of)
+            .fold(Needs::default(), Needs::union);
+        let registers = [(needs.wide, rdx), (needs.wide, rcx)]
+            .into_iter()
+            .chain(
+                TEMPORARIES
+                    .map(|register| (true, register))
+                    .into_iter()
+                    .take(needs.temporaries),
+            )
+            .chain([(needs.index, rsi), (needs.index, rdi), (needs.scratch, rbx)]);
+        for (_, register) in registers.filter(|(used, _)| *used) {
+            self.push(register)?;
+        }
+        if needs.locals > 0 {
+            self.locals = usize::from(needs.locals);
+            self.out
+                .asm
+                .lea(rsp, qword_ptr(rsp - 8 * i32::from(needs.locals)))?;
         }
         Ok(())
     }
@@ -308,21 +340,12 @@ impl Frame {
     }
 }
 
-/// Registers that recording programs need beside `rax`: time and place, then as many temporaries
-/// as the deepest value takes.
-fn registers(programs: &[Program]) -> impl Iterator<Item = AsmRegister64> {
-    let temporaries = programs.iter().map(value::temporaries).max().unwrap_or(0);
-    [rdx, rcx]
-        .into_iter()
-        .chain(value::TEMPORARIES.into_iter().take(temporaries))
-}
-
 #[cfg(test)]
 mod tests {
     use iced_x86::{Decoder, DecoderOptions};
 
     use super::*;
-    use crate::program::{Field, FieldKind, Inst, IntFormat, Record, Width};
+    use crate::program::{Effect, Field, FieldKind, Inst, IntFormat, Record, Width};
 
     const ENVIRONMENT: Environment = Environment {
         shared_block: 0x10_0000,
@@ -332,8 +355,11 @@ mod tests {
             ring_size: 1 << 16,
             largest: 64,
             blocks: 4,
+            tables: 0,
+            scratch: 0,
         },
         own_blocks: true,
+        maps: 0,
     };
 
     fn listing(bytes: &[u8], at: u64) -> String {
@@ -352,11 +378,11 @@ mod tests {
             hot,
             "lea rsp,[rsp-80h]\npush rax\ncmp byte ptr [0FF000h],0h\nje 1000002Dh\n\
              rdfsbase rax\ncmp rax,gs:[100000h]\njne 11000000h\n\
-             inc qword ptr gs:[100098h]\npop rax\nsub rsp,0FFFFFFFFFFFFFF80h\n"
+             inc qword ptr gs:[100118h]\npop rax\nsub rsp,0FFFFFFFFFFFFFF80h\n"
         );
         let cold = listing(&cold, 0x1100_0000);
         assert!(
-            cold.starts_with("lock inc qword ptr [100098h]\njmp 1000002Dh"),
+            cold.starts_with("lock inc qword ptr [100118h]\njmp 1000002Dh"),
             "{cold}"
         );
     }
@@ -402,9 +428,11 @@ mod tests {
             name: "n".into(),
             kind: FieldKind::Int { value, format },
         }];
-        program
-            .effects
-            .push(Effect::Record(Record { time: true, fields }));
+        program.effects.push(Effect::Record(Record {
+            action: 0,
+            time: true,
+            fields,
+        }));
         let template = Template::new(&[program], &ENVIRONMENT, false, None).unwrap();
         let (hot, cold) = template
             .place(&[ProbeId(1)], 0x1000_0000, 0x1000_4000)

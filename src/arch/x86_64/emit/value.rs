@@ -1,20 +1,22 @@
-//! Values and fields: registers as they were at the hit, loads that may fault, strings.
+//! Values: registers as they were at the hit, variables, arithmetic, loads that may fault.
 //!
-//! While a record is filled `rax` holds its position and `rcx` its place in the ring; `rdx` is
-//! free, and so are the temporaries that the frame saved.
+//! A value is computed into one of the temporaries from its depth on. Outside of records `rax`,
+//! `rcx` and `rdx` are free for what takes them; in a record only [simple](Simple) values stand.
 
-use iced_x86::code_asm::registers::gpr8::dl;
-use iced_x86::code_asm::registers::gpr32::{edx, r10d};
+use iced_x86::code_asm::registers::gpr8::{al, cl};
+use iced_x86::code_asm::registers::gpr32::edx;
 use iced_x86::code_asm::registers::gpr64::*;
+use iced_x86::code_asm::registers::xmm::*;
 use iced_x86::code_asm::{
-    AsmMemoryOperand, AsmRegister64, byte_ptr, dword_ptr, ptr, qword_ptr, word_ptr,
+    AsmMemoryOperand, AsmRegister32, AsmRegister64, byte_ptr, dword_ptr, qword_ptr, word_ptr,
 };
 
 use super::assembler::Mark;
-use super::body::{Space, record_field, register};
-use super::template::{Environment, Frame, RED_ZONE, Unsupported};
+use super::body::{Body, Space, register};
+use super::record::record_field;
+use super::template::{Frame, RED_ZONE, Unsupported};
 use crate::abi;
-use crate::program::{BinaryOp, FieldKind, Inst, Program, Value, Width};
+use crate::program::{BinaryOp, FieldKind, Inst, Program, UnaryOp, Value, Width};
 
 /// Temporaries, in the order they are taken.
 pub(super) const TEMPORARIES: [AsmRegister64; 4] = [r11, r10, r9, r8];
@@ -23,306 +25,509 @@ pub(super) const TEMPORARIES: [AsmRegister64; 4] = [r11, r10, r9, r8];
 /// section 3.2.3).
 const ARGUMENTS: [u8; 6] = [5, 4, 1, 2, 8, 9];
 
-/// How many temporaries a program's fields need.
-pub(super) fn temporaries(program: &Program) -> usize {
-    // Values refer backwards, so one pass computes the depth of each.
-    let mut depths: Vec<usize> = Vec::with_capacity(program.values.len());
-    let depth =
-        |depths: &[usize], value: Value| depths.get(usize::from(value.0)).copied().unwrap_or(1);
-    for inst in &program.values {
-        let own = match *inst {
-            Inst::Const(_) | Inst::Reg(_) | Inst::Arg(_) => 1,
-            Inst::Load { base, .. } => depth(&depths, base),
-            Inst::Binary(BinaryOp::Shr, a, _) => depth(&depths, a),
-            Inst::Binary(_, a, b) => depth(&depths, a).max(depth(&depths, b).saturating_add(1)),
-        };
-        depths.push(own);
-    }
-    let fields = program.record().map_or(&[][..], |record| &record.fields);
-    let needed = fields.iter().map(|field| match field.kind {
-        FieldKind::Int { value, .. } => depth(&depths, value),
-        FieldKind::Str { .. } => TEMPORARIES.len(),
-    });
-    needed.max().unwrap_or(0).min(TEMPORARIES.len())
+/// What is known of a program's values before they are emitted.
+pub(super) struct Simple {
+    /// How many temporaries each takes.
+    depths: Vec<usize>,
+    /// Whether each leaves `rax`, `rcx` and `rdx` alone.
+    simple: Vec<bool>,
 }
 
-/// Where a faulting load leaves the address, and what it does then.
+impl Simple {
+    pub(super) fn of(program: &Program) -> Simple {
+        // Values refer backwards, so one pass does.
+        let mut known = Simple {
+            depths: Vec::with_capacity(program.values.len()),
+            simple: Vec::with_capacity(program.values.len()),
+        };
+        for inst in &program.values {
+            let (depth, simple) = match *inst {
+                Inst::Const(_)
+                | Inst::Reg(_)
+                | Inst::Arg(_)
+                | Inst::FloatArg(_)
+                | Inst::Local(_)
+                | Inst::Scratch(_) => (1, true),
+                Inst::Known(_) => (1, false),
+                Inst::Load { base, .. } => (known.depth(base), known.is_simple(base)),
+                Inst::Extend { value, .. } => (known.depth(value), known.is_simple(value)),
+                Inst::Unary(op, value) => (
+                    known.depth(value),
+                    op != UnaryOp::Not && known.is_simple(value),
+                ),
+                Inst::Binary(op, a, b) => {
+                    let constant = matches!(program.inst(b), Some(Inst::Const(_)));
+                    let takes = match op {
+                        BinaryOp::Add
+                        | BinaryOp::Sub
+                        | BinaryOp::And
+                        | BinaryOp::Or
+                        | BinaryOp::Xor
+                        | BinaryOp::Mul => true,
+                        BinaryOp::Shl | BinaryOp::Shr | BinaryOp::Sar => constant,
+                        _ => false,
+                    };
+                    let depth = known.depth(a).max(known.depth(b).saturating_add(1));
+                    (depth, takes && known.is_simple(a) && known.is_simple(b))
+                }
+            };
+            known.depths.push(depth);
+            known.simple.push(simple);
+        }
+        known
+    }
+
+    /// How many temporaries a value takes.
+    pub(super) fn depth(&self, value: Value) -> usize {
+        self.depths.get(usize::from(value.0)).copied().unwrap_or(1)
+    }
+
+    /// Whether a value leaves `rax`, `rcx` and `rdx` alone.
+    pub(super) fn is_simple(&self, value: Value) -> bool {
+        let simple = self.simple.get(usize::from(value.0));
+        simple.copied().unwrap_or(true)
+    }
+}
+
+/// What becomes of a load that faults.
 #[derive(Clone, Copy)]
-struct OnFault {
-    field: AsmMemoryOperand,
-    faults: AsmMemoryOperand,
-    bit: i32,
-    after: Mark,
+enum OnFault {
+    /// It gives 0, and is counted.
+    Zero,
+    /// A record's field holds the address, is marked, and is done.
+    Field {
+        field: AsmMemoryOperand,
+        faults: AsmMemoryOperand,
+        bit: i32,
+        after: Mark,
+    },
 }
 
-/// Fills field `number` of the record, at `offset` from its start.
-pub(super) fn field(
-    frame: &mut Frame,
-    program: &Program,
-    kind: FieldKind,
-    number: usize,
-    offset: u32,
-    environment: &Environment,
-    space: Space,
-) -> Result<(), Unsupported> {
-    let after = frame.out.mark();
-    let at = |offset| record_field(environment, space, offset);
-    let bit = (1_u32 << (number & 31)).cast_signed();
-    let on_fault = OnFault {
-        field: at(offset),
-        faults: at(abi::REC_FAULTS),
-        bit,
-        after,
-    };
-    match kind {
-        FieldKind::Int { value, .. } => {
-            let result = evaluate(frame, program, value, 0, on_fault)?;
-            frame.out.asm.mov(at(offset), result)?;
-        }
-        FieldKind::Str { pointer, max } => {
-            let source = evaluate(frame, program, pointer, 0, on_fault)?;
-            if source != r11 {
-                frame.out.asm.mov(r11, source)?;
-            }
-            string(frame, i32::from(max), offset, environment, space, on_fault)?;
-        }
-    }
-    frame.out.here(after)?;
-    Ok(())
-}
-
-/// Computes a value and says which register holds it: one of the temporaries from `depth` on, or
-/// the target's own register where it still has its value.
-fn evaluate(
-    frame: &mut Frame,
-    program: &Program,
-    value: Value,
-    depth: usize,
-    on_fault: OnFault,
-) -> Result<AsmRegister64, Unsupported> {
-    let deep = || Unsupported("an argument's expression is too deep".to_owned());
-    let target = TEMPORARIES.get(depth).copied().ok_or_else(deep)?;
-    let saved = frame.pushed.contains(&Some(target));
-    if !saved {
-        return Err(deep());
-    }
-    let inst = program
-        .values
-        .get(usize::from(value.0))
-        .copied()
-        .ok_or_else(deep)?;
-    match inst {
-        Inst::Const(constant) => frame.out.asm.mov(target, constant)?,
-        Inst::Reg(reg) => return original(frame, reg.0, target),
-        Inst::Arg(n) => match ARGUMENTS.get(usize::from(n)) {
-            Some(&number) => return original(frame, number, target),
-            None => {
-                // At an entry the return address is on top, the seventh argument above it.
-                let slot = 8 * (i32::from(n) - 5) + to_stack_pointer(frame);
-                frame.out.asm.mov(target, qword_ptr(rsp + slot))?;
-            }
-        },
-        Inst::Binary(op, a, b) => binary(frame, program, op, [a, b], depth, on_fault)?,
-        Inst::Load {
-            base,
-            offset,
-            width,
-            signed,
-        } => {
-            let base = evaluate(frame, program, base, depth, on_fault)?;
-            load(frame, base, target, offset, (width, signed), on_fault)?;
-        }
-    }
-    Ok(target)
-}
-
-fn binary(
-    frame: &mut Frame,
-    program: &Program,
-    op: BinaryOp,
-    [a, b]: [Value; 2],
-    depth: usize,
-    on_fault: OnFault,
-) -> Result<(), Unsupported> {
-    let target = TEMPORARIES[depth];
-    let left = evaluate(frame, program, a, depth, on_fault)?;
-    if left != target {
-        frame.out.asm.mov(target, left)?;
-    }
-    if op == BinaryOp::Shr {
-        let Some(&Inst::Const(by)) = program.values.get(usize::from(b.0)) else {
-            return Err(Unsupported("a shift by a variable".to_owned()));
+impl Body<'_> {
+    /// Fills field `number` of the record, at `offset` from its start.
+    pub(super) fn field(
+        &mut self,
+        kind: FieldKind,
+        number: usize,
+        offset: u32,
+    ) -> Result<(), Unsupported> {
+        let after = self.frame.out.mark();
+        let (environment, space) = (self.environment, self.space);
+        let at = |offset| record_field(environment, space, offset);
+        let on_fault = OnFault::Field {
+            field: at(offset),
+            faults: at(abi::REC_FAULTS),
+            bit: (1_u32 << (number & 31)).cast_signed(),
+            after,
         };
-        frame.out.asm.shr(target, (by & 63) as i32)?;
-        return Ok(());
+        match kind {
+            FieldKind::Int { value, .. } => {
+                let result = self.value(value, 0, on_fault)?;
+                self.frame.out.asm.mov(at(offset), result)?;
+            }
+            FieldKind::Str { pointer, max } => {
+                let source = self.value(pointer, 0, on_fault)?;
+                if source != r11 {
+                    self.frame.out.asm.mov(r11, source)?;
+                }
+                let stub = self.frame.out.mark();
+                self.string(i32::from(max), offset, stub)?;
+                self.frame.later(move |frame| {
+                    frame.out.here(stub)?;
+                    frame.out.asm.add(r11, r10)?;
+                    fault(frame, r11, on_fault)
+                });
+            }
+            FieldKind::Scratch { at: from, size } => {
+                for word in (0..size).step_by(8) {
+                    let from = self.scratch(from + word);
+                    self.frame.out.asm.mov(rdx, from)?;
+                    self.frame.out.asm.mov(at(offset + word), rdx)?;
+                }
+            }
+        }
+        Ok(self.frame.out.here(after)?)
     }
-    let right = evaluate(frame, program, b, depth + 1, on_fault)?;
-    match op {
-        BinaryOp::Add => frame.out.asm.add(target, right)?,
-        BinaryOp::Sub => frame.out.asm.sub(target, right)?,
-        BinaryOp::And | BinaryOp::Shr => frame.out.asm.and(target, right)?,
+
+    /// Computes a value and says which register holds it: one of the temporaries from `depth` on, or
+    /// the target's own register where it still has its value. A load that faults gives 0.
+    pub(super) fn evaluate(
+        &mut self,
+        value: Value,
+        depth: usize,
+    ) -> Result<AsmRegister64, Unsupported> {
+        self.value(value, depth, OnFault::Zero)
     }
-    Ok(())
+
+    fn value(
+        &mut self,
+        value: Value,
+        depth: usize,
+        on_fault: OnFault,
+    ) -> Result<AsmRegister64, Unsupported> {
+        let deep = || Unsupported("an expression is too deep".to_owned());
+        let target = TEMPORARIES.get(depth).copied().ok_or_else(deep)?;
+        if !self.frame.pushed.contains(&Some(target)) {
+            return Err(deep());
+        }
+        match self.program.inst(value).ok_or_else(deep)? {
+            Inst::Const(constant) => self.constant(target, constant)?,
+            Inst::Reg(reg) => return self.frame.original(reg.0, target),
+            Inst::Arg(n) => match ARGUMENTS.get(usize::from(n)) {
+                Some(&number) => return self.frame.original(number, target),
+                None => {
+                    // At an entry the return address is on top, the seventh argument above it.
+                    let slot = 8 * (i32::from(n) - 5) + self.frame.to_stack_pointer();
+                    self.frame.out.asm.mov(target, qword_ptr(rsp + slot))?;
+                }
+            },
+            Inst::FloatArg(n) => {
+                let registers = [xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7];
+                let from = registers.get(usize::from(n)).ok_or_else(deep)?;
+                self.frame.out.asm.movq(target, *from)?;
+            }
+            Inst::Known(known) => {
+                let result = self.known(known)?;
+                if result != target {
+                    self.frame.out.asm.mov(target, result)?;
+                }
+            }
+            Inst::Local(local) => {
+                let slot = self.local(local);
+                self.frame.out.asm.mov(target, slot)?;
+            }
+            Inst::Scratch(at) => {
+                let word = self.scratch(at);
+                self.frame.out.asm.mov(target, word)?;
+            }
+            Inst::Binary(op, a, b) => self.binary(op, [a, b], depth, on_fault)?,
+            Inst::Unary(op, a) => {
+                let from = self.value(a, depth, on_fault)?;
+                let asm = &mut self.frame.out.asm;
+                if op == UnaryOp::Not {
+                    asm.test(from, from)?;
+                    asm.sete(al)?;
+                    asm.movzx(target, al)?;
+                    return Ok(target);
+                }
+                if from != target {
+                    asm.mov(target, from)?;
+                }
+                match op {
+                    UnaryOp::Negate => asm.neg(target)?,
+                    UnaryOp::Invert | UnaryOp::Not => asm.not(target)?,
+                }
+            }
+            Inst::Extend {
+                value,
+                width,
+                signed,
+            } => {
+                let from = self.value(value, depth, on_fault)?;
+                self.extend(target, from, width, signed)?;
+            }
+            Inst::Load {
+                base,
+                offset,
+                width,
+                signed,
+            } => {
+                let base = self.value(base, depth, on_fault)?;
+                self.load(base, target, offset, (width, signed), on_fault)?;
+            }
+        }
+        Ok(target)
+    }
+
+    pub(super) fn constant(
+        &mut self,
+        target: AsmRegister64,
+        constant: u64,
+    ) -> Result<(), Unsupported> {
+        match u32::try_from(constant) {
+            Ok(small) => self.frame.out.asm.mov(low_half(target), small)?,
+            Err(_) => self.frame.out.asm.mov(target, constant)?,
+        }
+        Ok(())
+    }
+
+    fn extend(
+        &mut self,
+        target: AsmRegister64,
+        from: AsmRegister64,
+        width: Width,
+        signed: bool,
+    ) -> Result<(), Unsupported> {
+        let asm = &mut self.frame.out.asm;
+        if from != target {
+            asm.mov(target, from)?;
+        }
+        let by = 64 - width.bits().cast_signed();
+        match (width, signed) {
+            (Width::W64, _) => {}
+            (Width::W32, false) => asm.mov(low_half(target), low_half(target))?,
+            (_, true) => {
+                asm.shl(target, by)?;
+                asm.sar(target, by)?;
+            }
+            (_, false) => asm.and(low_half(target), (1 << width.bits()) - 1)?,
+        }
+        Ok(())
+    }
+
+    fn binary(
+        &mut self,
+        op: BinaryOp,
+        [a, b]: [Value; 2],
+        depth: usize,
+        on_fault: OnFault,
+    ) -> Result<(), Unsupported> {
+        let target = TEMPORARIES[depth];
+        let sets = match op {
+            BinaryOp::Equal => Some(0),
+            BinaryOp::NotEqual => Some(1),
+            BinaryOp::Less => Some(2),
+            BinaryOp::SignedLess => Some(3),
+            BinaryOp::LessEqual => Some(4),
+            BinaryOp::SignedLessEqual => Some(5),
+            _ => None,
+        };
+        if let Some(which) = sets {
+            self.compared(a, b, depth)?;
+            let asm = &mut self.frame.out.asm;
+            match which {
+                0 => asm.sete(al)?,
+                1 => asm.setne(al)?,
+                2 => asm.setb(al)?,
+                3 => asm.setl(al)?,
+                4 => asm.setbe(al)?,
+                _ => asm.setle(al)?,
+            }
+            return Ok(asm.movzx(target, al)?);
+        }
+        let left = self.value(a, depth, on_fault)?;
+        if left != target {
+            self.frame.out.asm.mov(target, left)?;
+        }
+        let small = self.small_constant(b);
+        if let Some(small) = small
+            && self.by_constant(op, target, small)?
+        {
+            return Ok(());
+        }
+        let right = self.value(b, depth + 1, on_fault)?;
+        let asm = &mut self.frame.out.asm;
+        match op {
+            BinaryOp::Add => asm.add(target, right)?,
+            BinaryOp::Sub => asm.sub(target, right)?,
+            BinaryOp::Mul => asm.imul_2(target, right)?,
+            BinaryOp::And => asm.and(target, right)?,
+            BinaryOp::Or => asm.or(target, right)?,
+            BinaryOp::Xor => asm.xor(target, right)?,
+            BinaryOp::Shl | BinaryOp::Shr | BinaryOp::Sar => {
+                asm.mov(rcx, right)?;
+                match op {
+                    BinaryOp::Shl => asm.shl(target, cl)?,
+                    BinaryOp::Shr => asm.shr(target, cl)?,
+                    _ => asm.sar(target, cl)?,
+                }
+            }
+            BinaryOp::Div | BinaryOp::Rem | BinaryOp::SignedDiv | BinaryOp::SignedRem => {
+                self.divide(op, target, right)?;
+            }
+            _ => return Err(Unsupported("a comparison among sums".to_owned())),
+        }
+        Ok(())
+    }
+
+    /// The short forms; false when there is none.
+    fn by_constant(
+        &mut self,
+        op: BinaryOp,
+        target: AsmRegister64,
+        constant: i32,
+    ) -> Result<bool, Unsupported> {
+        let asm = &mut self.frame.out.asm;
+        match op {
+            BinaryOp::Add => asm.add(target, constant)?,
+            BinaryOp::Sub => asm.sub(target, constant)?,
+            BinaryOp::Mul => asm.imul_3(target, target, constant)?,
+            BinaryOp::And => asm.and(target, constant)?,
+            BinaryOp::Or => asm.or(target, constant)?,
+            BinaryOp::Xor => asm.xor(target, constant)?,
+            BinaryOp::Shl => asm.shl(target, constant & 63)?,
+            BinaryOp::Shr => asm.shr(target, constant & 63)?,
+            BinaryOp::Sar => asm.sar(target, constant & 63)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// By zero a quotient is 0 and a remainder the dividend. By -1 nothing is divided: the least
+    /// number has no quotient, and the processor would say so.
+    fn divide(
+        &mut self,
+        op: BinaryOp,
+        target: AsmRegister64,
+        by: AsmRegister64,
+    ) -> Result<(), Unsupported> {
+        let [zero, minus_one, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let signed = matches!(op, BinaryOp::SignedDiv | BinaryOp::SignedRem);
+        let quotient = matches!(op, BinaryOp::Div | BinaryOp::SignedDiv);
+        let (to_zero, to_minus) = (self.frame.out.to(zero), self.frame.out.to(minus_one));
+        let asm = &mut self.frame.out.asm;
+        asm.test(by, by)?;
+        asm.je(to_zero)?;
+        if signed {
+            asm.cmp(by, -1)?;
+            asm.je(to_minus)?;
+        }
+        asm.mov(rax, target)?;
+        if signed {
+            asm.cqo()?;
+            asm.idiv(by)?;
+        } else {
+            asm.xor(edx, edx)?;
+            asm.div(by)?;
+        }
+        asm.mov(target, if quotient { rax } else { rdx })?;
+        self.frame.out.here(after)?;
+        self.frame.later(move |frame| {
+            let to_after = frame.out.to(after);
+            frame.out.here(zero)?;
+            if quotient {
+                frame.out.asm.xor(low_half(target), low_half(target))?;
+            }
+            frame.out.asm.jmp(to_after)?;
+            frame.out.here(minus_one)?;
+            if quotient {
+                frame.out.asm.neg(target)?;
+            } else {
+                frame.out.asm.xor(low_half(target), low_half(target))?;
+            }
+            Ok(frame.out.asm.jmp(to_after)?)
+        });
+        Ok(())
+    }
+
+    fn load(
+        &mut self,
+        base: AsmRegister64,
+        target: AsmRegister64,
+        offset: i32,
+        (width, signed): (Width, bool),
+        on_fault: OnFault,
+    ) -> Result<(), Unsupported> {
+        let stub = self.frame.out.mark();
+        self.frame.out.next_may_fault(stub);
+        let asm = &mut self.frame.out.asm;
+        match (width, signed) {
+            (Width::W8, false) => asm.movzx(target, byte_ptr(base + offset))?,
+            (Width::W8, true) => asm.movsx(target, byte_ptr(base + offset))?,
+            (Width::W16, false) => asm.movzx(target, word_ptr(base + offset))?,
+            (Width::W16, true) => asm.movsx(target, word_ptr(base + offset))?,
+            (Width::W32, false) => asm.mov(low_half(target), dword_ptr(base + offset))?,
+            (Width::W32, true) => asm.movsxd(target, dword_ptr(base + offset))?,
+            (Width::W64, _) => asm.mov(target, qword_ptr(base + offset))?,
+        }
+        match on_fault {
+            OnFault::Field { .. } => self.frame.later(move |frame| {
+                frame.out.here(stub)?;
+                // The load has not written its target: the base still makes the address.
+                frame.out.asm.lea(target, qword_ptr(base + offset))?;
+                fault(frame, target, on_fault)
+            }),
+            OnFault::Zero => {
+                let after = self.frame.out.mark();
+                self.frame.out.here(after)?;
+                self.count_fault(stub, after, Some(target));
+            }
+        }
+        Ok(())
+    }
+
+    /// Out of line, at `stub`: counts a fault, and goes on at `after`, with 0 in a register.
+    pub(super) fn count_fault(&mut self, stub: Mark, after: Mark, zero: Option<AsmRegister64>) {
+        let (space, faults) = (self.space, self.word(abi::FAULTS));
+        self.frame.later(move |frame| {
+            frame.out.here(stub)?;
+            match space {
+                Space::Own => frame.out.asm.inc(faults)?,
+                Space::Shared => frame.out.asm.lock().inc(faults)?,
+            }
+            if let Some(register) = zero {
+                frame.out.asm.xor(low_half(register), low_half(register))?;
+            }
+            let to_after = frame.out.to(after);
+            Ok(frame.out.asm.jmp(to_after)?)
+        });
+    }
 }
 
-/// Distance from the stack pointer to where the target's was.
-fn to_stack_pointer(frame: &Frame) -> i32 {
-    RED_ZONE + 8 * i32::try_from(frame.pushed.len()).unwrap_or(0)
-}
-
-/// A register as it was at the hit: itself, or what was saved, brought into `target`.
-fn original(
-    frame: &mut Frame,
-    number: u8,
-    target: AsmRegister64,
-) -> Result<AsmRegister64, Unsupported> {
-    let wanted = register(number)
-        .ok_or_else(|| Unsupported(format!("register {number} cannot be read at a probe")))?;
-    if wanted == rsp {
-        let distance = to_stack_pointer(frame);
-        frame.out.asm.lea(target, qword_ptr(rsp + distance))?;
-        return Ok(target);
+impl Frame {
+    /// Distance from the stack pointer to where the target's was.
+    pub(super) fn to_stack_pointer(&self) -> i32 {
+        let words = self.pushed.len() + self.locals;
+        RED_ZONE + 8 * i32::try_from(words).unwrap_or(0)
     }
-    let Some(index) = frame
-        .pushed
-        .iter()
-        .position(|pushed| *pushed == Some(wanted))
-    else {
-        return Ok(wanted);
-    };
-    let slot = 8 * i32::try_from(frame.pushed.len() - 1 - index).unwrap_or(0);
-    frame.out.asm.mov(target, qword_ptr(rsp + slot))?;
-    Ok(target)
-}
 
-fn load(
-    frame: &mut Frame,
-    base: AsmRegister64,
-    target: AsmRegister64,
-    offset: i32,
-    (width, signed): (Width, bool),
-    on_fault: OnFault,
-) -> Result<(), Unsupported> {
-    let stub = frame.out.mark();
-    frame.out.next_may_fault(stub);
-    let asm = &mut frame.out.asm;
-    match (width, signed) {
-        (Width::W8, false) => asm.movzx(target, byte_ptr(base + offset))?,
-        (Width::W8, true) => asm.movsx(target, byte_ptr(base + offset))?,
-        (Width::W16, false) => asm.movzx(target, word_ptr(base + offset))?,
-        (Width::W16, true) => asm.movsx(target, word_ptr(base + offset))?,
-        (Width::W32, false) => asm.mov(low_half(target), dword_ptr(base + offset))?,
-        (Width::W32, true) => asm.movsxd(target, dword_ptr(base + offset))?,
-        (Width::W64, _) => asm.mov(target, qword_ptr(base + offset))?,
+    /// A register as it was at the hit: itself, or what was saved, brought into `target`.
+    fn original(
+        &mut self,
+        number: u8,
+        target: AsmRegister64,
+    ) -> Result<AsmRegister64, Unsupported> {
+        let wanted = register(number)
+            .ok_or_else(|| Unsupported(format!("register {number} cannot be read at a probe")))?;
+        if wanted == rsp {
+            let distance = self.to_stack_pointer();
+            self.out.asm.lea(target, qword_ptr(rsp + distance))?;
+            return Ok(target);
+        }
+        let saved = |pushed: &Option<AsmRegister64>| *pushed == Some(wanted);
+        let Some(index) = self.pushed.iter().position(saved) else {
+            return Ok(wanted);
+        };
+        let above = self.pushed.len() - 1 - index + self.locals;
+        let slot = 8 * i32::try_from(above).unwrap_or(0);
+        self.out.asm.mov(target, qword_ptr(rsp + slot))?;
+        Ok(target)
     }
-    frame.later(move |frame| {
-        frame.out.here(stub)?;
-        // The load has not written its target: the base still makes the address.
-        frame.out.asm.lea(target, qword_ptr(base + offset))?;
-        fault(frame, target, on_fault)
-    });
-    Ok(())
 }
 
 /// Leaves the address in the field, marks the field, goes on behind it.
 fn fault(frame: &mut Frame, address: AsmRegister64, on_fault: OnFault) -> Result<(), Unsupported> {
-    frame.out.asm.mov(on_fault.field, address)?;
-    frame.out.asm.or(dword_ptr(on_fault.faults), on_fault.bit)?;
-    let to_after = frame.out.to(on_fault.after);
-    frame.out.asm.jmp(to_after)?;
-    Ok(())
+    let OnFault::Field {
+        field,
+        faults,
+        bit,
+        after,
+    } = on_fault
+    else {
+        return Err(Unsupported("a fault outside of a record".to_owned()));
+    };
+    frame.out.asm.mov(field, address)?;
+    frame.out.asm.or(dword_ptr(faults), bit)?;
+    let to_after = frame.out.to(after);
+    Ok(frame.out.asm.jmp(to_after)?)
 }
 
-fn low_half(register: AsmRegister64) -> iced_x86::code_asm::AsmRegister32 {
-    use iced_x86::code_asm::registers::gpr32::{r8d, r9d, r11d};
-    if register == r8 {
-        r8d
-    } else if register == r9 {
-        r9d
-    } else if register == r10 {
-        r10d
-    } else {
-        r11d
-    }
-}
-
-/// Copies the string at `r11`, eight bytes at a time; a fault there goes on byte by byte, so a
-/// string that ends just before an unmapped page is whole.
-fn string(
-    frame: &mut Frame,
-    max: i32,
-    offset: u32,
-    environment: &Environment,
-    space: Space,
-    on_fault: OnFault,
-) -> Result<(), Unsupported> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let base = environment.shared_block + environment.layout.ring() + offset;
-    let bytes = super::body::in_block(space, ptr(rcx + r10 + u64::from(base + abi::STR_BYTES)));
-    let [eight, found, whole, by_byte] = std::array::from_fn(|_| frame.out.mark());
-    let asm = &mut frame.out.asm;
-    asm.mov(r8, ONES)?;
-    asm.xor(r10d, r10d)?;
-    frame.out.here(eight)?;
-    frame.out.next_may_fault(by_byte);
-    let asm = &mut frame.out.asm;
-    asm.mov(rdx, qword_ptr(r11 + r10))?;
-    asm.mov(qword_ptr(bytes), rdx)?;
-    // A byte is zero where subtracting one borrows into its high bit and it had none; the lowest
-    // such byte is exact.
-    asm.mov(r9, rdx)?;
-    asm.sub(r9, r8)?;
-    asm.not(rdx)?;
-    asm.and(r9, rdx)?;
-    asm.mov(rdx, r8)?;
-    asm.shl(rdx, 7)?;
-    asm.and(r9, rdx)?;
-    let to_found = frame.out.to(found);
-    frame.out.asm.jne(to_found)?;
-    frame.out.asm.add(r10, 8)?;
-    frame.out.asm.cmp(r10, max)?;
-    let to_eight = frame.out.to(eight);
-    frame.out.asm.jb(to_eight)?;
-    let header = |at: u32| dword_ptr(record_field(environment, space, offset + at));
-    frame
-        .out
-        .asm
-        .mov(header(4), abi::STR_TRUNCATED.cast_signed())?;
-    let to_whole = frame.out.to(whole);
-    let length = frame.out.mark();
-    let to_length = frame.out.to(length);
-    frame.out.asm.jmp(to_length)?;
-    frame.out.here(found)?;
-    frame.out.asm.bsf(r9, r9)?;
-    frame.out.asm.shr(r9, 3)?;
-    frame.out.asm.add(r10, r9)?;
-    frame.out.here(whole)?;
-    frame.out.asm.mov(header(4), 0)?;
-    frame.out.here(length)?;
-    frame.out.asm.mov(header(0), r10d)?;
-    let truncated = header(4);
-    frame.later(move |frame| {
-        let stub = frame.out.mark();
-        let next = frame.out.mark();
-        frame.out.here(by_byte)?;
-        frame.out.here(next)?;
-        frame.out.next_may_fault(stub);
-        frame.out.asm.movzx(edx, byte_ptr(r11 + r10))?;
-        frame.out.asm.mov(byte_ptr(bytes), dl)?;
-        frame.out.asm.test(edx, edx)?;
-        frame.out.asm.je(to_whole)?;
-        frame.out.asm.add(r10, 1)?;
-        frame.out.asm.cmp(r10, max)?;
-        let to_next = frame.out.to(next);
-        frame.out.asm.jb(to_next)?;
-        frame
-            .out
-            .asm
-            .mov(truncated, abi::STR_TRUNCATED.cast_signed())?;
-        frame.out.asm.jmp(to_length)?;
-        frame.out.here(stub)?;
-        frame.out.asm.add(r11, r10)?;
-        fault(frame, r11, on_fault)
-    });
-    Ok(())
+pub(super) fn low_half(register: AsmRegister64) -> AsmRegister32 {
+    use iced_x86::code_asm::registers::gpr32::{
+        eax, ebx, ecx, edi, edx, esi, r8d, r9d, r10d, r11d,
+    };
+    const HALVES: [(AsmRegister64, AsmRegister32); 10] = [
+        (r11, r11d),
+        (r10, r10d),
+        (r9, r9d),
+        (r8, r8d),
+        (rax, eax),
+        (rcx, ecx),
+        (rdx, edx),
+        (rsi, esi),
+        (rdi, edi),
+        (rbx, ebx),
+    ];
+    let found = HALVES.iter().find(|(whole, _)| *whole == register);
+    found.map_or(r11d, |(_, half)| *half)
 }

@@ -1,0 +1,317 @@
+//! Strings and bytes: from the target into a record or into scratch memory, within scratch memory,
+//! compared.
+//!
+//! Eight bytes are read at a time; where that faults or would go beyond the limit it goes on byte by
+//! byte, so a string that ends just before an unmapped page is whole.
+
+use iced_x86::code_asm::registers::gpr8::{cl, dl};
+use iced_x86::code_asm::registers::gpr32::{ecx, edx, r8d, r9d, r10d};
+use iced_x86::code_asm::registers::gpr64::*;
+use iced_x86::code_asm::{AsmMemoryOperand, byte_ptr, dword_ptr, ptr, qword_ptr};
+
+use super::assembler::Mark;
+use super::body::{Body, Space, in_block};
+use super::record::record_field;
+use super::template::Unsupported;
+use crate::abi;
+use crate::program::{Copy, Local};
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = ONES << 7;
+/// Words that are copied one by one; more than that in a loop.
+const UNROLLED: u32 = 8;
+
+impl Body<'_> {
+    /// Copies the string at `r11` into the record's field at `offset`, at most `max` bytes. At
+    /// `stub` goes on what faults; `r10` is how far it came.
+    pub(super) fn string(&mut self, max: i32, offset: u32, stub: Mark) -> Result<(), Unsupported> {
+        let (environment, space) = (self.environment, self.space);
+        let base = environment.shared_block + environment.layout.ring() + offset;
+        let bytes = in_block(space, ptr(rcx + r10 + u64::from(base + abi::STR_BYTES)));
+        let [eight, found, whole, by_byte] = std::array::from_fn(|_| self.frame.out.mark());
+        let out = &mut self.frame.out;
+        out.asm.mov(r8, ONES)?;
+        out.asm.xor(r10d, r10d)?;
+        out.here(eight)?;
+        out.next_may_fault(by_byte);
+        out.asm.mov(rdx, qword_ptr(r11 + r10))?;
+        out.asm.mov(qword_ptr(bytes), rdx)?;
+        // A byte is zero where subtracting one borrows into its high bit and it had none; the
+        // lowest such byte is exact.
+        out.asm.mov(r9, rdx)?;
+        out.asm.sub(r9, r8)?;
+        out.asm.not(rdx)?;
+        out.asm.and(r9, rdx)?;
+        out.asm.mov(rdx, r8)?;
+        out.asm.shl(rdx, 7)?;
+        out.asm.and(r9, rdx)?;
+        let to_found = out.to(found);
+        out.asm.jne(to_found)?;
+        out.asm.add(r10, 8)?;
+        out.asm.cmp(r10, max)?;
+        let to_eight = out.to(eight);
+        out.asm.jb(to_eight)?;
+        let header = |at: u32| dword_ptr(record_field(environment, space, offset + at));
+        out.asm.mov(header(4), abi::STR_TRUNCATED.cast_signed())?;
+        let to_whole = out.to(whole);
+        let length = out.mark();
+        let to_length = out.to(length);
+        out.asm.jmp(to_length)?;
+        out.here(found)?;
+        out.asm.bsf(r9, r9)?;
+        out.asm.shr(r9, 3)?;
+        out.asm.add(r10, r9)?;
+        out.here(whole)?;
+        out.asm.mov(header(4), 0)?;
+        out.here(length)?;
+        out.asm.mov(header(0), r10d)?;
+        let truncated = header(4);
+        self.frame.later(move |frame| {
+            let next = frame.out.mark();
+            let to_next = frame.out.to(next);
+            let out = &mut frame.out;
+            out.here(by_byte)?;
+            out.here(next)?;
+            out.next_may_fault(stub);
+            out.asm.movzx(edx, byte_ptr(r11 + r10))?;
+            out.asm.mov(byte_ptr(bytes), dl)?;
+            out.asm.test(edx, edx)?;
+            out.asm.je(to_whole)?;
+            out.asm.add(r10, 1)?;
+            out.asm.cmp(r10, max)?;
+            out.asm.jb(to_next)?;
+            out.asm.mov(truncated, abi::STR_TRUNCATED.cast_signed())?;
+            Ok(out.asm.jmp(to_length)?)
+        });
+        Ok(())
+    }
+
+    /// Copies bytes of the target into scratch memory.
+    pub(super) fn copy(&mut self, copy: &Copy) -> Result<(), Unsupported> {
+        let max = i32::from(copy.max);
+        let source = self.evaluate(copy.pointer, 0)?;
+        if source != r11 {
+            self.frame.out.asm.mov(r11, source)?;
+        }
+        match copy.limit {
+            Some(limit) => {
+                let limit = self.evaluate(limit, 1)?;
+                let asm = &mut self.frame.out.asm;
+                asm.mov(r8d, max)?;
+                asm.cmp(limit, r8)?;
+                asm.cmovb(r8, limit)?;
+            }
+            None => self.frame.out.asm.mov(r8d, max)?,
+        }
+        let [eight, by_byte, next, inside, found, done, stub, after] =
+            std::array::from_fn(|_| self.frame.out.mark());
+        let bytes = in_block(
+            self.space,
+            ptr(rbx + r10 + self.scratch_base(copy.to + abi::STR_BYTES)),
+        );
+        let length = dword_ptr(self.scratch(copy.to));
+        let flags = dword_ptr(self.scratch(copy.to + 4));
+        let first = qword_ptr(self.scratch(copy.to + abi::STR_BYTES));
+        let (to_eight, to_byte, to_next) = (
+            self.frame.out.to(eight),
+            self.frame.out.to(by_byte),
+            self.frame.out.to(next),
+        );
+        let (to_inside, to_found, to_done) = (
+            self.frame.out.to(inside),
+            self.frame.out.to(found),
+            self.frame.out.to(done),
+        );
+        let out = &mut self.frame.out;
+        out.asm.mov(flags, 0)?;
+        out.asm.xor(r10d, r10d)?;
+        if copy.string {
+            out.asm.mov(rcx, ONES)?;
+            out.asm.mov(rax, HIGHS)?;
+        }
+        out.here(eight)?;
+        out.asm.lea(rdx, qword_ptr(r10 + 8))?;
+        out.asm.cmp(rdx, r8)?;
+        out.asm.ja(to_byte)?;
+        out.next_may_fault(by_byte);
+        out.asm.mov(rdx, qword_ptr(r11 + r10))?;
+        out.asm.mov(qword_ptr(bytes), rdx)?;
+        if copy.string {
+            out.asm.mov(r9, rdx)?;
+            out.asm.sub(r9, rcx)?;
+            out.asm.not(rdx)?;
+            out.asm.and(r9, rdx)?;
+            out.asm.and(r9, rax)?;
+            out.asm.jne(to_found)?;
+        }
+        out.asm.add(r10, 8)?;
+        out.asm.jmp(to_eight)?;
+        if copy.string {
+            out.here(found)?;
+            // Zeros from the end to the end of its word: keys are compared by words.
+            out.asm.bsf(rcx, r9)?;
+            out.asm.mov(r9d, ecx)?;
+            out.asm.sub(ecx, 7)?;
+            out.asm.mov(edx, 1)?;
+            out.asm.shl(rdx, cl)?;
+            out.asm.dec(rdx)?;
+            out.asm.and(qword_ptr(bytes), rdx)?;
+            out.asm.shr(r9d, 3)?;
+            out.asm.add(r10, r9)?;
+        }
+        out.here(done)?;
+        out.asm.mov(length, r10d)?;
+        out.here(after)?;
+        let (string, space) = (copy.string, self.space);
+        let faults = self.word(abi::FAULTS);
+        let to_after = self.frame.out.to(after);
+        self.frame.later(move |frame| {
+            let out = &mut frame.out;
+            out.here(by_byte)?;
+            out.here(next)?;
+            let full = out.mark();
+            let to_full = out.to(full);
+            out.asm.cmp(r10, r8)?;
+            out.asm.jae(to_full)?;
+            out.next_may_fault(stub);
+            out.asm.movzx(edx, byte_ptr(r11 + r10))?;
+            // A word's first byte clears the others.
+            out.asm.test(r10d, 7)?;
+            out.asm.jne(to_inside)?;
+            out.asm.mov(qword_ptr(bytes), 0)?;
+            out.here(inside)?;
+            if string {
+                out.asm.test(edx, edx)?;
+                out.asm.je(to_done)?;
+            }
+            out.asm.mov(byte_ptr(bytes), dl)?;
+            out.asm.inc(r10)?;
+            out.asm.jmp(to_next)?;
+            out.here(full)?;
+            if string {
+                out.asm.mov(flags, abi::STR_TRUNCATED.cast_signed())?;
+            }
+            out.asm.jmp(to_done)?;
+            // Unreadable: empty, and where.
+            out.here(stub)?;
+            out.asm.add(r11, r10)?;
+            out.asm.mov(first, r11)?;
+            out.asm.mov(length, 0)?;
+            out.asm.mov(flags, abi::STR_FAULT.cast_signed())?;
+            match space {
+                Space::Own => out.asm.inc(faults)?,
+                Space::Shared => out.asm.lock().inc(faults)?,
+            }
+            Ok(out.asm.jmp(to_after)?)
+        });
+        Ok(())
+    }
+
+    /// Constant bytes into scratch memory.
+    pub(super) fn literal(&mut self, at: u32, bytes: &[u8]) -> Result<(), Unsupported> {
+        for (index, chunk) in (0_u32..).zip(bytes.chunks(8)) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.constant(r11, u64::from_le_bytes(word))?;
+            let to = self.scratch(at + 8 * index);
+            self.frame.out.asm.mov(to, r11)?;
+        }
+        Ok(())
+    }
+
+    /// Copies within scratch memory.
+    pub(super) fn shift(&mut self, to: u32, from: u32, size: u32) -> Result<(), Unsupported> {
+        let (to, from) = (self.scratch_base(to), self.scratch_base(from));
+        let space = self.space;
+        self.words(size / 8, |index| match index {
+            None => (
+                in_block(space, ptr(rbx + rcx * 8 + from)),
+                in_block(space, ptr(rbx + rcx * 8 + to)),
+            ),
+            Some(index) => (
+                in_block(space, ptr(rbx + (from + 8 * u64::from(index)))),
+                in_block(space, ptr(rbx + (to + 8 * u64::from(index)))),
+            ),
+        })
+    }
+
+    /// Copies words. `operands` gives source and destination of one, or, with `rcx` as the index, of
+    /// any. Loses `rdx`, and `rcx` when there are many.
+    pub(super) fn words(
+        &mut self,
+        count: u32,
+        operands: impl Fn(Option<u32>) -> (AsmMemoryOperand, AsmMemoryOperand),
+    ) -> Result<(), Unsupported> {
+        let asm = &mut self.frame.out.asm;
+        if count <= UNROLLED {
+            for index in 0..count {
+                let (from, to) = operands(Some(index));
+                asm.mov(rdx, from)?;
+                asm.mov(to, rdx)?;
+            }
+            return Ok(());
+        }
+        let again = self.frame.out.mark();
+        let to_again = self.frame.out.to(again);
+        self.frame.out.asm.xor(ecx, ecx)?;
+        self.frame.out.here(again)?;
+        let (from, to) = operands(None);
+        let asm = &mut self.frame.out.asm;
+        asm.mov(rdx, from)?;
+        asm.mov(to, rdx)?;
+        asm.inc(rcx)?;
+        asm.cmp(rcx, count.cast_signed())?;
+        Ok(asm.jb(to_again)?)
+    }
+
+    /// Compares at most `most` bytes of two strings: 0 when they are equal, else 1.
+    pub(super) fn compare(
+        &mut self,
+        local: Local,
+        (a, b): (u32, u32),
+        most: u32,
+    ) -> Result<(), Unsupported> {
+        let result = self.local(local);
+        let [differ, next, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let lengths = [dword_ptr(self.scratch(a)), dword_ptr(self.scratch(b))];
+        let (a, b) = (
+            self.scratch_base(a + abi::STR_BYTES),
+            self.scratch_base(b + abi::STR_BYTES),
+        );
+        let at = |base: u64| in_block(self.space, ptr(rbx + r10 + base));
+        let (to_differ, to_next, to_after) = (
+            self.frame.out.to(differ),
+            self.frame.out.to(next),
+            self.frame.out.to(after),
+        );
+        let out = &mut self.frame.out;
+        out.asm.mov(result, 0)?;
+        // Both cut to what counts must be of one length.
+        out.asm.mov(r8d, most)?;
+        out.asm.mov(r9d, r8d)?;
+        out.asm.mov(ecx, lengths[0])?;
+        out.asm.cmp(ecx, r8d)?;
+        out.asm.cmovb(r8d, ecx)?;
+        out.asm.mov(ecx, lengths[1])?;
+        out.asm.cmp(ecx, r9d)?;
+        out.asm.cmovb(r9d, ecx)?;
+        out.asm.cmp(r8d, r9d)?;
+        out.asm.jne(to_differ)?;
+        out.asm.xor(r10d, r10d)?;
+        out.here(next)?;
+        out.asm.cmp(r10d, r8d)?;
+        out.asm.jae(to_after)?;
+        out.asm.movzx(edx, byte_ptr(at(a)))?;
+        out.asm.cmp(dl, byte_ptr(at(b)))?;
+        out.asm.jne(to_differ)?;
+        out.asm.inc(r10)?;
+        out.asm.jmp(to_next)?;
+        out.here(after)?;
+        self.frame.later(move |frame| {
+            frame.out.here(differ)?;
+            frame.out.asm.mov(result, 1)?;
+            Ok(frame.out.asm.jmp(to_after)?)
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,355 @@
+//! The slot of a key: search, and taking a free one. See [`crate::program::table`] for the protocol.
+//!
+//! `rsi` is the slot's offset from the table's first slot. `rax` holds the tag, `rdi` how many slots
+//! are left to look at; `rcx` and `rdx` are lost. A single word of key stays in the register that it
+//! was computed into, which is none of these: those are saved, so their values are brought into a
+//! temporary.
+
+use iced_x86::code_asm::registers::gpr32::{eax, ecx, edi, edx, esi};
+use iced_x86::code_asm::registers::gpr64::*;
+use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, dword_ptr, ptr, qword_ptr};
+
+use super::assembler::Mark;
+use super::body::{Body, Space, in_block};
+use super::template::{Frame, Unsupported};
+use crate::program::table::{BORN, FULL, HEADER, KEY, MULTIPLIER, SEARCH, TAG};
+use crate::program::{Home, Key, KeyPart, Table};
+
+/// Where a table's words are.
+#[derive(Clone, Copy)]
+pub(super) struct Access {
+    space: Space,
+    /// Whether others write too.
+    pub(super) lock: bool,
+    /// Address of the table, in its space.
+    base: u64,
+}
+
+impl Access {
+    /// A word of the slot at `rsi`.
+    pub(super) fn slot(&self, offset: u32) -> AsmMemoryOperand {
+        let at = self.base + u64::from(HEADER + offset);
+        in_block(self.space, qword_ptr(rsi + at))
+    }
+
+    /// A word of the only slot.
+    pub(super) fn only(&self, offset: u32) -> AsmMemoryOperand {
+        let at = self.base + u64::from(HEADER + offset);
+        in_block(self.space, qword_ptr(at))
+    }
+
+    /// The word of the slot that `index` counts.
+    pub(super) fn indexed(
+        &self,
+        keyed: bool,
+        index: AsmRegister64,
+        offset: u32,
+    ) -> AsmMemoryOperand {
+        let at = self.base + u64::from(HEADER + offset);
+        let operand = if keyed {
+            qword_ptr(rsi + index * 8 + at)
+        } else {
+            qword_ptr(index * 8 + at)
+        };
+        in_block(self.space, operand)
+    }
+
+    fn header(&self, offset: u32) -> AsmMemoryOperand {
+        in_block(self.space, qword_ptr(self.base + u64::from(offset)))
+    }
+
+    pub(super) fn inc(&self, frame: &mut Frame, word: AsmMemoryOperand) -> Result<(), Unsupported> {
+        if self.lock {
+            frame.out.asm.lock().inc(word)?;
+        } else {
+            frame.out.asm.inc(word)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn add(
+        &self,
+        frame: &mut Frame,
+        word: AsmMemoryOperand,
+        value: AsmRegister64,
+    ) -> Result<(), Unsupported> {
+        if self.lock {
+            frame.out.asm.lock().add(word, value)?;
+        } else {
+            frame.out.asm.add(word, value)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn cmpxchg(
+        &self,
+        frame: &mut Frame,
+        word: AsmMemoryOperand,
+        value: AsmRegister64,
+    ) -> Result<(), Unsupported> {
+        if self.lock {
+            frame.out.asm.lock().cmpxchg(word, value)?;
+        } else {
+            frame.out.asm.cmpxchg(word, value)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key while its slot is looked for.
+#[derive(Clone, Copy)]
+enum Sought {
+    Word(AsmRegister64),
+    Scratch(u32),
+}
+
+impl Body<'_> {
+    pub(super) fn access(&self, table: &Table) -> Access {
+        match table.home {
+            Home::Thread => Access {
+                space: self.space,
+                lock: self.space == Space::Shared,
+                base: u64::from(self.environment.shared_block)
+                    + u64::from(self.environment.layout.tables())
+                    + u64::from(table.offset),
+            },
+            Home::Session => Access {
+                space: Space::Shared,
+                lock: true,
+                base: u64::from(self.environment.maps) + u64::from(table.offset),
+            },
+        }
+    }
+
+    /// Finds the slot of a key. Where there is none, takes a free one, or goes on at `missing`; also
+    /// when all that may be looked at are taken, which is counted.
+    pub(super) fn find(
+        &mut self,
+        table: &Table,
+        key: Key,
+        insert: bool,
+        missing: Mark,
+    ) -> Result<(), Unsupported> {
+        let access = self.access(table);
+        let sought = match key {
+            Key::Word(value) => {
+                let word = self.evaluate(value, 0)?;
+                self.hash_word(word)?;
+                Sought::Word(word)
+            }
+            Key::Scratch(at) => {
+                self.hash(table, at)?;
+                Sought::Scratch(at)
+            }
+            Key::None => return Err(Unsupported("a map without keys has no slots".to_owned())),
+        };
+        let size = table.slot_size().cast_signed();
+        let all = i32::try_from(u64::from(table.slots) * u64::from(table.slot_size()));
+        let all = all.map_err(|_| Unsupported("a map that is too large".to_owned()))?;
+        let tries = SEARCH.min(table.slots);
+        let [again, other, found] = std::array::from_fn(|_| self.frame.out.mark());
+        let (to_other, to_found) = (self.frame.out.to(other), self.frame.out.to(found));
+        let to_again = self.frame.out.to(again);
+        let to_missing = self.frame.out.to(missing);
+        let asm = &mut self.frame.out.asm;
+        asm.mov(esi, eax)?;
+        asm.and(esi, (table.slots - 1).cast_signed())?;
+        asm.imul_3(esi, esi, size)?;
+        asm.mov(edi, tries)?;
+        self.frame.out.here(again)?;
+        self.frame.out.asm.cmp(access.slot(TAG), rax)?;
+        self.frame.out.asm.jne(to_other)?;
+        self.same_key(table, &access, sought, other, found)?;
+        self.frame.out.here(found)?;
+        let parts: Vec<u32> = (0..table.key_size() / 8).collect();
+        let scratch = self.scratch_base(0);
+        let space = self.space;
+        self.frame.later(move |frame| {
+            let [free, full] = std::array::from_fn(|_| frame.out.mark());
+            let (to_free, to_full) = (frame.out.to(free), frame.out.to(full));
+            frame.out.here(other)?;
+            frame.out.asm.cmp(access.slot(TAG), 0)?;
+            frame.out.asm.je(to_free)?;
+            let asm = &mut frame.out.asm;
+            asm.xor(ecx, ecx)?;
+            asm.add(esi, size)?;
+            asm.cmp(esi, all)?;
+            asm.cmovae(esi, ecx)?;
+            asm.dec(edi)?;
+            asm.jne(to_again)?;
+            asm.jmp(if insert { to_full } else { to_missing })?;
+            frame.out.here(free)?;
+            if !insert {
+                frame.out.asm.jmp(to_missing)?;
+                return Ok(frame.out.here(full)?);
+            }
+            take(frame, &access, to_again)?;
+            match sought {
+                Sought::Word(word) => frame.out.asm.mov(access.slot(KEY), word)?,
+                Sought::Scratch(at) => {
+                    for part in parts {
+                        let from = scratch + u64::from(at + 8 * part);
+                        let from = in_block(space, ptr(rbx + from));
+                        frame.out.asm.mov(rdx, from)?;
+                        frame.out.asm.mov(access.slot(KEY + 8 * part), rdx)?;
+                    }
+                }
+            }
+            frame.out.asm.mov(access.slot(BORN), 1)?;
+            frame.out.asm.jmp(to_found)?;
+            frame.out.here(full)?;
+            access.inc(frame, access.header(FULL))?;
+            Ok(frame.out.asm.jmp(to_missing)?)
+        });
+        Ok(())
+    }
+
+    /// The tag of a single word.
+    fn hash_word(&mut self, word: AsmRegister64) -> Result<(), Unsupported> {
+        let asm = &mut self.frame.out.asm;
+        asm.mov(rax, MULTIPLIER)?;
+        asm.imul_2(rax, word)?;
+        self.mixed()?;
+        self.never_zero()
+    }
+
+    /// What ends the mixing in of a word: the product in `rax`, and its upper half over the lower.
+    fn mixed(&mut self) -> Result<(), Unsupported> {
+        let asm = &mut self.frame.out.asm;
+        asm.mov(rcx, rax)?;
+        asm.shr(rcx, 32)?;
+        Ok(asm.xor(rax, rcx)?)
+    }
+
+    fn never_zero(&mut self) -> Result<(), Unsupported> {
+        let asm = &mut self.frame.out.asm;
+        asm.cmp(rax, 1)?;
+        Ok(asm.adc(rax, 0)?)
+    }
+
+    /// The tag of a key in scratch memory.
+    fn hash(&mut self, table: &Table, at: u32) -> Result<(), Unsupported> {
+        let (space, base) = (self.space, self.scratch_base(at));
+        let word = |offset: u32| in_block(space, qword_ptr(rbx + (base + u64::from(offset))));
+        self.frame.out.asm.xor(eax, eax)?;
+        self.constant(rdx, MULTIPLIER)?;
+        let mut offset = 0;
+        for part in &table.key {
+            self.frame.out.asm.xor(rax, word(offset))?;
+            self.frame.out.asm.imul_2(rax, rdx)?;
+            self.mixed()?;
+            if let KeyPart::Bytes(size) = part {
+                // Words that hold bytes of the string; what is behind them does not count.
+                let [next, end] = std::array::from_fn(|_| self.frame.out.mark());
+                let (to_next, to_end) = (self.frame.out.to(next), self.frame.out.to(end));
+                let bytes = in_block(
+                    space,
+                    qword_ptr(rbx + rsi * 8 + (base + u64::from(offset + 8))),
+                );
+                let most = size.saturating_sub(8) / 8;
+                let out = &mut self.frame.out;
+                out.asm.mov(edi, dword_ptr(word(offset)))?;
+                out.asm.add(edi, 7)?;
+                out.asm.shr(edi, 3)?;
+                out.asm.mov(ecx, most)?;
+                out.asm.cmp(edi, ecx)?;
+                out.asm.cmova(edi, ecx)?;
+                out.asm.xor(esi, esi)?;
+                out.here(next)?;
+                out.asm.cmp(esi, edi)?;
+                out.asm.jae(to_end)?;
+                out.asm.xor(rax, bytes)?;
+                out.asm.imul_2(rax, rdx)?;
+                self.mixed()?;
+                let out = &mut self.frame.out;
+                out.asm.inc(esi)?;
+                out.asm.jmp(to_next)?;
+                out.here(end)?;
+            }
+            offset += part.size();
+        }
+        self.never_zero()
+    }
+
+    /// The tags are the same: goes on at `other` unless the keys are, too. A slot that is not born
+    /// yet has no key to compare.
+    fn same_key(
+        &mut self,
+        table: &Table,
+        access: &Access,
+        sought: Sought,
+        other: Mark,
+        found: Mark,
+    ) -> Result<(), Unsupported> {
+        let (to_other, to_found) = (self.frame.out.to(other), self.frame.out.to(found));
+        let at = match sought {
+            Sought::Word(word) => {
+                let unlike = self.frame.out.mark();
+                let to_unlike = self.frame.out.to(unlike);
+                self.frame.out.asm.cmp(access.slot(KEY), word)?;
+                self.frame.out.asm.jne(to_unlike)?;
+                let born = access.slot(BORN);
+                self.frame.later(move |frame| {
+                    frame.out.here(unlike)?;
+                    frame.out.asm.cmp(born, 0)?;
+                    frame.out.asm.je(to_found)?;
+                    Ok(frame.out.asm.jmp(to_other)?)
+                });
+                return Ok(());
+            }
+            Sought::Scratch(at) => at,
+        };
+        self.frame.out.asm.cmp(access.slot(BORN), 0)?;
+        self.frame.out.asm.je(to_found)?;
+        let (space, base) = (self.space, self.scratch_base(at));
+        let mut offset = 0;
+        for part in &table.key {
+            let word = in_block(space, qword_ptr(rbx + (base + u64::from(offset))));
+            self.frame.out.asm.mov(rdx, word)?;
+            self.frame.out.asm.cmp(access.slot(KEY + offset), rdx)?;
+            self.frame.out.asm.jne(to_other)?;
+            if let KeyPart::Bytes(size) = part {
+                // From the last word that counts down to the first.
+                let [next, end] = std::array::from_fn(|_| self.frame.out.mark());
+                let (to_next, to_end) = (self.frame.out.to(next), self.frame.out.to(end));
+                let behind = u64::from(offset);
+                let ours = in_block(space, qword_ptr(rbx + rcx * 8 + (base + behind)));
+                let slot = access.base + u64::from(HEADER + KEY) + behind;
+                let theirs = in_block(access.space, qword_ptr(rsi + rcx * 8 + slot));
+                let most = size.saturating_sub(8) / 8;
+                let out = &mut self.frame.out;
+                out.asm.mov(ecx, edx)?;
+                out.asm.add(ecx, 7)?;
+                out.asm.shr(ecx, 3)?;
+                out.asm.mov(edx, most)?;
+                out.asm.cmp(ecx, edx)?;
+                out.asm.cmova(ecx, edx)?;
+                out.here(next)?;
+                out.asm.test(ecx, ecx)?;
+                out.asm.je(to_end)?;
+                out.asm.mov(rdx, ours)?;
+                out.asm.cmp(theirs, rdx)?;
+                out.asm.jne(to_other)?;
+                out.asm.dec(ecx)?;
+                out.asm.jmp(to_next)?;
+                out.here(end)?;
+            }
+            offset += part.size();
+        }
+        Ok(())
+    }
+}
+
+/// Takes the free slot at `rsi` for the tag in `rax`, or looks again at who has taken it.
+fn take(
+    frame: &mut Frame,
+    access: &Access,
+    to_again: iced_x86::code_asm::CodeLabel,
+) -> Result<(), Unsupported> {
+    frame.out.asm.mov(rdx, rax)?;
+    frame.out.asm.xor(eax, eax)?;
+    access.cmpxchg(frame, access.slot(TAG), rdx)?;
+    // The flags stay through a mov.
+    frame.out.asm.mov(rax, rdx)?;
+    Ok(frame.out.asm.jne(to_again)?)
+}

@@ -1,0 +1,514 @@
+//! Operations on maps, once the slot is found. See [`crate::program::table`] for the cells.
+//!
+//! Every operation is right when a signal handler that does the same comes in anywhere: sums are one
+//! instruction, maxima a compare-and-exchange, wide values have a version.
+
+use iced_x86::code_asm::registers::gpr8::cl;
+use iced_x86::code_asm::registers::gpr32::{eax, ecx, edi, edx, esi};
+use iced_x86::code_asm::registers::gpr64::*;
+use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, ptr, qword_ptr};
+
+use super::body::{Body, in_block};
+use super::find::Access;
+use super::template::Unsupported;
+use crate::abi;
+use crate::program::table::BORN;
+use crate::program::{Cell, Each, Key, MapOp, Table, Value};
+
+/// Bit of a wide value's version while it is written.
+const WRITING: i32 = 1;
+/// Bit of a wide value's version when there is one.
+const PRESENT: i32 = 2;
+/// What a change adds to a version.
+const CHANGE: i32 = 4;
+/// Looks at a wide value that is being written before a reader does without it.
+const LOOKS: i32 = 64;
+
+/// A cell's words.
+#[derive(Clone, Copy)]
+struct CellAt {
+    access: Access,
+    keyed: bool,
+    at: u32,
+}
+
+impl CellAt {
+    fn word(&self, index: u32) -> AsmMemoryOperand {
+        let offset = self.at + 8 * index;
+        if self.keyed {
+            self.access.slot(offset)
+        } else {
+            self.access.only(offset)
+        }
+    }
+
+    /// The word behind the first `skip` that a register counts.
+    fn indexed(&self, index: AsmRegister64, skip: u32) -> AsmMemoryOperand {
+        self.access.indexed(self.keyed, index, self.at + 8 * skip)
+    }
+}
+
+impl Body<'_> {
+    pub(super) fn map(&mut self, table: &Table, key: Key, op: &MapOp) -> Result<(), Unsupported> {
+        if let MapOp::Len(local) = *op {
+            let slot = self.local(local);
+            return self.entries(table, slot);
+        }
+        let cell = CellAt {
+            access: self.access(table),
+            keyed: table.is_keyed(),
+            at: table.cell_at(),
+        };
+        let after = self.frame.out.mark();
+        if table.is_keyed() {
+            let insert = matches!(
+                op,
+                MapOp::Aggregate(_) | MapOp::Set(_) | MapOp::SetScratch(_) | MapOp::Add(..)
+            );
+            // What is answered where there is no entry.
+            match op {
+                MapOp::Get(local) | MapOp::Has(local) | MapOp::Delete(Some(local)) => {
+                    let slot = self.local(*local);
+                    self.frame.out.asm.mov(slot, 0)?;
+                }
+                MapOp::Add(_, Some(old)) => {
+                    let slot = self.local(*old);
+                    self.frame.out.asm.mov(slot, 0)?;
+                }
+                MapOp::GetScratch(at) => self.zeros(*at, table.cell)?,
+                _ => {}
+            }
+            self.find(table, key, insert, after)?;
+        }
+        self.perform(table, cell, op)?;
+        Ok(self.frame.out.here(after)?)
+    }
+
+    fn perform(&mut self, table: &Table, cell: CellAt, op: &MapOp) -> Result<(), Unsupported> {
+        match *op {
+            MapOp::Aggregate(value) => self.aggregate(table.cell, cell, value),
+            MapOp::Get(local) => {
+                self.present_value(table.cell, cell)?;
+                let slot = self.local(local);
+                Ok(self.frame.out.asm.mov(slot, rax)?)
+            }
+            MapOp::GetScratch(at) => self.read_wide(table.cell, cell, at),
+            MapOp::Has(local) => {
+                self.is_present(table.cell, cell)?;
+                let slot = self.local(local);
+                Ok(self.frame.out.asm.mov(slot, rax)?)
+            }
+            MapOp::Set(value) => {
+                let value = self.evaluate(value, 0)?;
+                self.frame.out.asm.mov(cell.word(1), value)?;
+                Ok(self.frame.out.asm.mov(cell.word(0), 1)?)
+            }
+            MapOp::SetScratch(at) => self.write_wide(table.cell, cell, at),
+            MapOp::Add(value, old) => {
+                let value = self.evaluate(value, 0)?;
+                self.frame.out.asm.mov(rax, value)?;
+                self.frame.out.asm.lock().xadd(cell.word(1), rax)?;
+                self.frame.out.asm.mov(cell.word(0), 1)?;
+                if let Some(old) = old {
+                    let slot = self.local(old);
+                    self.frame.out.asm.mov(slot, rax)?;
+                }
+                Ok(())
+            }
+            MapOp::Delete(existed) => {
+                if let Some(local) = existed {
+                    self.is_present(table.cell, cell)?;
+                    let slot = self.local(local);
+                    self.frame.out.asm.mov(slot, rax)?;
+                }
+                self.empty(table.cell, cell)
+            }
+            MapOp::Len(_) => Ok(()),
+        }
+    }
+
+    fn aggregate(
+        &mut self,
+        kind: Cell,
+        cell: CellAt,
+        value: Option<Value>,
+    ) -> Result<(), Unsupported> {
+        let Some(value) = value else {
+            return cell.access.inc(self.frame, cell.word(0));
+        };
+        let value = self.evaluate(value, 0)?;
+        match kind {
+            Cell::Sum | Cell::Average => {
+                cell.access.inc(self.frame, cell.word(0))?;
+                cell.access.add(self.frame, cell.word(1), value)
+            }
+            Cell::Least { .. } | Cell::Greatest { .. } => self.greatest(kind, cell, value),
+            Cell::Powers { bits } => self.powers(bits, cell, value),
+            Cell::Steps { min, max, step } => self.steps((min, max, step), cell, value),
+            Cell::Count | Cell::Word | Cell::Wide(_) => {
+                Err(Unsupported("a map that takes no values".to_owned()))
+            }
+        }
+    }
+
+    /// `rcx` = how many words the half of a minimum or maximum that is written lies behind the cell's
+    /// start.
+    fn half(&mut self) -> Result<(), Unsupported> {
+        let epoch = u64::from(self.environment.shared_block + abi::EPOCH);
+        let asm = &mut self.frame.out.asm;
+        asm.mov(ecx, iced_x86::code_asm::dword_ptr(epoch))?;
+        asm.and(ecx, 1)?;
+        Ok(asm.add(ecx, ecx)?)
+    }
+
+    fn greatest(
+        &mut self,
+        kind: Cell,
+        cell: CellAt,
+        value: AsmRegister64,
+    ) -> Result<(), Unsupported> {
+        self.half()?;
+        self.frame.out.asm.mov(rdx, value)?;
+        self.stored(kind, rdx)?;
+        let (value, touched) = (cell.indexed(rcx, 0), cell.indexed(rcx, 1));
+        let [again, kept] = std::array::from_fn(|_| self.frame.out.mark());
+        let (to_again, to_kept) = (self.frame.out.to(again), self.frame.out.to(kept));
+        self.frame.out.asm.mov(touched, 1)?;
+        self.frame.out.asm.mov(rax, value)?;
+        self.frame.out.here(again)?;
+        self.frame.out.asm.cmp(rdx, rax)?;
+        self.frame.out.asm.jbe(to_kept)?;
+        cell.access.cmpxchg(self.frame, value, rdx)?;
+        self.frame.out.asm.jne(to_again)?;
+        Ok(self.frame.out.here(kept)?)
+    }
+
+    /// [`Cell::stored`], which is its own inverse. Loses `r9`.
+    fn stored(&mut self, kind: Cell, value: AsmRegister64) -> Result<(), Unsupported> {
+        if let Cell::Least { signed: true } | Cell::Greatest { signed: true } = kind {
+            self.constant(r9, 1 << 63)?;
+            self.frame.out.asm.xor(value, r9)?;
+        }
+        if let Cell::Least { .. } = kind {
+            self.frame.out.asm.not(value)?;
+        }
+        Ok(())
+    }
+
+    fn powers(&mut self, bits: u8, cell: CellAt, value: AsmRegister64) -> Result<(), Unsupported> {
+        let [negative, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let (to_negative, to_after) = (self.frame.out.to(negative), self.frame.out.to(after));
+        self.frame.out.asm.test(value, value)?;
+        self.frame.out.asm.js(to_negative)?;
+        if bits == 0 {
+            // 2v + 1 is never 0, and one power above: its power is the bucket below v's.
+            self.frame.out.asm.lea(rax, qword_ptr(value + value + 1))?;
+            self.frame.out.asm.bsr(rax, rax)?;
+            cell.access.inc(self.frame, cell.indexed(rax, 1))?;
+        } else {
+            let [large, known] = std::array::from_fn(|_| self.frame.out.mark());
+            let (to_large, to_known) = (self.frame.out.to(large), self.frame.out.to(known));
+            let (bits, mask) = (i32::from(bits), (1 << bits) - 1);
+            let asm = &mut self.frame.out.asm;
+            asm.mov(rax, value)?;
+            asm.cmp(rax, mask)?;
+            asm.ja(to_large)?;
+            asm.jmp(to_known)?;
+            self.frame.out.here(large)?;
+            let asm = &mut self.frame.out.asm;
+            asm.bsr(rcx, rax)?;
+            asm.sub(ecx, bits)?;
+            asm.shr(rax, cl)?;
+            asm.and(eax, mask)?;
+            asm.inc(ecx)?;
+            asm.shl(ecx, bits)?;
+            asm.add(eax, ecx)?;
+            self.frame.out.here(known)?;
+            cell.access.inc(self.frame, cell.indexed(rax, 1))?;
+        }
+        self.frame.out.here(after)?;
+        self.frame.later(move |frame| {
+            frame.out.here(negative)?;
+            cell.access.inc(frame, cell.word(0))?;
+            Ok(frame.out.asm.jmp(to_after)?)
+        });
+        Ok(())
+    }
+
+    fn steps(
+        &mut self,
+        (min, max, step): (i64, i64, i64),
+        cell: CellAt,
+        value: AsmRegister64,
+    ) -> Result<(), Unsupported> {
+        let [below, above, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let (to_below, to_above) = (self.frame.out.to(below), self.frame.out.to(above));
+        let to_after = self.frame.out.to(after);
+        self.constant(rcx, min.cast_unsigned())?;
+        self.constant(rdx, max.cast_unsigned())?;
+        let asm = &mut self.frame.out.asm;
+        asm.mov(rax, value)?;
+        asm.cmp(rax, rcx)?;
+        asm.jl(to_below)?;
+        asm.cmp(rax, rdx)?;
+        asm.jge(to_above)?;
+        asm.sub(rax, rcx)?;
+        if step > 0 && step.count_ones() == 1 {
+            asm.shr(rax, step.trailing_zeros().cast_signed())?;
+        } else {
+            self.constant(rcx, step.max(1).cast_unsigned())?;
+            self.frame.out.asm.xor(edx, edx)?;
+            self.frame.out.asm.div(rcx)?;
+        }
+        cell.access.inc(self.frame, cell.indexed(rax, 1))?;
+        self.frame.out.here(after)?;
+        let last = Cell::Steps { min, max, step }.words() - 1;
+        self.frame.later(move |frame| {
+            frame.out.here(below)?;
+            cell.access.inc(frame, cell.word(0))?;
+            frame.out.asm.jmp(to_after)?;
+            frame.out.here(above)?;
+            cell.access.inc(frame, cell.word(last))?;
+            Ok(frame.out.asm.jmp(to_after)?)
+        });
+        Ok(())
+    }
+
+    /// `rax` = the value of a cell, 0 where there is none.
+    fn present_value(&mut self, kind: Cell, cell: CellAt) -> Result<(), Unsupported> {
+        match kind {
+            Cell::Count => self.frame.out.asm.mov(rax, cell.word(0))?,
+            Cell::Sum | Cell::Word => self.frame.out.asm.mov(rax, cell.word(1))?,
+            Cell::Average => {
+                let none = self.frame.out.mark();
+                let to_none = self.frame.out.to(none);
+                let asm = &mut self.frame.out.asm;
+                asm.mov(rcx, cell.word(0))?;
+                asm.mov(rax, cell.word(1))?;
+                asm.test(rcx, rcx)?;
+                asm.jle(to_none)?;
+                asm.cqo()?;
+                asm.idiv(rcx)?;
+                self.frame.out.here(none)?;
+            }
+            Cell::Least { .. } | Cell::Greatest { .. } => {
+                let none = self.frame.out.mark();
+                let to_none = self.frame.out.to(none);
+                self.half()?;
+                self.frame.out.asm.mov(rdx, cell.indexed(rcx, 0))?;
+                self.frame.out.asm.mov(rax, cell.indexed(rcx, 1))?;
+                self.frame.out.asm.test(rax, rax)?;
+                self.frame.out.asm.je(to_none)?;
+                self.stored(kind, rdx)?;
+                self.frame.out.asm.mov(rax, rdx)?;
+                self.frame.out.here(none)?;
+            }
+            Cell::Powers { .. } | Cell::Steps { .. } | Cell::Wide(_) => {
+                return Err(Unsupported("a map whose values are no words".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// `rax` = whether a cell holds something.
+    fn is_present(&mut self, kind: Cell, cell: CellAt) -> Result<(), Unsupported> {
+        use iced_x86::code_asm::registers::gpr8::al;
+        match kind {
+            Cell::Wide(_) => {
+                self.frame.out.asm.mov(rax, cell.word(0))?;
+                self.frame.out.asm.shr(eax, 1)?;
+                return Ok(self.frame.out.asm.and(eax, 1)?);
+            }
+            Cell::Least { .. } | Cell::Greatest { .. } => {
+                self.half()?;
+                return Ok(self.frame.out.asm.mov(rax, cell.indexed(rcx, 1))?);
+            }
+            Cell::Powers { .. } | Cell::Steps { .. } => {
+                self.frame.out.asm.xor(eax, eax)?;
+                for index in 0..kind.words() {
+                    self.frame.out.asm.or(rax, cell.word(index))?;
+                }
+            }
+            _ => self.frame.out.asm.mov(rax, cell.word(0))?,
+        }
+        let asm = &mut self.frame.out.asm;
+        asm.test(rax, rax)?;
+        asm.setne(al)?;
+        Ok(asm.movzx(eax, al)?)
+    }
+
+    /// Takes a cell's value away.
+    fn empty(&mut self, kind: Cell, cell: CellAt) -> Result<(), Unsupported> {
+        if let Cell::Wide(_) = kind {
+            let again = self.frame.out.mark();
+            let to_again = self.frame.out.to(again);
+            self.frame.out.asm.mov(rax, cell.word(0))?;
+            self.frame.out.here(again)?;
+            let asm = &mut self.frame.out.asm;
+            asm.mov(rdx, rax)?;
+            asm.and(rdx, !(WRITING | PRESENT))?;
+            asm.add(rdx, CHANGE)?;
+            cell.access.cmpxchg(self.frame, cell.word(0), rdx)?;
+            return Ok(self.frame.out.asm.jne(to_again)?);
+        }
+        for index in 0..kind.words() {
+            self.frame.out.asm.mov(cell.word(index), 0)?;
+        }
+        Ok(())
+    }
+
+    fn zeros(&mut self, at: u32, kind: Cell) -> Result<(), Unsupported> {
+        let Cell::Wide(size) = kind else {
+            return Ok(());
+        };
+        // A string's length is enough; a tuple is short.
+        for word in 0..(size / 8).min(16) {
+            let to = self.scratch(at + 8 * word);
+            self.frame.out.asm.mov(qword_ptr(to), 0)?;
+        }
+        Ok(())
+    }
+
+    fn write_wide(&mut self, kind: Cell, cell: CellAt, at: u32) -> Result<(), Unsupported> {
+        let Cell::Wide(size) = kind else {
+            return Err(Unsupported("a map whose values are words".to_owned()));
+        };
+        let after = self.frame.out.mark();
+        let to_after = self.frame.out.to(after);
+        let asm = &mut self.frame.out.asm;
+        asm.mov(rax, cell.word(0))?;
+        asm.test(eax, WRITING)?;
+        asm.jne(to_after)?;
+        asm.mov(rdi, rax)?;
+        asm.or(rdi, WRITING)?;
+        cell.access.cmpxchg(self.frame, cell.word(0), rdi)?;
+        self.frame.out.asm.jne(to_after)?;
+        let (space, from) = (self.space, self.scratch_base(at));
+        self.words(size / 8, |index| match index {
+            None => (
+                in_block(space, ptr(rbx + rcx * 8 + from)),
+                cell.indexed(rcx, 1),
+            ),
+            Some(index) => (
+                in_block(space, ptr(rbx + (from + 8 * u64::from(index)))),
+                cell.word(1 + index),
+            ),
+        })?;
+        // Taken away meanwhile: it stays away, the version has gone on.
+        let asm = &mut self.frame.out.asm;
+        asm.mov(rax, rdi)?;
+        asm.and(rdi, !(WRITING | PRESENT))?;
+        asm.add(rdi, CHANGE | PRESENT)?;
+        cell.access.cmpxchg(self.frame, cell.word(0), rdi)?;
+        Ok(self.frame.out.here(after)?)
+    }
+
+    fn read_wide(&mut self, kind: Cell, cell: CellAt, at: u32) -> Result<(), Unsupported> {
+        let Cell::Wide(size) = kind else {
+            return Err(Unsupported("a map whose values are words".to_owned()));
+        };
+        let [again, torn, absent, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let (to_again, to_torn) = (self.frame.out.to(again), self.frame.out.to(torn));
+        let to_absent = self.frame.out.to(absent);
+        self.frame.out.asm.mov(edi, LOOKS)?;
+        self.frame.out.here(again)?;
+        let asm = &mut self.frame.out.asm;
+        asm.mov(rax, cell.word(0))?;
+        asm.test(eax, WRITING)?;
+        asm.jne(to_torn)?;
+        asm.test(eax, PRESENT)?;
+        asm.je(to_absent)?;
+        let (space, to) = (self.space, self.scratch_base(at));
+        self.words(size / 8, |index| match index {
+            None => (
+                cell.indexed(rcx, 1),
+                in_block(space, ptr(rbx + rcx * 8 + to)),
+            ),
+            Some(index) => (
+                cell.word(1 + index),
+                in_block(space, ptr(rbx + (to + 8 * u64::from(index)))),
+            ),
+        })?;
+        self.frame.out.asm.cmp(cell.word(0), rax)?;
+        self.frame.out.asm.jne(to_torn)?;
+        self.jump(after)?;
+        self.frame.out.here(torn)?;
+        self.frame.out.asm.dec(edi)?;
+        self.frame.out.asm.jne(to_again)?;
+        self.frame.out.here(absent)?;
+        self.zeros(at, kind)?;
+        Ok(self.frame.out.here(after)?)
+    }
+
+    /// Counts the entries of a map.
+    fn entries(&mut self, table: &Table, result: AsmMemoryOperand) -> Result<(), Unsupported> {
+        let cell = CellAt {
+            access: self.access(table),
+            keyed: table.is_keyed(),
+            at: table.cell_at(),
+        };
+        let last = self.last(table)?;
+        let next = self.frame.out.mark();
+        let to_next = self.frame.out.to(next);
+        self.frame.out.asm.mov(result, 0)?;
+        self.frame.out.asm.xor(esi, esi)?;
+        self.frame.out.here(next)?;
+        self.is_present(table.cell, cell)?;
+        let asm = &mut self.frame.out.asm;
+        asm.add(result, rax)?;
+        asm.add(esi, table.slot_size().cast_signed())?;
+        asm.cmp(esi, last)?;
+        Ok(asm.jbe(to_next)?)
+    }
+
+    /// Offset of the last slot.
+    fn last(&self, table: &Table) -> Result<i32, Unsupported> {
+        let last = u64::from(table.slots.saturating_sub(1)) * u64::from(table.slot_size());
+        i32::try_from(last).map_err(|_| Unsupported("a map that is too large".to_owned()))
+    }
+
+    pub(super) fn each(&mut self, each: &Each) -> Result<(), Unsupported> {
+        let table = &*each.table;
+        let cell = CellAt {
+            access: self.access(table),
+            keyed: true,
+            at: table.cell_at(),
+        };
+        let last = self.last(table)?;
+        let size = table.slot_size().cast_signed();
+        let cursor = self.local(each.cursor);
+        let [next, end] = std::array::from_fn(|_| self.frame.out.mark());
+        let (to_next, to_end) = (self.frame.out.to(next), self.frame.out.to(end));
+        self.frame.out.asm.mov(cursor, -size)?;
+        self.frame.out.here(next)?;
+        let asm = &mut self.frame.out.asm;
+        asm.mov(rsi, cursor)?;
+        asm.add(rsi, size)?;
+        asm.cmp(rsi, last)?;
+        asm.jg(to_end)?;
+        asm.mov(cursor, rsi)?;
+        asm.cmp(cell.access.slot(BORN), 0)?;
+        asm.je(to_next)?;
+        self.is_present(table.cell, cell)?;
+        self.frame.out.asm.test(rax, rax)?;
+        self.frame.out.asm.je(to_next)?;
+        let space = self.space;
+        let mut take = |count: u32, from: u32, to: u32| {
+            let to = self.scratch_base(to);
+            let access = cell.access;
+            self.words(count, |index| match index {
+                None => (
+                    access.indexed(true, rcx, from),
+                    in_block(space, ptr(rbx + rcx * 8 + to)),
+                ),
+                Some(index) => (
+                    access.slot(from + 8 * index),
+                    in_block(space, ptr(rbx + (to + 8 * u64::from(index)))),
+                ),
+            })
+        };
+        take(table.key_size() / 8, crate::program::table::KEY, each.key)?;
+        take(table.cell.words(), table.cell_at(), each.cell)?;
+        self.repeat(next, end, &each.body)
+    }
+}
