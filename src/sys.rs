@@ -9,6 +9,7 @@ pub mod clock;
 pub mod errno;
 pub mod file;
 pub mod mem;
+pub mod native;
 pub mod packets;
 pub mod poll;
 pub mod procfs;

@@ -77,6 +77,7 @@ impl Tracee {
             alive: low(injected.alive)?,
             layout,
             own_blocks,
+            loads: true,
             maps: 0,
         };
         self.dispositions =
@@ -130,6 +131,7 @@ impl Tracee {
                     alive: 1 << 19,
                     layout,
                     own_blocks,
+                    loads: true,
                     maps: 0,
                 };
                 self.slabs(&environment, 0)

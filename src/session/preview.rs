@@ -29,6 +29,7 @@ pub(super) fn environment(plan: &Plan) -> Environment {
             scratch: 0,
         },
         own_blocks: true,
+        loads: true,
         maps: SHARED_BLOCK >> 1,
     }
 }

@@ -62,6 +62,37 @@ impl Shared {
         Ok((Shared::map(&file, len)?, file))
     }
 
+    /// An object of our own, mapped where 31 bits of address are enough: generated code that we run
+    /// ourselves reaches it there.
+    pub fn create_low(len: u64) -> io::Result<(Shared, File)> {
+        let (high, file) = Shared::create(len)?;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_32BIT;
+        // SAFETY: a fresh mapping of the same object, of the size just sealed, at an address that
+        // the kernel chooses in the first 2 GiB.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                high.len,
+                access,
+                flags,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let len = high.len;
+        Ok((Shared { start, len }, file))
+    }
+
+    /// Where it is mapped in our own memory.
+    pub fn address(&self) -> u64 {
+        self.start.as_ptr() as u64
+    }
+
     /// An object of our own: for tests of what is built on one.
     #[cfg(test)]
     pub fn anonymous(len: u64) -> io::Result<Shared> {

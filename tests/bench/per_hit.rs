@@ -193,6 +193,7 @@ fn emitted(bench: &Bench, records: bool, time: bool) -> anyhow::Result<String> {
             largest: 64,
         },
         own_blocks: true,
+        loads: true,
         maps: 0,
     };
     let mut program = Program::count();

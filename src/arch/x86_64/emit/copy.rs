@@ -88,6 +88,10 @@ impl Body<'_> {
 
     /// Copies bytes of the target into scratch memory.
     pub(super) fn copy(&mut self, copy: &Copy) -> Result<(), Unsupported> {
+        if !self.environment.loads {
+            let length = qword_ptr(self.scratch(copy.to));
+            return Ok(self.frame.out.asm.mov(length, 0)?);
+        }
         let max = i32::from(copy.max);
         let source = self.evaluate(copy.pointer, 0)?;
         if source != r11 {

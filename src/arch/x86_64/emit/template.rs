@@ -30,6 +30,8 @@ pub struct Environment {
     /// Whether threads may have blocks of their own: the processor and the kernel allow
     /// `rdfsbase`, and the program leaves `gs` alone.
     pub own_blocks: bool,
+    /// Whether pointers of the target may be followed. Where not, loads give 0 and strings are empty.
+    pub loads: bool,
     /// The low address at which the session's maps are mapped; 0 when there are none.
     pub maps: u32,
 }
@@ -359,6 +361,7 @@ mod tests {
             scratch: 0,
         },
         own_blocks: true,
+        loads: true,
         maps: 0,
     };
 

@@ -125,6 +125,9 @@ impl Body<'_> {
                 let result = self.value(value, 0, on_fault)?;
                 self.frame.out.asm.mov(at(offset), result)?;
             }
+            FieldKind::Str { .. } if !self.environment.loads => {
+                self.frame.out.asm.mov(qword_ptr(at(offset)), 0)?;
+            }
             FieldKind::Str { pointer, max } => {
                 let source = self.value(pointer, 0, on_fault)?;
                 if source != r11 {
@@ -232,6 +235,10 @@ impl Body<'_> {
                 width,
                 signed,
             } => {
+                if !self.environment.loads {
+                    self.constant(target, 0)?;
+                    return Ok(target);
+                }
                 let base = self.value(base, depth, on_fault)?;
                 self.load(base, target, offset, (width, signed), on_fault)?;
             }
