@@ -60,7 +60,8 @@ pub const DROPPED: u32 = 0x30;
 pub const IN_USE: u32 = 0x38;
 /// The owner's thread id (written by the tracer).
 pub const TID: u32 = 0x48;
-/// The owner's name, 16 bytes with zeros (written by the tracer); in block 0 the process's.
+/// The owner's name, 16 bytes with zeros, and its length as a word (written by the tracer); in block 0
+/// the process's.
 pub const COMM: u32 = 0x50;
 /// In block 0: the process (written by the tracer, as all that follows).
 pub const PID: u32 = 0x80;

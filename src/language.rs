@@ -7,4 +7,6 @@
 //! All errors of a text are reported together.
 
 pub mod debug;
+pub mod layout;
+pub mod lower;
 pub mod typed;

@@ -14,7 +14,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("abi", &["base"]),
     ("program", &["base", "abi"]),
     ("spec", &["base", "program"]),
-    ("language", &["base", "program", "spec"]),
+    ("language", &["base", "abi", "program", "spec"]),
     ("symbols", &["base"]),
     ("arch", &["base", "abi", "program"]),
     ("probe", &["base", "program", "arch"]),

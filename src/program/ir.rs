@@ -124,7 +124,7 @@ pub enum Known {
     Random,
     /// The probe's number.
     Probe,
-    /// The n-th eight bytes, 0 or 1, of the thread's name.
+    /// The n-th eight bytes, 0 or 1, of the thread's name; 2 for its length.
     Comm(u8),
 }
 

@@ -30,8 +30,8 @@ impl Body<'_> {
             Known::Gid => self.frame.out.asm.mov(eax, half(abi::UID + 4))?,
             Known::Child => self.frame.out.asm.mov(rax, shared(abi::CHILD))?,
             Known::Tid => self.thread()?,
-            Known::Comm(half) => {
-                let name = self.word(abi::COMM + 8 * u32::from(half & 1));
+            Known::Comm(part) => {
+                let name = self.word(abi::COMM + 8 * u32::from(part.min(2)));
                 self.frame.out.asm.mov(rax, name)?;
             }
             Known::Nanos | Known::Elapsed => {

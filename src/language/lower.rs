@@ -1,0 +1,285 @@
+//! The checked tree to the IR: one program for each block, and what the tracer does with each record
+//! that the program leaves. Knows no machine but by the numbers that `regs` gives for registers.
+//!
+//! Words are values; strings, tuples and stacks lie in scratch memory. What is computed for a
+//! statement alone gives its variables and scratch memory back after it.
+
+mod expr;
+mod maps;
+mod stmt;
+mod usdt;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::layout;
+use super::typed::{Attach, Block, Checked, MapId, Piece, Type};
+use crate::program::{
+    Effect, Inst, Known, Local, MAX_LOCALS, MAX_SCRATCH, Program, RegId, Table, Value,
+};
+
+pub use maps::Memory;
+
+/// Why something cannot be compiled, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// Bytes of the source.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// What is done when a record arrives. `values` of the record are read by their types, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Prints the values in a format.
+    Printf(Vec<Piece>),
+    /// Prints the one value.
+    Print,
+    /// Prints a map: the largest `top` entries, divided by `div`.
+    PrintMap {
+        /// Which.
+        map: MapId,
+        /// Only the largest; 0 for all.
+        top: u64,
+        /// Divisor; 0 for none.
+        div: u64,
+    },
+    /// Prints one entry; the values are its key.
+    PrintEntry(MapId),
+    /// Empties a map.
+    Clear(MapId),
+    /// Sets a map's values to 0.
+    Zero(MapId),
+    /// Ends the session; the value, when there is one, is the exit status.
+    Exit,
+    /// Prints the time in a format.
+    Time(String),
+    /// Prints the values, which are strings, with this between them.
+    Join(String),
+    /// Prints the contents of a file.
+    Cat(Vec<Piece>),
+    /// Runs a shell command.
+    System(Vec<Piece>),
+}
+
+/// One kind of record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Deed {
+    /// What is done.
+    pub action: Action,
+    /// Types of the record's fields.
+    pub values: Vec<Type>,
+}
+
+/// A block, compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Compiled {
+    /// What runs at a hit.
+    pub program: Program,
+    /// What each of its records means, by [`crate::program::Record::action`].
+    pub deeds: Vec<Deed>,
+}
+
+/// A program, compiled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lowered {
+    /// The maps in memory, by [`MapId`].
+    pub tables: Vec<Arc<Table>>,
+    /// How much memory they take.
+    pub memory: Memory,
+    /// The blocks, in source order.
+    pub blocks: Vec<Compiled>,
+}
+
+/// Lowers a program; of what cannot be compiled, everything is told. `regs` gives the number of a
+/// register named without `%`.
+pub fn lower(
+    checked: &Checked,
+    regs: &dyn Fn(&str) -> Option<RegId>,
+) -> std::result::Result<Lowered, Vec<Unsupported>> {
+    let (tables, mut memory) = maps::tables(checked);
+    let mut blocks = Vec::new();
+    let mut wrong = Vec::new();
+    for block in &checked.blocks {
+        let mut lowering = Lowering {
+            tables: &tables,
+            regs,
+            block,
+            program: Program::default(),
+            deeds: Vec::new(),
+            variables: Vec::new(),
+            free_local: 0,
+            free_scratch: 0,
+            failed: false,
+        };
+        match lowering.block() {
+            Ok(()) => blocks.push(Compiled {
+                program: lowering.program,
+                deeds: lowering.deeds,
+            }),
+            Err(why) => wrong.push(why),
+        }
+    }
+    let scratch = blocks.iter().map(|block| block.program.scratch).max();
+    memory.scratch = scratch.unwrap_or(0).next_multiple_of(64);
+    if wrong.is_empty() {
+        Ok(Lowered {
+            tables,
+            memory,
+            blocks,
+        })
+    } else {
+        Err(wrong)
+    }
+}
+
+impl Attach {
+    /// Whether it is hit in the target, rather than in the tracer.
+    pub fn is_in_target(&self) -> bool {
+        !matches!(self, Attach::Begin | Attach::End | Attach::Interval(_))
+    }
+}
+
+/// Where a scratch variable of the language lives.
+#[derive(Clone, Copy, Debug)]
+enum Storage {
+    Word(Local),
+    Scratch(u32),
+}
+
+/// A computed expression.
+#[derive(Clone, Copy, Debug)]
+enum Operand {
+    Word(Value),
+    /// Where in scratch memory; its type tells how much.
+    Scratch(u32),
+}
+
+type Result<T> = std::result::Result<T, Unsupported>;
+
+struct Lowering<'a> {
+    tables: &'a [Arc<Table>],
+    regs: &'a dyn Fn(&str) -> Option<RegId>,
+    block: &'a Block,
+    program: Program,
+    deeds: Vec<Deed>,
+    variables: Vec<Storage>,
+    free_local: u16,
+    free_scratch: u32,
+    /// There was no room for a variable or for scratch memory.
+    failed: bool,
+}
+
+fn unsupported<T>(span: &Range<usize>, message: impl Into<String>) -> Result<T> {
+    Err(Unsupported {
+        span: span.clone(),
+        message: message.into(),
+    })
+}
+
+impl Lowering<'_> {
+    fn block(&mut self) -> Result<()> {
+        for ty in &self.block.locals {
+            let storage = if layout::is_word(ty) {
+                Storage::Word(self.local())
+            } else {
+                Storage::Scratch(self.scratch(layout::size(ty)))
+            };
+            self.variables.push(storage);
+        }
+        let mut effects = Vec::new();
+        // A variable that no path has set is 0 or empty.
+        for &storage in &self.variables.clone() {
+            let zero = self.push(Inst::Const(0));
+            effects.push(match storage {
+                Storage::Word(local) => Effect::Set(local, zero),
+                Storage::Scratch(at) => Effect::Put(at, zero),
+            });
+        }
+        match &self.block.predicate {
+            Some(predicate) => {
+                let mut tested = Vec::new();
+                let condition = self.word(predicate, &mut tested)?;
+                let mut body = effects;
+                self.statements(&self.block.body, &mut body)?;
+                tested.push(Effect::If(condition, body, Vec::new()));
+                effects = tested;
+            }
+            None => self.statements(&self.block.body, &mut effects)?,
+        }
+        self.program.effects = effects;
+        let span = &self.block.span;
+        if self.failed {
+            return unsupported(
+                span,
+                format!(
+                    "its variables and strings take more than {MAX_LOCALS} words or {MAX_SCRATCH} bytes"
+                ),
+            );
+        }
+        if self.program.values.len() > usize::from(u16::MAX) {
+            return unsupported(span, "it is too long");
+        }
+        match self.program.check() {
+            Ok(()) => Ok(()),
+            Err(message) => unsupported(span, message),
+        }
+    }
+
+    fn push(&mut self, inst: Inst) -> Value {
+        // What has no effect and cannot change is made once.
+        if let Inst::Const(_) | Inst::Arg(_) | Inst::Reg(_) = inst
+            && let Some(index) = self.program.values.iter().position(|v| *v == inst)
+            && let Ok(index) = u16::try_from(index)
+        {
+            return Value(index);
+        }
+        self.program.push(inst)
+    }
+
+    fn constant(&mut self, value: u64) -> Value {
+        self.push(Inst::Const(value))
+    }
+
+    /// A variable of our own.
+    fn local(&mut self) -> Local {
+        let local = Local(self.free_local);
+        // One word is kept for the scratch memory's own.
+        if self.free_local + 1 >= MAX_LOCALS {
+            self.failed = true;
+            return Local(0);
+        }
+        self.free_local += 1;
+        self.program.locals = self.program.locals.max(self.free_local);
+        local
+    }
+
+    /// Scratch memory of this size.
+    fn scratch(&mut self, size: u32) -> u32 {
+        let at = self.free_scratch;
+        let end = at.saturating_add(size.next_multiple_of(8));
+        if end > MAX_SCRATCH {
+            self.failed = true;
+            return 0;
+        }
+        self.free_scratch = end;
+        self.program.scratch = self.program.scratch.max(end);
+        at
+    }
+
+    /// Computes a value now: what follows may change what it is made of.
+    fn fix(&mut self, value: Value, effects: &mut Vec<Effect>) -> Value {
+        if let Some(Inst::Const(_) | Inst::Arg(_) | Inst::Reg(_)) = self.program.inst(value) {
+            return value;
+        }
+        let local = self.local();
+        effects.push(Effect::Set(local, value));
+        self.push(Inst::Local(local))
+    }
+
+    fn known(&mut self, known: Known, effects: &mut Vec<Effect>) -> Value {
+        let value = self.push(Inst::Known(known));
+        self.fix(value, effects)
+    }
+}
