@@ -12,8 +12,12 @@
 //! * What could not be read is `<fault 0x..>`, in JSON `{"fault":"0x.."}`.
 
 mod format;
+#[cfg(test)]
+mod golden;
 mod histogram;
 pub(super) mod json;
 mod order;
+#[cfg(test)]
+mod testing;
 pub(super) mod text;
 mod value;

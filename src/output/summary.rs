@@ -302,6 +302,24 @@ mod tests {
     }
 
     #[test]
+    fn what_programs_print_comes_before_the_table() {
+        let mut bytes = Vec::new();
+        let mut table = SummaryTable::new(&mut bytes, Style::PLAIN, false);
+        table.value(&Cell::Value(Datum::Int(4))).unwrap();
+        table.maps_at_end(&[]).unwrap();
+        let probes = vec![probe(0, "a", SiteState::Jump, "", 0)];
+        table
+            .summary(&Summary {
+                probes,
+                ..Summary::default()
+            })
+            .unwrap();
+        drop(table);
+        let printed = String::from_utf8(bytes).unwrap();
+        assert_eq!(printed, "4\n\n\n1 probe was not hit (-v lists it)\n");
+    }
+
+    #[test]
     fn without_a_hit_the_table_is_a_sentence() {
         let probes = vec![probe(0, "a", SiteState::Jump, "", 0); 2];
         assert_eq!(

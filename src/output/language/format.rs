@@ -174,41 +174,11 @@ fn decimal(conversion: &Conversion, x: f64) -> Made {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::parsed;
     use super::*;
     use crate::language::typed::StackMode;
     use crate::program::Width;
     use proptest::prelude::*;
-
-    /// A conversion as C writes it, such as `%-5.2hd`. Good enough for tests.
-    fn parsed(format: &str) -> Conversion {
-        let flags_end = format[1..].find(|c| !"-0+ #".contains(c)).unwrap() + 1;
-        let (flags, rest) = (&format[1..flags_end], &format[flags_end..]);
-        let digits = |s: &str| s.find(|c: char| !c.is_ascii_digit()).unwrap();
-        let (width, rest) = rest.split_at(digits(rest));
-        let (precision, rest) = match rest.strip_prefix('.') {
-            Some(rest) => {
-                let (precision, rest) = rest.split_at(digits(rest));
-                (Some(precision.parse().unwrap_or(0)), rest)
-            }
-            None => (None, rest),
-        };
-        let (size, kind) = rest.split_at(rest.len() - 1);
-        Conversion {
-            left: flags.contains('-'),
-            zeros: flags.contains('0'),
-            plus: flags.contains('+'),
-            space: flags.contains(' '),
-            alternate: flags.contains('#'),
-            width: width.parse().ok(),
-            precision,
-            size: match size {
-                "hh" => Width::W8,
-                "h" => Width::W16,
-                _ => Width::W64,
-            },
-            kind: kind.chars().next().unwrap(),
-        }
-    }
 
     fn printed_as(form: Form, conversion: &str, arg: &Datum) -> String {
         let mut out = Vec::new();

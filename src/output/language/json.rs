@@ -179,3 +179,103 @@ fn integer(out: &mut Vec<u8>, n: i128) {
         out.push(b'"');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{int, keyed, one, pieces, plain, text, uint};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn made(f: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        f(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn shown(value: &Datum) -> String {
+        made(|out| datum(out, value))
+    }
+
+    #[test]
+    fn integers_are_strings_where_a_double_would_change_them() {
+        for (n, json) in [
+            (1 << 53, "9007199254740992"),
+            ((1 << 53) + 1, "\"9007199254740993\""),
+            ((1 << 53) + 2, "9007199254740994"),
+            (1 << 63, "9223372036854775808"),
+            (u64::MAX, "\"18446744073709551615\""),
+        ] {
+            assert_eq!(shown(&uint(n)), json);
+        }
+        assert_eq!(shown(&int(-(1 << 53) - 1)), "\"-9007199254740993\"");
+        assert_eq!(shown(&int(i64::MIN)), "-9223372036854775808");
+    }
+
+    #[test]
+    fn what_is_no_number_or_string_has_a_form_of_its_own() {
+        for (value, json) in [
+            (Datum::Pointer(16), "16"),
+            (Datum::Float(1.5), "1.5"),
+            (Datum::Float(1e300), "1e300"),
+            (Datum::Float(f64::NAN), "null"),
+            (Datum::Fault(16), r#"{"fault":"0x10"}"#),
+            (Datum::Tuple(vec![int(1), text("a")]), r#"[1,"a"]"#),
+            (Datum::Tuple(Vec::new()), "[]"),
+            (Datum::Buf(b"\"\xff".to_vec()), r#""\"\\xff""#),
+        ] {
+            assert_eq!(shown(&value), json);
+        }
+    }
+
+    #[test]
+    fn keys_are_strings_whatever_they_are_made_of() {
+        let key = Datum::Tuple(vec![
+            int(1),
+            text("a \"b\""),
+            Datum::Tuple(vec![int(2), int(3)]),
+        ]);
+        let data = keyed("@", [(key, plain(int(4)))]);
+        assert_eq!(
+            made(|out| map(out, &data, 0, 0)),
+            "{\"type\":\"map\",\"data\":{\"@\":{\"(1,a \\\"b\\\",(2,3))\":4}}}\n"
+        );
+    }
+
+    #[test]
+    fn an_empty_map_prints_nothing_and_an_empty_histogram_no_bucket() {
+        assert_eq!(made(|out| map(out, &keyed("@", []), 0, 0)), "");
+        let buckets = vec![0; 65];
+        let data = one("@h", Cell::Hist { bits: 0, buckets });
+        assert_eq!(
+            made(|out| map(out, &data, 0, 0)),
+            "{\"type\":\"hist\",\"data\":{\"@h\":[]}}\n"
+        );
+    }
+
+    #[test]
+    fn files_and_commands_have_types_of_their_own() {
+        assert_eq!(
+            made(|out| cat(out, b"a\n\x1b")),
+            "{\"type\":\"cat\",\"data\":\"a\\n\\u001b\"}\n"
+        );
+        assert_eq!(
+            made(|out| system(out, b"ok\n")),
+            "{\"type\":\"syscall\",\"data\":\"ok\\n\"}\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_one_line_that_reads_back(bytes in any::<Vec<u8>>()) {
+            let value = Datum::Str(bytes.clone());
+            let data = keyed("@", [(value.clone(), plain(value.clone()))]);
+            let string = String::from_utf8_lossy(&bytes).into_owned();
+            let line = made(|out| map(out, &data, 0, 0));
+            let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(read["data"]["@"][&string].as_str(), Some(string.as_str()));
+            let line = made(|out| printf(out, &pieces("%s"), &[value]));
+            let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(read["data"].as_str(), Some(string.as_str()));
+        }
+    }
+}
