@@ -121,11 +121,6 @@ PROBED void many(long a, long b, long c, long d, long e, long f, long g, long h)
 	KEPT(h);
 }
 
-PROBED void decimal(double x, float y)
-{
-	__asm__ volatile("" : : "x"(x), "x"(y) : "memory");
-}
-
 /* Once, before the end. */
 PROBED void last(void)
 {
@@ -184,7 +179,6 @@ int main(void)
 		outer(depth * 10);
 
 	many(1, 2, 3, 4, 5, 6, 7, 8);
-	decimal(1.5, -0.25f);
 	last();
 	/* Who reads symbols only when an event arrives must find the process still there. */
 	const char *linger = getenv("LINGER");
