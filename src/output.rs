@@ -4,6 +4,7 @@
 
 mod escape;
 mod json;
+mod language;
 mod number;
 mod report;
 mod style;

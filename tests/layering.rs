@@ -21,9 +21,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("analysis", &["base", "symbols", "arch"]),
     ("sys", &["base", "arch"]),
     ("target", &["base", "abi", "arch", "sys"]),
-    ("data", &["base", "abi", "program", "sys"]),
+    ("data", &["base", "abi", "program", "language", "sys"]),
     ("guardian", &["base", "sys"]),
-    ("output", &["base", "program", "symbols", "data"]),
+    (
+        "output",
+        &["base", "program", "language", "symbols", "data"],
+    ),
     (
         "session",
         &[

@@ -1,11 +1,13 @@
-//! What the session tells a [`Sink`]: hits as they happen, and a summary at the end. Plain data;
-//! knows neither text nor JSON.
+//! What the session tells a [`Sink`]: hits as they happen, what programs print, and a summary at the
+//! end. Plain data; knows neither text nor JSON.
 
 use std::io;
 use std::sync::Arc;
 
 use super::name::Name;
+use super::value::{Cell, Datum, MapData};
 use crate::base::{Addr, LinkAddr, Pid, ProbeId, Tid};
+use crate::language::typed::Piece;
 use crate::program::IntFormat;
 
 /// The value of one argument at a hit.
@@ -170,12 +172,46 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
-/// Where a session's results go. Implementations print; they may be slow, but see every hit.
+/// Where a session's results go. Implementations print; they may be slow, but see every hit. What
+/// programs of the language print has methods of its own, which do nothing unless written.
 pub trait Sink: Send {
     /// Says how many probes there are, before the first hit.
     fn armed(&mut self, probes: usize) -> io::Result<()>;
     /// One recorded hit.
     fn hit(&mut self, hit: &Hit<'_>) -> io::Result<()>;
+    /// `printf(format, ...)`
+    fn printed(&mut self, _format: &[Piece], _args: &[Datum]) -> io::Result<()> {
+        Ok(())
+    }
+    /// `print(@m, top, div)`: only the `top` largest, divided by `div`; 0 for all, undivided. A map
+    /// without keys that holds nothing is given with the zero of what it would hold.
+    fn map(&mut self, _map: &MapData, _top: u64, _div: u64) -> io::Result<()> {
+        Ok(())
+    }
+    /// `print(value)`, `print(@m[key])`
+    fn value(&mut self, _value: &Cell) -> io::Result<()> {
+        Ok(())
+    }
+    /// `time(format)`, formatted.
+    fn time(&mut self, _text: &str) -> io::Result<()> {
+        Ok(())
+    }
+    /// `join(array, separator)`
+    fn join(&mut self, _parts: &[Vec<u8>], _separator: &str) -> io::Result<()> {
+        Ok(())
+    }
+    /// `cat(path)`: what the file holds.
+    fn cat(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    /// `system(command)`: what the command wrote.
+    fn system(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    /// The programs have ended, their `END` blocks too: the maps to be shown, in any order.
+    fn maps_at_end(&mut self, _maps: &[MapData]) -> io::Result<()> {
+        Ok(())
+    }
     /// Hits lost since the last call, as soon as it is known.
     fn lost(&mut self, events: u64) -> io::Result<()>;
     /// The end.

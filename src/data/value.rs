@@ -1,6 +1,8 @@
 //! Values as the tracer shows them: read from records and maps, checked, symbols and names put in.
 //! Plain data.
 
+use crate::language::typed::StackMode;
+
 /// One value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Datum {
@@ -8,6 +10,8 @@ pub enum Datum {
     Int(i64),
     /// An unsigned one.
     Uint(u64),
+    /// An address in the target: hex in text, a number in JSON.
+    Pointer(u64),
     /// `farg0`
     Float(f64),
     /// Bytes of a string from the target; anything may be in them.
@@ -16,10 +20,10 @@ pub enum Datum {
     Buf(Vec<u8>),
     /// Several values.
     Tuple(Vec<Datum>),
-    /// Text that is known already: a symbol, a name, an address, a time.
+    /// Text that is known already: a symbol, a name, a network address, a time.
     Text(String),
-    /// A stack, innermost first: one text a frame.
-    Stack(Vec<String>),
+    /// A stack, innermost first: one text a frame, without the indentation of its mode.
+    Stack(StackMode, Vec<String>),
     /// Reading it faulted at this address.
     Fault(u64),
 }

@@ -1,5 +1,5 @@
-//! JSON, one object a line: `attached_probes`, `hit`, `lost_events`, and last `summary`. Keys
-//! without a value are left out.
+//! JSON, one object a line: `attached_probes`, `hit`, `lost_events`, what programs print
+//! ([`super::language`]), and last `summary`. Keys without a value are left out.
 //!
 //! * Integers beyond ±2^53, which a double cannot hold, are strings (so `ts`, nanoseconds since
 //!   1970, always is one); hex arguments are numbers too.
@@ -11,8 +11,11 @@
 use std::io::{self, Write};
 
 use super::number::{self, Shown};
-use super::{BUFFER, escape};
-use crate::data::{ArgValue, Hit, Missed, ProbeInfo, ProbeSummary, Sink, Summary};
+use super::{BUFFER, escape, language};
+use crate::data::{
+    ArgValue, Cell, Datum, Hit, MapData, Missed, ProbeInfo, ProbeSummary, Sink, Summary,
+};
+use crate::language::typed::Piece;
 
 const EXACT: u64 = 1 << 53;
 
@@ -98,6 +101,46 @@ impl<W: Write + Send> Sink for Json<W> {
             out.push(b']');
         }
         out.extend_from_slice(b"}\n");
+        self.write_when_full()
+    }
+
+    fn printed(&mut self, format: &[Piece], args: &[Datum]) -> io::Result<()> {
+        language::json::printf(&mut self.buffer, format, args);
+        self.write_when_full()
+    }
+
+    fn map(&mut self, map: &MapData, top: u64, div: u64) -> io::Result<()> {
+        language::json::map(&mut self.buffer, map, top, div);
+        self.write_when_full()
+    }
+
+    fn value(&mut self, value: &Cell) -> io::Result<()> {
+        language::json::value(&mut self.buffer, value);
+        self.write_when_full()
+    }
+
+    fn time(&mut self, text: &str) -> io::Result<()> {
+        language::json::time(&mut self.buffer, text);
+        self.write_when_full()
+    }
+
+    fn join(&mut self, parts: &[Vec<u8>], separator: &str) -> io::Result<()> {
+        language::json::join(&mut self.buffer, parts, separator);
+        self.write_when_full()
+    }
+
+    fn cat(&mut self, bytes: &[u8]) -> io::Result<()> {
+        language::json::cat(&mut self.buffer, bytes);
+        self.write_when_full()
+    }
+
+    fn system(&mut self, bytes: &[u8]) -> io::Result<()> {
+        language::json::system(&mut self.buffer, bytes);
+        self.write_when_full()
+    }
+
+    fn maps_at_end(&mut self, maps: &[MapData]) -> io::Result<()> {
+        language::json::maps_at_end(&mut self.buffer, maps);
         self.write_when_full()
     }
 

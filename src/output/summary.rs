@@ -1,12 +1,17 @@
 //! The `summary` format: a table of hits at the end, most first. Probes that were never hit are
-//! counted in the last line, and listed only when asked for. Hits themselves are not shown.
+//! counted in the last line, and listed only when asked for. Hits themselves are not shown; what
+//! programs print is, as text.
 
 use std::cmp::Reverse;
 use std::io::{self, Write};
 
 use super::escape::escaped;
+use super::language;
 use super::style::Style;
-use crate::data::{Hit, ProbeSummary, ProcessSummary, Sink, SiteState, Summary};
+use crate::data::{
+    Cell, Datum, Hit, MapData, ProbeSummary, ProcessSummary, Sink, SiteState, Summary,
+};
+use crate::language::typed::Piece;
 
 /// The `summary` format.
 pub struct SummaryTable<W: Write + Send> {
@@ -24,6 +29,12 @@ impl<W: Write + Send> SummaryTable<W> {
             all,
         }
     }
+
+    fn print(&mut self, make: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let mut text = Vec::new();
+        make(&mut text);
+        self.out.write_all(&text)
+    }
 }
 
 impl<W: Write + Send> Sink for SummaryTable<W> {
@@ -33,6 +44,38 @@ impl<W: Write + Send> Sink for SummaryTable<W> {
 
     fn hit(&mut self, _hit: &Hit<'_>) -> io::Result<()> {
         Ok(())
+    }
+
+    fn printed(&mut self, format: &[Piece], args: &[Datum]) -> io::Result<()> {
+        self.print(|out| language::text::printf(out, format, args))
+    }
+
+    fn map(&mut self, map: &MapData, top: u64, div: u64) -> io::Result<()> {
+        self.print(|out| language::text::map(out, map, top, div))
+    }
+
+    fn value(&mut self, value: &Cell) -> io::Result<()> {
+        self.print(|out| language::text::value(out, value))
+    }
+
+    fn time(&mut self, text: &str) -> io::Result<()> {
+        self.print(|out| out.extend_from_slice(text.as_bytes()))
+    }
+
+    fn join(&mut self, parts: &[Vec<u8>], separator: &str) -> io::Result<()> {
+        self.print(|out| language::text::join(out, parts, separator))
+    }
+
+    fn cat(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.print(|out| language::text::cat(out, bytes))
+    }
+
+    fn system(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.print(|out| language::text::system(out, bytes))
+    }
+
+    fn maps_at_end(&mut self, maps: &[MapData]) -> io::Result<()> {
+        self.print(|out| language::text::maps_at_end(out, maps))
     }
 
     fn lost(&mut self, _events: u64) -> io::Result<()> {
@@ -256,6 +299,24 @@ mod tests {
             printed(probes, false),
             "HITS  MISSED  STATE  PROBE\n   1       0  jump   libc.so.6:a\n   1       0  jump   libc.so.6:b\n"
         );
+    }
+
+    #[test]
+    fn what_programs_print_comes_before_the_table() {
+        let mut bytes = Vec::new();
+        let mut table = SummaryTable::new(&mut bytes, Style::PLAIN, false);
+        table.value(&Cell::Value(Datum::Int(4))).unwrap();
+        table.maps_at_end(&[]).unwrap();
+        let probes = vec![probe(0, "a", SiteState::Jump, "", 0)];
+        table
+            .summary(&Summary {
+                probes,
+                ..Summary::default()
+            })
+            .unwrap();
+        drop(table);
+        let printed = String::from_utf8(bytes).unwrap();
+        assert_eq!(printed, "4\n\n\n1 probe was not hit (-v lists it)\n");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Hits as text, one a line: `12:00:01.123456 ls-4242 libc.so.6:malloc size=0x20`. Allocates
 //! nothing per hit. The number after the command is the thread's, or the process's where the
-//! thread could not be told; without a recorded time the line starts with the command.
+//! thread could not be told; without a recorded time the line starts with the command. What
+//! programs print stands between them as [`super::language`] has it.
 
 use std::io::{self, Write};
 
@@ -9,8 +10,9 @@ use jiff::tz::TimeZone;
 
 use super::number::{self, Shown};
 use super::style::Style;
-use super::{BUFFER, escape};
-use crate::data::{ArgValue, Hit, Sink, Summary};
+use super::{BUFFER, escape, language};
+use crate::data::{ArgValue, Cell, Datum, Hit, MapData, Sink, Summary};
+use crate::language::typed::Piece;
 
 const NANOS: u64 = 1_000_000_000;
 
@@ -38,6 +40,13 @@ impl<W: Write + Send> Text<W> {
         // After an error too: a line is never written twice, and the buffer never grows on.
         self.buffer.clear();
         result
+    }
+
+    fn write_when_full(&mut self) -> io::Result<()> {
+        if self.buffer.len() < BUFFER {
+            return Ok(());
+        }
+        self.write_out()
     }
 }
 
@@ -73,10 +82,47 @@ impl<W: Write + Send> Sink for Text<W> {
             value_text(out, *value);
         }
         out.push(b'\n');
-        if self.buffer.len() >= BUFFER {
-            self.write_out()?;
-        }
-        Ok(())
+        self.write_when_full()
+    }
+
+    fn printed(&mut self, format: &[Piece], args: &[Datum]) -> io::Result<()> {
+        language::text::printf(&mut self.buffer, format, args);
+        self.write_when_full()
+    }
+
+    fn map(&mut self, map: &MapData, top: u64, div: u64) -> io::Result<()> {
+        language::text::map(&mut self.buffer, map, top, div);
+        self.write_when_full()
+    }
+
+    fn value(&mut self, value: &Cell) -> io::Result<()> {
+        language::text::value(&mut self.buffer, value);
+        self.write_when_full()
+    }
+
+    fn time(&mut self, text: &str) -> io::Result<()> {
+        self.buffer.extend_from_slice(text.as_bytes());
+        self.write_when_full()
+    }
+
+    fn join(&mut self, parts: &[Vec<u8>], separator: &str) -> io::Result<()> {
+        language::text::join(&mut self.buffer, parts, separator);
+        self.write_when_full()
+    }
+
+    fn cat(&mut self, bytes: &[u8]) -> io::Result<()> {
+        language::text::cat(&mut self.buffer, bytes);
+        self.write_when_full()
+    }
+
+    fn system(&mut self, bytes: &[u8]) -> io::Result<()> {
+        language::text::system(&mut self.buffer, bytes);
+        self.write_when_full()
+    }
+
+    fn maps_at_end(&mut self, maps: &[MapData]) -> io::Result<()> {
+        language::text::maps_at_end(&mut self.buffer, maps);
+        self.write_when_full()
     }
 
     fn lost(&mut self, events: u64) -> io::Result<()> {
