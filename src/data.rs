@@ -4,18 +4,22 @@
 mod catalogue;
 mod clock;
 mod counters;
+mod datum;
 mod directory;
 mod drain;
 mod event;
 mod name;
 mod record;
 mod ring;
+mod script;
 mod source;
+mod tables;
 mod value;
 
 pub use catalogue::{Catalogue, Known};
 pub use clock::Clock;
 pub use counters::{count, ring_losses};
+pub use datum::Names;
 pub use directory::Directory;
 pub use drain::{Command, Drain, Drained, Feed, Recorded};
 pub use event::{
@@ -24,4 +28,5 @@ pub use event::{
 pub use name::Name;
 pub use record::Decoder;
 pub use ring::Ring;
+pub use script::{Interval, Own, Script};
 pub use value::{Cell, Datum, MapData};

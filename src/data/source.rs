@@ -9,7 +9,10 @@ use super::drain::Feed;
 use super::event::ProbeInfo;
 use super::record::Decoder;
 use super::ring::Ring;
+use super::tables::{self, Contents};
+use crate::abi::{self, Layout};
 use crate::base::{ProbeId, Tid};
+use crate::program::Table;
 use crate::sys::clock;
 
 /// A record on its way to the sink.
@@ -152,6 +155,31 @@ impl Source {
     /// A record of this probe reached the sink.
     pub(super) fn delivered(&mut self, id: ProbeId) {
         *self.recorded.entry(id).or_default() += 1;
+    }
+
+    /// Takes in what the threads of this process have put into a table of theirs.
+    pub(super) fn add_table(&self, table: &Table, epoch: u64, contents: &mut Contents) {
+        let Feed { shared, layout, .. } = &self.feed;
+        for block in self.feed.directory.used() {
+            contents.add(shared, self.table_at(block, table, layout), table, epoch);
+        }
+    }
+
+    fn table_at(&self, block: u32, table: &Table, layout: &Layout) -> u64 {
+        layout.block(block) + u64::from(layout.tables()) + u64::from(table.offset)
+    }
+
+    /// Empties the half of minima and maxima that is not written at this epoch.
+    pub(super) fn empty_half(&self, table: &Table, epoch: u64) {
+        let Feed { shared, layout, .. } = &self.feed;
+        for block in self.feed.directory.used() {
+            tables::empty_half(shared, self.table_at(block, table, layout), table, epoch);
+        }
+    }
+
+    /// From now on the other half is written.
+    pub(super) fn set_epoch(&self, epoch: u64) {
+        self.feed.shared.store(u64::from(abi::EPOCH), epoch);
     }
 
     /// Records delivered, by probe.

@@ -133,6 +133,16 @@ impl Shared {
         }
     }
 
+    /// Sets the word at `offset` to `new` if it is `old`; else tells what it is. Outside the object
+    /// it is 0 and stays so.
+    pub fn compare_exchange(&self, offset: u64, old: u64, new: u64) -> Result<(), u64> {
+        let Some(cell) = self.cell(offset) else {
+            return if old == 0 { Ok(()) } else { Err(0) };
+        };
+        cell.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+    }
+
     /// Copies bytes out; false when the range is not within the object.
     pub fn copy_out(&self, offset: u64, out: &mut [u8]) -> bool {
         let Some(start) = self.range(offset, out.len()) else {

@@ -1,0 +1,454 @@
+//! A program of the probe language as the drain runs it: what records ask for is done, maps are read,
+//! summed and cleared, `BEGIN`, `END` and `interval` blocks run in our own process.
+//!
+//! Invariant: of maps, the cells that detours write are never written here, but for plain values,
+//! which both change by the same indivisible steps. What was cleared is a baseline that is taken off.
+
+use std::io::{self, Read as _};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::datum::{self, Names};
+use super::event::Sink;
+use super::source::Source;
+use super::tables::{self, Contents};
+use super::value::{Cell, Datum, MapData};
+use crate::abi;
+use crate::base::Pid;
+use crate::language::layout;
+use crate::language::lower::{Action, Deed, Lowered};
+use crate::language::typed::{Map, MapId, Piece, Type};
+use crate::program::{self, Home, Table};
+use crate::sys::clock;
+use crate::sys::native::Native;
+use crate::sys::shm::Shared;
+
+/// Most of a file that `cat` shows.
+const CAT: u64 = 1 << 20;
+
+/// Code that runs in our own process each time some nanoseconds have passed.
+#[derive(Debug)]
+pub struct Interval {
+    /// How many.
+    pub nanos: u64,
+    /// The code.
+    pub code: Native,
+}
+
+/// The blocks that run in our own process. They write to a block and a ring of their own.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// `BEGIN`, in source order.
+    pub begin: Vec<Native>,
+    /// `END`, in source order.
+    pub end: Vec<Native>,
+    /// `interval`
+    pub intervals: Vec<Interval>,
+}
+
+/// A program, ready to run.
+pub struct Script {
+    /// Its maps: names and types.
+    pub maps: Vec<Map>,
+    /// Where they lie, and what its records mean.
+    pub lowered: Arc<Lowered>,
+    /// The object of the maps that belong to the session.
+    pub session: Option<Arc<Shared>>,
+    /// Its own blocks.
+    pub own: Own,
+    /// Whether all maps are printed at the end.
+    pub print_at_end: bool,
+    /// Who knows what numbers stand for.
+    pub names: Box<dyn Names>,
+}
+
+/// What a record asks of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing.
+    Nothing,
+    /// That it ends, with this status.
+    Exit(u8),
+}
+
+/// A program that runs.
+pub(super) struct Running {
+    script: Script,
+    /// What processes that are gone have left in their threads' maps.
+    retired: Vec<Contents>,
+    /// Minima and maxima of halves that were turned round.
+    carried: Vec<Contents>,
+    /// What was there when a map was cleared, and whether its keys stay.
+    baseline: Vec<Option<(Contents, bool)>>,
+    epoch: u64,
+    due: Vec<u64>,
+    exited: bool,
+}
+
+impl Running {
+    /// Runs the `BEGIN` blocks; what they print lies in their ring then.
+    pub(super) fn begin(script: Script) -> Running {
+        script.own.begin.iter().for_each(Native::run);
+        let count = script.maps.len();
+        let now = clock::monotonic();
+        let due = |interval: &Interval| now.saturating_add(interval.nanos);
+        Running {
+            due: script.own.intervals.iter().map(due).collect(),
+            script,
+            retired: vec![Contents::default(); count],
+            carried: vec![Contents::default(); count],
+            baseline: vec![None; count],
+            epoch: 0,
+            exited: false,
+        }
+    }
+
+    /// Runs the intervals that are due; says how long it is to the next.
+    pub(super) fn tick(&mut self) -> Option<Duration> {
+        let now = clock::monotonic();
+        for (interval, due) in self.script.own.intervals.iter().zip(&mut self.due) {
+            if *due > now || self.exited {
+                continue;
+            }
+            interval.code.run();
+            // What was late is not made up for: a step further than now.
+            let nanos = interval.nanos.max(1);
+            *due += nanos * ((now - *due) / nanos + 1);
+        }
+        let next = self.due.iter().min()?;
+        Some(Duration::from_nanos(next.saturating_sub(now)))
+    }
+
+    /// Runs the `END` blocks.
+    pub(super) fn end(&mut self) {
+        self.exited = false;
+        self.script.own.end.iter().for_each(Native::run);
+    }
+
+    /// What a record of a block's program means, by the number of its action.
+    fn deed(&self, block: u16, action: u16) -> Option<Deed> {
+        let block = self.script.lowered.blocks.get(usize::from(block))?;
+        block.deeds.get(usize::from(action)).cloned()
+    }
+
+    /// Does what a record asks for. `wall` is its time in nanoseconds since 1970.
+    pub(super) fn perform<'a>(
+        &mut self,
+        (block, action): (u16, u16),
+        (bytes, wall): (&[u8], u64),
+        pid: Pid,
+        sources: impl Iterator<Item = &'a Source> + Clone,
+        sink: &mut dyn Sink,
+    ) -> io::Result<Wish> {
+        let Some(deed) = self.deed(block, action).filter(|_| !self.exited) else {
+            return Ok(Wish::Nothing);
+        };
+        let fields = bytes.get(abi::REC_FIELDS as usize..).unwrap_or_default();
+        let faults = bytes.get(abi::REC_FAULTS as usize..);
+        let faults = faults.and_then(<[u8]>::first_chunk::<4>);
+        let faults = faults.map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        let mut values = self.values(&deed.values, fields, faults, pid);
+        match &deed.action {
+            Action::Printf(format) => sink.printed(format, &values)?,
+            Action::Print => {
+                if let Some(value) = values.pop() {
+                    sink.value(&Cell::Value(value))?;
+                }
+            }
+            Action::PrintMap { map, top, div } => {
+                let data = self.data(*map, pid, sources, true);
+                sink.map(&data, *top, *div)?;
+            }
+            Action::PrintEntry(map) => {
+                let cell = self.entry(*map, fields, pid, sources);
+                sink.value(&cell)?;
+            }
+            Action::Clear(map) => self.clear(*map, false, sources),
+            Action::Zero(map) => self.clear(*map, true, sources),
+            Action::Exit => {
+                self.exited = true;
+                let status = match values.first() {
+                    Some(Datum::Int(status)) => *status as u8,
+                    Some(Datum::Uint(status)) => *status as u8,
+                    _ => 0,
+                };
+                return Ok(Wish::Exit(status));
+            }
+            Action::Time(format) => {
+                let text = self.script.names.wall(format, wall);
+                sink.time(&text)?;
+            }
+            Action::Join(separator) => {
+                let parts = values.into_iter().map_while(|value| match value {
+                    Datum::Str(bytes) => Some(bytes),
+                    _ => None,
+                });
+                sink.join(&parts.collect::<Vec<_>>(), separator)?;
+            }
+            Action::Cat(path) => sink.cat(&cat(&plain(path, &values)))?,
+            Action::System(command) => sink.system(&system(&plain(command, &values)))?,
+        }
+        Ok(Wish::Nothing)
+    }
+
+    fn values(&mut self, types: &[Type], bytes: &[u8], faults: u32, pid: Pid) -> Vec<Datum> {
+        let mut at = 0;
+        let mut values = Vec::with_capacity(types.len());
+        for (number, ty) in types.iter().enumerate() {
+            let field = bytes.get(at..).unwrap_or_default();
+            values.push(if faults >> (number & 31) & 1 != 0 {
+                let address = field.first_chunk::<8>();
+                Datum::Fault(address.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+            } else {
+                datum::datum(ty, field, pid, self.script.names.as_mut())
+            });
+            at += layout::size(ty) as usize;
+        }
+        values
+    }
+
+    fn table(&self, map: MapId) -> Option<&Arc<Table>> {
+        self.script.lowered.tables.get(map.0 as usize)
+    }
+
+    /// Everything that was ever put into a map.
+    fn total<'a>(&self, map: MapId, sources: impl Iterator<Item = &'a Source>) -> Contents {
+        let Some(table) = self.table(map) else {
+            return Contents::default();
+        };
+        match table.home {
+            Home::Session => {
+                let mut contents = Contents::default();
+                if let Some(shared) = &self.script.session {
+                    contents.add(shared, u64::from(table.offset), table, self.epoch);
+                }
+                contents
+            }
+            Home::Thread => {
+                let mut contents = self.retired[map.0 as usize].clone();
+                for source in sources {
+                    source.add_table(table, self.epoch, &mut contents);
+                }
+                contents
+            }
+        }
+    }
+
+    /// What a map holds.
+    fn contents<'a>(&self, map: MapId, sources: impl Iterator<Item = &'a Source>) -> Contents {
+        let mut contents = self.total(map, sources);
+        let Some(table) = self.table(map) else {
+            return contents;
+        };
+        contents.merge(&self.carried[map.0 as usize], table.cell);
+        if let Some((before, keep)) = &self.baseline[map.0 as usize] {
+            contents.since(before, table.cell, *keep);
+        }
+        contents
+    }
+
+    fn entry<'a>(
+        &mut self,
+        map: MapId,
+        key: &[u8],
+        pid: Pid,
+        sources: impl Iterator<Item = &'a Source>,
+    ) -> Cell {
+        let mut contents = self.contents(map, sources);
+        let table = self.table(map).cloned();
+        let key = table.map_or(Vec::new(), |table| tables::key(&table, key));
+        let words = contents.entries.remove(&key).unwrap_or_default();
+        self.cell(map, &words, pid)
+    }
+
+    fn cell(&mut self, map: MapId, words: &[u64], pid: Pid) -> Cell {
+        match self.script.maps.get(map.0 as usize) {
+            Some(map) => datum::cell(&map.value, words, pid, self.script.names.as_mut()),
+            None => Cell::Value(Datum::Int(0)),
+        }
+    }
+
+    /// A map to be shown. One without keys that holds nothing is shown as nothing was put in, if
+    /// `always`.
+    fn data<'a>(
+        &mut self,
+        map: MapId,
+        pid: Pid,
+        sources: impl Iterator<Item = &'a Source>,
+        always: bool,
+    ) -> MapData {
+        let contents = self.contents(map, sources);
+        let Some(declared) = self.script.maps.get(map.0 as usize).cloned() else {
+            return MapData {
+                name: String::new(),
+                entries: Vec::new(),
+            };
+        };
+        let mut entries = Vec::with_capacity(contents.entries.len());
+        for (key, words) in &contents.entries {
+            let names = self.script.names.as_mut();
+            let key = datum::key(&declared.key, key, pid, names);
+            entries.push((key, datum::cell(&declared.value, words, pid, names)));
+        }
+        if always && declared.key.is_empty() && entries.is_empty() {
+            entries.push((Vec::new(), self.cell(map, &[], pid)));
+        }
+        MapData {
+            name: declared.name,
+            entries,
+        }
+    }
+
+    /// Every map that holds something, and the entries that found no room, by map.
+    pub(super) fn at_end<'a>(
+        &mut self,
+        pid: Pid,
+        sources: impl Iterator<Item = &'a Source> + Clone,
+    ) -> (Vec<MapData>, Vec<(String, u64)>) {
+        let mut maps = Vec::new();
+        let mut full = Vec::new();
+        for index in 0..u32::try_from(self.script.maps.len()).unwrap_or(0) {
+            let data = self.data(MapId(index), pid, sources.clone(), false);
+            let missed = self.total(MapId(index), sources.clone()).full;
+            if missed > 0 {
+                full.push((data.name.clone(), missed));
+            }
+            if self.script.print_at_end && !data.entries.is_empty() {
+                maps.push(data);
+            }
+        }
+        (maps, full)
+    }
+
+    /// A process's threads will write no more: keeps what they have written.
+    pub(super) fn retire(&mut self, source: &Source) {
+        let lowered = Arc::clone(&self.script.lowered);
+        for (table, retired) in lowered.tables.iter().zip(&mut self.retired) {
+            if table.home == Home::Thread {
+                source.add_table(table, self.epoch, retired);
+            }
+        }
+    }
+
+    fn clear<'a>(
+        &mut self,
+        map: MapId,
+        to_zero: bool,
+        sources: impl Iterator<Item = &'a Source> + Clone,
+    ) {
+        let Some(table) = self.table(map).cloned() else {
+            return;
+        };
+        match table.cell {
+            program::Cell::Word | program::Cell::Wide(_) => {
+                if let Some(shared) = &self.script.session {
+                    tables::clear_plain(shared, u64::from(table.offset), &table, to_zero);
+                }
+            }
+            program::Cell::Least { .. } | program::Cell::Greatest { .. } => {
+                self.turn(map, sources);
+            }
+            _ => {
+                let now = self.total(map, sources);
+                self.baseline[map.0 as usize] = Some((now, to_zero));
+            }
+        }
+    }
+
+    /// Turns the halves of all minima and maxima round: what `cleared` holds is forgotten, what others
+    /// hold is carried on.
+    fn turn<'a>(&mut self, cleared: MapId, sources: impl Iterator<Item = &'a Source> + Clone) {
+        let extremes: Vec<(MapId, Arc<Table>)> = (0..)
+            .map(MapId)
+            .zip(self.script.lowered.tables.iter().cloned())
+            .filter(|(_, table)| {
+                matches!(
+                    table.cell,
+                    program::Cell::Least { .. } | program::Cell::Greatest { .. }
+                )
+            })
+            .collect();
+        // Late writes to the half that was left the last time.
+        self.epoch ^= 1;
+        for (map, table) in &extremes {
+            let late = self.total(*map, sources.clone());
+            self.carried[map.0 as usize].merge(&late, table.cell);
+        }
+        self.epoch ^= 1;
+        for (_, table) in &extremes {
+            match table.home {
+                Home::Session => {
+                    if let Some(shared) = &self.script.session {
+                        tables::empty_half(shared, u64::from(table.offset), table, self.epoch);
+                    }
+                }
+                Home::Thread => {
+                    for source in sources.clone() {
+                        source.empty_half(table, self.epoch);
+                    }
+                }
+            }
+        }
+        for source in sources.clone() {
+            source.set_epoch(self.epoch ^ 1);
+        }
+        for (map, table) in &extremes {
+            let now = self.total(*map, sources.clone());
+            self.carried[map.0 as usize].merge(&now, table.cell);
+        }
+        self.epoch ^= 1;
+        self.carried[cleared.0 as usize] = Contents::default();
+        self.retired[cleared.0 as usize] = Contents::default();
+    }
+
+    /// The epoch at which a process that comes must begin.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+/// A format with plain values in it.
+fn plain(format: &[Piece], values: &[Datum]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut values = values.iter();
+    for piece in format {
+        match piece {
+            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Arg(_) => match values.next() {
+                Some(Datum::Str(bytes) | Datum::Buf(bytes)) => out.extend_from_slice(bytes),
+                Some(Datum::Int(n)) => out.extend_from_slice(n.to_string().as_bytes()),
+                Some(Datum::Uint(n)) => out.extend_from_slice(n.to_string().as_bytes()),
+                Some(Datum::Text(text)) => out.extend_from_slice(text.as_bytes()),
+                _ => {}
+            },
+        }
+    }
+    out
+}
+
+fn cat(path: &[u8]) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
+    let mut bytes = Vec::new();
+    match std::fs::File::open(path) {
+        Ok(file) => {
+            let _ = file.take(CAT).read_to_end(&mut bytes);
+        }
+        Err(error) => bytes = format!("cat: {}: {error}\n", path.display()).into_bytes(),
+    }
+    bytes
+}
+
+fn system(command: &[u8]) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let output = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(std::ffi::OsStr::from_bytes(command))
+        .stdin(Stdio::null())
+        .output();
+    match output {
+        Ok(output) => [output.stdout, output.stderr].concat(),
+        Err(error) => format!("system: {error}\n").into_bytes(),
+    }
+}

@@ -1,0 +1,318 @@
+//! What the maps of a program hold, read from the memory that detours write, and summed over threads
+//! and processes. The bytes are untrusted: sizes and numbers come from the table's own description.
+
+use std::collections::BTreeMap;
+
+use crate::program::table::{BORN, FULL, HEADER, KEY, TAG};
+use crate::program::{Cell, KeyPart, Table};
+use crate::sys::shm::Shared;
+
+/// Looks at a wide value that is being written before it is left out.
+const LOOKS: usize = 1000;
+
+/// A table's entries: key bytes and the words of a cell. Minima and maxima have two words, the stored
+/// value and whether there is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// By key.
+    pub entries: BTreeMap<Vec<u8>, Vec<u64>>,
+    /// Entries that found no slot.
+    pub full: u64,
+}
+
+impl Contents {
+    /// Takes in what a table at `base` of an object holds. `epoch` says which half of minima and maxima
+    /// counts.
+    pub fn add(&mut self, shared: &Shared, base: u64, table: &Table, epoch: u64) {
+        self.full = self.full.wrapping_add(shared.load(base + u64::from(FULL)));
+        let first = base + u64::from(HEADER);
+        if !table.is_keyed() {
+            self.take(shared, first, table, Vec::new(), epoch);
+            return;
+        }
+        let size = u64::from(table.slot_size());
+        for index in 0..u64::from(table.slots) {
+            let slot = first + index * size;
+            if shared.load(slot + u64::from(TAG)) == 0 || shared.load(slot + u64::from(BORN)) == 0 {
+                continue;
+            }
+            let length = table.key.iter().map(|part| part.size()).sum::<u32>();
+            let mut key = vec![0; length as usize];
+            if shared.copy_out(slot + u64::from(KEY), &mut key) {
+                clean(&mut key, &table.key);
+                let cell = slot + u64::from(table.cell_at());
+                self.take(shared, cell, table, key, epoch);
+            }
+        }
+    }
+
+    fn take(&mut self, shared: &Shared, at: u64, table: &Table, key: Vec<u8>, epoch: u64) {
+        let Some(words) = read(shared, at, table.cell, epoch) else {
+            return;
+        };
+        if words.iter().all(|&word| word == 0) {
+            return;
+        }
+        match self.entries.get_mut(&key) {
+            Some(sum) => merge(table.cell, sum, &words),
+            None => {
+                self.entries.insert(key, words);
+            }
+        }
+    }
+
+    /// Takes in the entries of another.
+    pub fn merge(&mut self, other: &Contents, cell: Cell) {
+        self.full = self.full.wrapping_add(other.full);
+        for (key, words) in &other.entries {
+            match self.entries.get_mut(key) {
+                Some(sum) => merge(cell, sum, words),
+                None => {
+                    self.entries.insert(key.clone(), words.clone());
+                }
+            }
+        }
+    }
+
+    /// What came since `before`, of an aggregation that only grows. Entries that did not change are
+    /// left out, or kept with nothing when `keep` says so.
+    pub fn since(&mut self, before: &Contents, cell: Cell, keep: bool) {
+        if matches!(
+            cell,
+            Cell::Least { .. } | Cell::Greatest { .. } | Cell::Word | Cell::Wide(_)
+        ) {
+            return;
+        }
+        self.entries.retain(|key, words| {
+            if let Some(before) = before.entries.get(key) {
+                for (word, before) in words.iter_mut().zip(before) {
+                    *word = word.wrapping_sub(*before);
+                }
+            }
+            keep || words.iter().any(|&word| word != 0)
+        });
+    }
+}
+
+/// A key from the bytes of a record: as it stands in [`Contents`].
+pub fn key(table: &Table, bytes: &[u8]) -> Vec<u8> {
+    let length = table.key.iter().map(|part| part.size()).sum::<u32>();
+    let mut key = bytes.get(..length as usize).unwrap_or(bytes).to_vec();
+    key.resize(length as usize, 0);
+    clean(&mut key, &table.key);
+    key
+}
+
+/// Bytes behind the end of a string are anything.
+fn clean(key: &mut [u8], parts: &[KeyPart]) {
+    let mut at = 0;
+    for part in parts {
+        let size = part.size() as usize;
+        if let KeyPart::Bytes(_) = part
+            && let Some(part) = key.get_mut(at..at + size)
+            && let Some((head, bytes)) = part.split_at_mut_checked(8)
+        {
+            let length = head
+                .first_chunk::<4>()
+                .map_or(0, |l| u32::from_le_bytes(*l));
+            let length = (length as usize).min(bytes.len());
+            bytes[length..].fill(0);
+        }
+        at += size;
+    }
+}
+
+fn merge(cell: Cell, sum: &mut [u64], words: &[u64]) {
+    match cell {
+        Cell::Least { .. } | Cell::Greatest { .. } => {
+            if let ([value, there], [other, true_there]) = (&mut sum[..2], &words[..2])
+                && *true_there != 0
+            {
+                *value = if *there == 0 {
+                    *other
+                } else {
+                    (*value).max(*other)
+                };
+                *there = 1;
+            }
+        }
+        // Of one value that two have written, one is the last.
+        Cell::Word | Cell::Wide(_) => sum.copy_from_slice(words),
+        _ => {
+            for (sum, word) in sum.iter_mut().zip(words) {
+                *sum = sum.wrapping_add(*word);
+            }
+        }
+    }
+}
+
+/// A cell's words; `None` where there is nothing.
+fn read(shared: &Shared, at: u64, cell: Cell, epoch: u64) -> Option<Vec<u64>> {
+    let word = |index: u64| shared.load(at + 8 * index);
+    let count = u64::from(cell.words());
+    match cell {
+        Cell::Least { .. } | Cell::Greatest { .. } => {
+            let half = 2 * (epoch & 1);
+            (word(half + 1) != 0).then(|| vec![word(half), 1])
+        }
+        Cell::Wide(_) => {
+            for _ in 0..LOOKS {
+                let version = word(0);
+                if version & 1 != 0 {
+                    std::hint::spin_loop();
+                    continue;
+                }
+                if version & 2 == 0 {
+                    return None;
+                }
+                let mut words: Vec<u64> = (0..count).map(word).collect();
+                if word(0) == version {
+                    // The version is ours to know: equal values are equal.
+                    words[0] = 2;
+                    return Some(words);
+                }
+            }
+            None
+        }
+        Cell::Word => (word(0) != 0).then(|| vec![1, word(1)]),
+        _ => Some((0..count).map(word).collect()),
+    }
+}
+
+/// Takes away every entry of a plain map of the session, as `delete` in a probe does.
+pub fn clear_plain(shared: &Shared, base: u64, table: &Table, to_zero: bool) {
+    let size = u64::from(table.slot_size());
+    for index in 0..u64::from(table.slots) {
+        let cell = base + u64::from(HEADER) + index * size + u64::from(table.cell_at());
+        match table.cell {
+            Cell::Word => {
+                if !to_zero {
+                    shared.store(cell, 0);
+                }
+                shared.store(cell + 8, 0);
+            }
+            Cell::Wide(_) => {
+                let mut version = shared.load(cell);
+                // A few tries: whoever writes meanwhile writes after us.
+                for _ in 0..LOOKS {
+                    let next = (version & !3).wrapping_add(4);
+                    match shared.compare_exchange(cell, version, next) {
+                        Ok(()) => break,
+                        Err(now) => version = now,
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Empties the half of minima and maxima that nobody writes at this epoch.
+pub fn empty_half(shared: &Shared, base: u64, table: &Table, epoch: u64) {
+    let half = 16 * (1 - (epoch & 1));
+    let size = u64::from(table.slot_size());
+    for index in 0..u64::from(table.slots) {
+        let cell = base + u64::from(HEADER) + index * size + u64::from(table.cell_at());
+        // Slots that were never used are not touched: that would give them memory.
+        if shared.load(cell + half + 8) != 0 {
+            shared.store(cell + half, 0);
+            shared.store(cell + half + 8, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::Home;
+
+    fn table(cell: Cell, key: Vec<KeyPart>) -> Table {
+        Table {
+            map: 0,
+            home: Home::Thread,
+            offset: 0,
+            slots: if key.is_empty() { 1 } else { 4 },
+            key,
+            cell,
+        }
+    }
+
+    /// Puts an entry into a slot.
+    fn put(shared: &Shared, table: &Table, slot: u64, key: &[u64], cell: &[u64]) {
+        let at = u64::from(HEADER) + slot * u64::from(table.slot_size());
+        shared.store(at + u64::from(TAG), 1);
+        shared.store(at + u64::from(BORN), 1);
+        for (index, word) in (0..).zip(key) {
+            shared.store(at + u64::from(KEY) + 8 * index, *word);
+        }
+        for (index, word) in (0..).zip(cell) {
+            shared.store(at + u64::from(table.cell_at()) + 8 * index, *word);
+        }
+    }
+
+    #[test]
+    fn one_key_in_two_places_is_summed() {
+        let table = table(Cell::Count, vec![KeyPart::Word]);
+        let shared = Shared::anonymous(4096).unwrap();
+        put(&shared, &table, 0, &[7], &[2]);
+        put(&shared, &table, 3, &[7], &[3]);
+        let mut contents = Contents::default();
+        contents.add(&shared, 0, &table, 0);
+        assert_eq!(
+            contents.entries,
+            BTreeMap::from([(7_u64.to_le_bytes().to_vec(), vec![5])])
+        );
+        let before = contents.clone();
+        put(&shared, &table, 3, &[7], &[4]);
+        let mut now = Contents::default();
+        now.add(&shared, 0, &table, 0);
+        now.since(&before, table.cell, false);
+        assert_eq!(now.entries.values().next(), Some(&vec![1]));
+    }
+
+    #[test]
+    fn what_lies_behind_a_string_in_a_key_does_not_count() {
+        let table = table(Cell::Count, vec![KeyPart::Bytes(24)]);
+        let shared = Shared::anonymous(4096).unwrap();
+        let abc = u64::from_le_bytes(*b"abc\0\0\0\0\0");
+        put(&shared, &table, 0, &[3, abc, 1], &[1]);
+        put(&shared, &table, 1, &[3, abc, 2], &[1]);
+        let mut contents = Contents::default();
+        contents.add(&shared, 0, &table, 0);
+        assert_eq!(contents.entries.len(), 1);
+    }
+
+    #[test]
+    fn the_half_of_the_epoch_counts_and_the_greatest_wins() {
+        let kind = Cell::Greatest { signed: false };
+        let table = table(kind, Vec::new());
+        let shared = Shared::anonymous(4096).unwrap();
+        for (index, word) in [5, 1, 9, 1].into_iter().enumerate() {
+            shared.store(u64::from(HEADER) + 8 * index as u64, word);
+        }
+        let mut contents = Contents::default();
+        contents.add(&shared, 0, &table, 1);
+        assert_eq!(contents.entries.get(&Vec::new()), Some(&vec![9, 1]));
+        empty_half(&shared, 0, &table, 0);
+        let mut empty = Contents::default();
+        empty.add(&shared, 0, &table, 1);
+        assert!(empty.entries.is_empty());
+    }
+
+    #[test]
+    fn a_value_that_is_always_being_written_is_left_out() {
+        let table = table(Cell::Wide(16), Vec::new());
+        let shared = Shared::anonymous(4096).unwrap();
+        shared.store(u64::from(HEADER), 5);
+        let mut contents = Contents::default();
+        contents.add(&shared, 0, &table, 0);
+        assert!(contents.entries.is_empty());
+        shared.store(u64::from(HEADER), 6);
+        contents.add(&shared, 0, &table, 0);
+        assert_eq!(contents.entries.len(), 1);
+        clear_plain(&shared, 0, &table, false);
+        let mut empty = Contents::default();
+        empty.add(&shared, 0, &table, 0);
+        assert!(empty.entries.is_empty());
+    }
+}
