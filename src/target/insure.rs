@@ -7,6 +7,8 @@
 
 use std::io;
 
+use memchr::memmem;
+
 use super::process::Process;
 use super::thread::State;
 use crate::abi::MAGIC;
@@ -66,8 +68,8 @@ impl Code {
                 let want = left.min(chunk.len());
                 let got = memory.read_some(at, &mut chunk[..want]).unwrap_or(0);
                 let read = &chunk[..got];
-                call = call.or_else(|| find(read, CALL).map(|offset| at + offset as u64));
-                let returns = || BACK.iter().find_map(|code| find(read, code));
+                call = call.or_else(|| memmem::find(read, CALL).map(|offset| at + offset as u64));
+                let returns = || BACK.iter().find_map(|code| memmem::find(read, code));
                 back = back.or_else(|| returns().map(|offset| at + offset as u64));
                 // One may lie across the end of what was read.
                 at = at
@@ -82,18 +84,6 @@ impl Code {
             call: call?,
             back: back?,
         })
-    }
-}
-
-fn find(within: &[u8], what: &[u8]) -> Option<usize> {
-    let first = *what.first()?;
-    let mut from = 0;
-    loop {
-        from += within.get(from..)?.iter().position(|&byte| byte == first)?;
-        if within[from..].starts_with(what) {
-            return Some(from);
-        }
-        from += 1;
     }
 }
 
