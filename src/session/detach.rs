@@ -242,7 +242,7 @@ impl Tracee {
                 break;
             }
             ptrace::step(tid, std::mem::take(&mut deliver))?;
-            match wait::thread(tid)? {
+            match wait::stop(tid)? {
                 ended @ (Status::Exited(_) | Status::Killed(_)) => {
                     self.process.ends.push_back((tid, ended));
                     return Ok(());
@@ -286,7 +286,7 @@ impl Tracee {
             // Stepping took it out of its group stop; it stops again before it runs.
             ptrace::interrupt(tid)?;
             ptrace::cont(tid, 0)?;
-            now = wait::thread(tid)?;
+            now = wait::stop(tid)?;
             if matches!(now, Status::Exited(_) | Status::Killed(_)) {
                 self.process.ends.push_back((tid, now));
                 return Ok(());
