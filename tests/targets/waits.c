@@ -29,14 +29,14 @@
 enum { NANO = 1000000000, EVERY = 60 };
 
 struct message {
-    long kind, sent;
+    long kind, none;
 };
 
 struct wait {
     const char *name;
     /* Whether it ended as it must when its time is over. */
     int (*call)(struct wait *);
-    /* Its time-out; 0 waits for messages, which say when they were sent, or for the end. */
+    /* Its time-out; 0 waits for a message, -1 for the end of all. */
     long ms;
     /* What the kernel may lack of it: it keeps the time of sockets in ticks. */
     long coarse;
@@ -46,7 +46,7 @@ struct wait {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t made = PTHREAD_COND_INITIALIZER;
-static int epoll, semaphores, messages, datagrams, sockets[2], quiet[2], futex_word, over;
+static int epoll, long_epoll, semaphores, messages, datagrams, sockets[2], quiet[2], futex_word, over;
 
 static long now(void) {
     struct timespec time;
@@ -105,18 +105,17 @@ static int in_recv_stream(struct wait *wait) {
 }
 static int in_msgrcv(struct wait *wait) {
     struct message message;
-    if (msgrcv(messages, &message, sizeof message.sent, 1, 0) != sizeof message.sent) return 0;
-    wait->due = message.sent;
-    return 1;
+    ssize_t got = msgrcv(messages, &message, sizeof message.none, 1, 0);
+    /* Its time is when a message comes. */
+    wait->due = now();
+    return got == sizeof message.none;
 }
 
 /* These wait until all is over, longer than anything here takes. */
 static int long_epoll_wait(struct wait *wait) {
     (void)wait;
-    struct epoll_event wanted = {.events = EPOLLIN}, got;
-    int fd = epoll_create1(0);
-    epoll_ctl(fd, EPOLL_CTL_ADD, quiet[0], &wanted);
-    return epoll_wait(fd, &got, 1, -1) == 1;
+    struct epoll_event got;
+    return epoll_wait(long_epoll, &got, 1, -1) == 1;
 }
 static int long_poll(struct wait *wait) {
     (void)wait;
@@ -150,7 +149,7 @@ static int long_recv(struct wait *wait) {
 static int long_msgrcv(struct wait *wait) {
     (void)wait;
     struct message message;
-    return msgrcv(messages, &message, sizeof message.sent, 2, 0) == sizeof message.sent;
+    return msgrcv(messages, &message, sizeof message.none, 2, 0) == sizeof message.none;
 }
 
 static struct wait waits[] = {
@@ -177,6 +176,7 @@ static struct wait waits[] = {
 };
 enum { WAITS = sizeof waits / sizeof *waits };
 static pthread_t threads[WAITS];
+static pthread_barrier_t begun;
 
 /* How long this thread waited for a processor, where the kernel tells. */
 static long delayed(int fd) {
@@ -213,6 +213,7 @@ static int is_over(void) { return __atomic_load_n(&over, __ATOMIC_ACQUIRE); }
 static void *waiter(void *arg) {
     struct wait *wait = arg;
     int stat = schedstat();
+    pthread_barrier_wait(&begun);
     do once(wait, stat);
     while (!is_over() && wait->ms >= 0);
     close(stat);
@@ -233,8 +234,8 @@ static void sends(void) {
     while (getppid() == pid) {
         struct timespec every = {0, EVERY * 1000000};
         nanosleep(&every, NULL);
-        struct message message = {1, now()};
-        if (msgsnd(messages, &message, sizeof message.sent, IPC_NOWAIT) && errno != EAGAIN) break;
+        struct message message = {1, 0};
+        if (msgsnd(messages, &message, sizeof message.none, IPC_NOWAIT) && errno != EAGAIN) break;
     }
     _exit(0);
 }
@@ -267,7 +268,9 @@ static void alone(const char *name) {
 
 static void together(void) {
     long calls[WAITS];
+    pthread_barrier_init(&begun, NULL, WAITS + 1);
     for (int i = 0; i < WAITS; i++) pthread_create(&threads[i], NULL, waiter, &waits[i]);
+    pthread_barrier_wait(&begun);
     ready();
     while (!over) {
         if (!asked(-1)) continue;
@@ -282,11 +285,11 @@ static void together(void) {
         fflush(stdout);
         pthread_mutex_unlock(&lock);
     }
-    struct message last = {2, now()};
+    struct message last = {2, 0};
     struct sembuf more = {1, 1, 0};
     char byte = 0;
     if (write(quiet[1], &byte, 1) != 1) exit(1);
-    msgsnd(messages, &last, sizeof last.sent, 0);
+    msgsnd(messages, &last, sizeof last.none, 0);
     semop(semaphores, &more, 1);
     __atomic_store_n(&futex_word, 1, __ATOMIC_RELEASE);
     syscall(SYS_futex, &futex_word, FUTEX_WAKE, 100);
@@ -308,6 +311,8 @@ int main(int argc, char **argv) {
     if (semaphores < 0 || messages < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, sockets)) return 1;
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, quiet)) return 1;
     epoll_ctl(epoll, EPOLL_CTL_ADD, sockets[1], &wanted);
+    long_epoll = epoll_create1(EPOLL_CLOEXEC);
+    epoll_ctl(long_epoll, EPOLL_CTL_ADD, quiet[0], &wanted);
     /* A socket that nobody knows: nothing comes. */
     struct sockaddr_in nowhere = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     datagrams = socket(AF_INET, SOCK_DGRAM, 0);
