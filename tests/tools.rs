@@ -1,29 +1,37 @@
-//! Tests that need a tool which may be missing: counts against gdb's, and a terminal by script(1).
+//! Tests that need a tool which may be missing: counts against gdb's, a terminal by script(1), targets
+//! in namespaces and under another root, make, git and pipelines, a daemon.
 //! Without the tool a test is ignored, with the reason; with `KPTRACE_REQUIRE_PROGRAMS` set it
 //! fails.
 
 mod support;
 
+#[path = "tools/daemon.rs"]
+mod daemon;
+#[path = "tools/elsewhere.rs"]
+mod elsewhere;
 #[path = "tools/gdb.rs"]
 mod gdb;
+#[path = "attach/looks.rs"]
+mod looks;
+#[path = "programs/need.rs"]
+mod need;
 #[path = "tools/terminal.rs"]
 mod terminal;
+#[path = "tools/work.rs"]
+mod work;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 /// A test that runs where `tool` does; it ends with why it could not be made, if so.
 fn trial(tool: &'static str, name: &str, test: fn() -> Result<(), String>) -> Trial {
-    let skipped = |why: String| -> Result<Completion, Failed> {
-        match std::env::var_os("KPTRACE_REQUIRE_PROGRAMS") {
-            Some(_) => Err(why.into()),
-            None => Ok(Completion::ignored_with(why)),
-        }
-    };
     Trial::ignorable_test(name, move || {
-        if !support::has(tool) {
-            return skipped(format!("no {tool} here"));
+        if need::find(tool).is_none() {
+            return need::missing_one(&format!("no {tool} here"));
         }
-        test().map_or_else(skipped, |()| Ok(Completion::Completed))
+        test().map_or_else(
+            |why| need::missing_one(&why),
+            |()| Ok(Completion::Completed),
+        )
     })
 }
 
@@ -52,6 +60,39 @@ fn main() {
             "colours_and_streams_on_a_terminal",
             terminal::colours,
         ),
+        trial(
+            "unshare",
+            "a_target_in_namespaces_of_its_own_is_attached_to",
+            elsewhere::namespaces_attached,
+        ),
+        trial(
+            "unshare",
+            "a_program_that_makes_namespaces_is_followed_into_them",
+            elsewhere::namespaces_run,
+        ),
+        trial(
+            "chroot",
+            "a_target_with_a_root_of_its_own_has_its_own_libraries",
+            elsewhere::root_directory,
+        ),
+        trial(
+            "nginx",
+            "a_daemon_is_followed_from_its_start_to_its_end",
+            daemon::followed,
+        ),
+        trial(
+            "nginx",
+            "a_daemon_that_is_not_followed_is_clean",
+            daemon::not_followed,
+        ),
+        trial(
+            "nginx",
+            "a_daemon_and_its_worker_are_attached_to",
+            daemon::attached_to,
+        ),
+        trial("make", "make_builds_the_same", work::make),
+        trial("git", "git_packs_the_same", work::git_gc),
+        trial("awk", "a_script_of_pipelines_does_the_same", work::script),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -107,8 +107,8 @@ impl Tracee {
             unless_gone(self.own_block(tid))?;
         }
         // What follows takes a while, and is nobody's business yet.
-        self.note_pause(begun);
         self.act_on_stopped()?;
+        self.note_pause(begun);
         let hooks: Vec<_> = self.hooks.all().collect();
         for (at, id) in hooks {
             self.add_hook(at, id);

@@ -13,8 +13,8 @@ use super::tracee::Tracee;
 use crate::base::{Span, Tid};
 use crate::sys::errno::{is_gone, sig};
 use crate::sys::procfs::{self, Where};
-use crate::sys::ptrace;
 use crate::sys::wait::{self, Status};
+use crate::sys::{clock, ptrace};
 use crate::target::{Remote, State};
 
 /// How often threads that are in our code are given time to leave it.
@@ -70,6 +70,8 @@ impl Tracee {
         let code = live.injected.code();
         let mut clear = false;
         let (mut attempt, mut births) = (0, 0);
+        self.rest()?;
+        let mut begun = clock::monotonic();
         while attempt < PATIENCE {
             attempt += 1;
             self.process.stop_running(&mut self.backlog)?;
@@ -78,13 +80,17 @@ impl Tracee {
             self.process.collect(&mut self.backlog)?;
             if self.take_backlog()? {
                 self.act_on_stopped()?;
+                self.note_pause(begun);
+                begun = clock::monotonic();
                 births += 1;
                 attempt -= usize::from(births <= BIRTHS);
                 continue;
             }
             if self.hits_stand_out() {
                 self.act_on_stopped()?;
+                self.note_pause(begun);
                 self.common.signals.wait(Some(1))?;
+                begun = clock::monotonic();
                 continue;
             }
             self.pass_through()?;
@@ -103,9 +109,11 @@ impl Tracee {
                 break;
             }
             self.act_on_stopped()?;
+            self.note_pause(begun);
             self.common
                 .signals
                 .wait(Some(if attempt < 10 { 1 } else { 10 }))?;
+            begun = clock::monotonic();
         }
         self.pass_through()?;
         self.restore_gs()?;
@@ -127,7 +135,9 @@ impl Tracee {
         self.live = None;
         self.process.set_landing(None);
         self.guard_no_more();
-        self.act_on_stopped()
+        self.act_on_stopped()?;
+        self.note_pause(begun);
+        Ok(())
     }
 
     /// Whether hits from before are still to be delivered to their detours.
@@ -232,7 +242,7 @@ impl Tracee {
                 break;
             }
             ptrace::step(tid, std::mem::take(&mut deliver))?;
-            match wait::thread(tid)? {
+            match wait::stop(tid)? {
                 ended @ (Status::Exited(_) | Status::Killed(_)) => {
                     self.process.ends.push_back((tid, ended));
                     return Ok(());
@@ -276,7 +286,7 @@ impl Tracee {
             // Stepping took it out of its group stop; it stops again before it runs.
             ptrace::interrupt(tid)?;
             ptrace::cont(tid, 0)?;
-            now = wait::thread(tid)?;
+            now = wait::stop(tid)?;
             if matches!(now, Status::Exited(_) | Status::Killed(_)) {
                 self.process.ends.push_back((tid, now));
                 return Ok(());

@@ -71,7 +71,7 @@ impl Tracee {
         loop {
             ptrace::interrupt(tid)?;
             ptrace::cont(tid, std::mem::take(&mut deliver))?;
-            match wait::thread(tid)? {
+            match wait::stop(tid)? {
                 ended @ (Status::Exited(_) | Status::Killed(_)) => {
                     self.backlog.push_back((tid, ended));
                     return Ok(false);

@@ -14,9 +14,13 @@ use crate::arch::native::scan::WindowKind;
 use crate::base::{Addr, ProbeId};
 use crate::probe::{Batch, Outcome, Refusal, Step};
 use crate::sys::clock;
+use crate::sys::wait::Status;
+use crate::target::State;
 
 /// How long a running target is kept waiting: what is not written by then waits for another pause.
 const PAUSE: u64 = 4_000_000;
+/// How long it runs at most before the next: it must not take for ever to arm.
+const REST: u64 = 10_000_000;
 /// How many sites are written before the clock is looked at.
 pub(super) const CHUNK: usize = 1024;
 
@@ -45,6 +49,7 @@ impl Tracee {
             .collect();
         let mut chunks = steps.chunks(CHUNK);
         while let Some(first) = chunks.next() {
+            self.rest()?;
             let begun = clock::monotonic();
             self.process
                 .stop_running(&mut self.backlog)
@@ -67,11 +72,11 @@ impl Tracee {
             {
                 self.write(next)?;
             }
-            self.note_pause(begun);
             if chunks.len() == 0 {
                 self.leave_landing()?;
             }
             self.act_on_stopped()?;
+            self.note_pause(begun);
             if self.is_over() || self.live.is_none() {
                 break;
             }
@@ -82,10 +87,33 @@ impl Tracee {
     /// Threads that ran were stopped at `begun`, and go on now.
     pub(super) fn note_pause(&mut self, begun: u64) {
         if self.stage == Stage::Begun {
-            let pause = clock::monotonic().saturating_sub(begun);
+            let now = clock::monotonic();
+            let pause = now.saturating_sub(begun);
             self.cost.pauses += 1;
             self.cost.longest_pause = self.cost.longest_pause.max(pause);
+            self.rested = now + pause.min(REST);
         }
+    }
+
+    /// Lets the target run for as long as it was kept waiting last: pauses that follow each other at
+    /// once are one to whoever waits for it. Whom the loader needs, or a debugger, waits on.
+    pub(super) fn rest(&mut self) -> anyhow::Result<()> {
+        let goes_on = |tracee: &Tracee| {
+            tracee.stage == Stage::Begun && tracee.held.is_none() && tracee.live.is_some()
+        };
+        while goes_on(self) && !self.is_over() && clock::monotonic() < self.rested {
+            self.process.collect(&mut self.backlog)?;
+            self.take_backlog()?;
+            for (tid, status) in self.process.stopped() {
+                let now = self.process.threads.get(&tid).map(|thread| thread.state);
+                let waits = matches!(status, Status::Hit(site) if self.stops_here(site));
+                if !waits && now == Some(State::Stopped(status)) {
+                    self.handle(tid, status)?;
+                }
+            }
+            clock::nap();
+        }
+        Ok(())
     }
 
     /// Builds the detour of a step that needs one. False if that failed; it is reported then.

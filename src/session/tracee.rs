@@ -104,6 +104,8 @@ pub(super) struct Tracee {
     pub(super) departed: Vec<Tid>,
     /// What arming took, and which pages of text were written: each became a copy.
     pub(super) cost: Cost,
+    /// When it has run for long enough since the last pause.
+    pub(super) rested: u64,
     pub(super) text_pages: BTreeSet<u64>,
     /// Sites whose bytes are somebody else's, and when they are looked at next.
     pub(super) foreign: BTreeSet<Addr>,
@@ -148,6 +150,7 @@ impl Tracee {
             replaced: None,
             departed: Vec::new(),
             cost: Cost::default(),
+            rested: 0,
             text_pages: BTreeSet::new(),
             foreign: BTreeSet::new(),
             foreign_due: None,

@@ -43,6 +43,11 @@ pub fn pause(times: u32) {
     if times < 256 {
         std::thread::yield_now();
     } else {
-        std::thread::sleep(std::time::Duration::from_micros(50));
+        nap();
     }
+}
+
+/// Sleeps a little.
+pub fn nap() {
+    std::thread::sleep(std::time::Duration::from_micros(50));
 }

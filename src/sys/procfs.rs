@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::base::{Addr, Pid, Span, Tid};
@@ -309,7 +310,9 @@ pub fn auxv(tid: Tid) -> io::Result<Auxv> {
 }
 
 /// Paths under which a mapped file may be read, best first: exactly the mapped file where the
-/// kernel lets us, else by name in the target's own root. Any thread that lives will do.
+/// kernel lets us, else by name in the target's own root, or in ours: the kernel tells the name that a
+/// file has for us where it has one, and a target with another root knows it by another (`d_path` in
+/// `fs/d_path.c`). Any thread that lives will do.
 pub fn file_paths(tid: Tid, mapping: &Mapping) -> Vec<PathBuf> {
     let Span { start, end } = mapping.span;
     let mut paths = vec![PathBuf::from(format!(
@@ -317,14 +320,20 @@ pub fn file_paths(tid: Tid, mapping: &Mapping) -> Vec<PathBuf> {
         start.0, end.0
     ))];
     if mapping.path.starts_with('/') && !mapping.deleted {
-        paths.push(PathBuf::from(format!("/proc/{tid}/root{}", mapping.path)));
+        let theirs = PathBuf::from(format!("/proc/{tid}/root{}", mapping.path));
+        let ours = PathBuf::from(&mapping.path);
+        let same = |path: &PathBuf| fs::metadata(path).is_ok_and(|m| m.ino() == mapping.inode);
+        if !same(&theirs) && same(&ours) {
+            paths.push(ours);
+        }
+        paths.push(theirs);
     }
     paths
 }
 
 /// Open memory files of a process that are called `name`: descriptor, inode, first bytes.
 pub fn objects(pid: Pid, name: &str) -> Vec<(i64, u64, Vec<u8>)> {
-    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::os::unix::fs::FileExt;
     let called = format!("{name} (deleted)");
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
         return Vec::new();

@@ -4,7 +4,8 @@ use std::io;
 
 use nix::libc;
 
-use crate::base::{Addr, Tid};
+use super::{clock, errno, procfs};
+use crate::base::{Addr, Pid, Tid};
 
 /// What happened to a thread (`ptrace(2)`, "Stopped states"; `wait(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,7 @@ fn look(kind: libc::idtype_t, id: libc::id_t, extra: i32) -> io::Result<Option<T
     let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
     let flags = flags | extra;
     // SAFETY: `info` is writable for the call, which fills it or leaves it zero.
-    super::errno::check(unsafe { libc::waitid(kind, id, info.as_mut_ptr(), flags) }.into())?;
+    errno::check(unsafe { libc::waitid(kind, id, info.as_mut_ptr(), flags) }.into())?;
     // SAFETY: zeroed above; the fields read are plain integers.
     let tid = unsafe { info.assume_init().si_pid() };
     Ok((tid != 0).then_some(Tid(tid)))
@@ -101,6 +102,23 @@ pub fn has_report(tid: Tid) -> bool {
 /// The next status of this thread; waits for it.
 pub fn thread(tid: Tid) -> io::Result<Status> {
     Ok(wait(tid.0, 0)?.map_or(Status::Other(0), |(_, status)| status))
+}
+
+/// The next status of a traced thread that was made to stop soon. `ESRCH` where it has ended and that
+/// is not to be had yet: the end of a process's first thread is reported after those of all others,
+/// which somebody must take (`delay_group_leader` in the kernel's `exit.c`).
+pub fn stop(tid: Tid) -> io::Result<Status> {
+    let mut looks = 1_u32;
+    loop {
+        let ended = looks.is_multiple_of(64)
+            && procfs::status(Pid(tid.0), tid).is_ok_and(|status| status.state == b'Z');
+        match thread_now(tid)? {
+            Some(status) => return Ok(status),
+            None if ended => return Err(io::Error::from_raw_os_error(errno::ESRCH)),
+            None => clock::pause(looks),
+        }
+        looks = looks.wrapping_add(1);
+    }
 }
 
 /// The next status of this thread, if one is there.

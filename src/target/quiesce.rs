@@ -2,18 +2,23 @@
 //! blocked in the kernel is looked at from outside, since stopping it would make calls such as
 //! `epoll_wait` fail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::process::{Process, Reports};
 use super::remote::seccomp;
 use super::thread::State;
 use crate::base::{Addr, Pid, Span, Tid};
+use crate::sys::clock;
 use crate::sys::errno::is_gone;
 use crate::sys::procfs::{self, Mapping, Where};
 use crate::sys::wait::Status;
 use crate::sys::{errno, ptrace};
 
+/// How often a thread is seen running before it is stopped. One that just woke may be on its way out
+/// of a call: were it stopped there, a call whose time-out is over may fail with EINTR all the same,
+/// and would have to wait for all of it again (`unix_stream_read_generic` in `net/unix/af_unix.c`).
+const WAKING: u32 = 2;
 /// How much of one stack is looked at.
 const STACK_LIMIT: u64 = 64 << 20;
 
@@ -46,19 +51,27 @@ impl Process {
     pub fn stop_running(&mut self, other: &mut Reports) -> io::Result<()> {
         // Asked to stop and too deep in the kernel to do it now; they will before they run on.
         let mut deep = BTreeSet::new();
+        // How often each was seen running, without a break.
+        let mut seen: BTreeMap<Tid, u32> = BTreeMap::new();
         loop {
             let runs = |tid: Tid, thread: &super::Thread| {
                 thread.state == State::Running
                     && matches!(procfs::whereabouts(thread.process, tid), Ok(Where::Running))
             };
-            let running: Vec<Tid> = self
+            seen = self
                 .threads
                 .iter()
                 .filter(|(tid, thread)| !deep.contains(*tid) && runs(**tid, thread))
-                .map(|(&tid, _)| tid)
+                .map(|(&tid, _)| (tid, 1 + seen.get(&tid).copied().unwrap_or(0)))
                 .collect();
-            if running.is_empty() {
+            if seen.is_empty() {
                 return Ok(());
+            }
+            let running = seen.iter().filter(|(_, looks)| **looks >= WAKING);
+            let running: Vec<Tid> = running.map(|(&tid, _)| tid).collect();
+            if running.is_empty() {
+                clock::nap();
+                continue;
             }
             for &tid in &running {
                 self.interrupt(tid)?;

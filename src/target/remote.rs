@@ -118,7 +118,7 @@ impl<'a> Remote<'a> {
 
     /// Waits for the thread; its end is kept for those who keep the books.
     fn wait(&mut self) -> io::Result<Status> {
-        let status = wait::thread(self.tid)?;
+        let status = wait::stop(self.tid)?;
         if matches!(status, Status::Exited(_) | Status::Killed(_)) {
             self.process.ends.push_back((self.tid, status));
             return Err(io::Error::from_raw_os_error(errno::ESRCH));
