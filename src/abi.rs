@@ -20,7 +20,7 @@
 use crate::base::ProbeId;
 
 /// Version of this layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Where the version stands in block 0, for those who look at it from outside.
 pub const VERSION_AT: u32 = 0x18;
 /// What block 0 starts its life with, at [`MAGIC_AT`]: by it our memory is known after our death.
@@ -43,6 +43,12 @@ pub const OWNER: u32 = 0x00;
 pub const HEAD: u32 = 0x08;
 /// How many records of this block found the ring full, of all probes together (written by detours).
 pub const LOST: u32 = 0x10;
+/// How often a detour asked the tracer for something, in block 0 (written by detours).
+pub const ASKED: u32 = 0x28;
+/// How many of these were answered (written by the tracer).
+pub const ANSWERED: u32 = 0x30;
+/// Whether one waited in vain; while this stands none waits (written by both).
+pub const IN_VAIN: u32 = 0x38;
 /// Ring position up to which the tracer has read (written by the tracer). On a cache line of its
 /// own.
 pub const TAIL: u32 = 0x40;

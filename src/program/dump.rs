@@ -27,6 +27,7 @@ impl fmt::Display for Program {
         for effect in &self.effects {
             match effect {
                 Effect::Count => writeln!(f, "count")?,
+                Effect::Ask => writeln!(f, "ask")?,
                 Effect::Record(record) => {
                     write!(f, "record{}", if record.time { " time" } else { "" })?;
                     for field in &record.fields {

@@ -164,6 +164,9 @@ pub enum Effect {
     Count,
     /// Leaves a record in the ring, or counts it as lost when there is no room.
     Record(Record),
+    /// Tells the tracer that control is here, and waits until it has answered; for a moment only,
+    /// since there may be none.
+    Ask,
 }
 
 /// What a probe does at a hit.
@@ -184,6 +187,14 @@ impl Program {
         }
     }
 
+    /// The program that asks the tracer and does nothing else.
+    pub fn ask() -> Program {
+        Program {
+            values: Vec::new(),
+            effects: vec![Effect::Ask],
+        }
+    }
+
     /// Adds a value and names it. Programs are small: a front end refuses more than 65,535 values
     /// before it lowers them.
     pub fn push(&mut self, inst: Inst) -> Value {
@@ -196,7 +207,7 @@ impl Program {
     pub fn record(&self) -> Option<&Record> {
         self.effects.iter().find_map(|effect| match effect {
             Effect::Record(record) => Some(record),
-            Effect::Count => None,
+            Effect::Count | Effect::Ask => None,
         })
     }
 

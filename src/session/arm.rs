@@ -35,8 +35,8 @@ const LARGEST_RING: u32 = 1 << 23;
 const MANY: u32 = 1 << 18;
 const FEW: u32 = 256;
 const MOST_PROBES: u32 = 1 << 22;
-/// Most bytes of a detour without handlers.
-const HOOK: u64 = 128;
+/// Most bytes of a detour of our own.
+const HOOK: u64 = 512;
 /// How often a thread is looked for that can make calls: seconds, as a vfork's child may take.
 const ATTEMPTS: u32 = 20_000;
 /// Offset in a block's header that nothing else uses: for results of calls made in the target.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use super::arm::Live;
+use super::asks::Looks;
 use super::dispositions::Dispositions;
 use super::end::Ended;
 use super::guard::Guard;
@@ -108,6 +109,9 @@ pub(super) struct Tracee {
     /// Sites whose bytes are somebody else's, and when they are looked at next.
     pub(super) foreign: BTreeSet<Addr>,
     pub(super) foreign_due: Option<u64>,
+    /// The program of detours that ask, where there are any.
+    pub(super) ask_class: Option<u32>,
+    pub(super) ask_looks: Looks,
     /// The summary as it was before disarming.
     pub(super) last: Option<Summary>,
     /// Where the counts are; they outlive the target.
@@ -151,6 +155,8 @@ impl Tracee {
             text_pages: BTreeSet::new(),
             foreign: BTreeSet::new(),
             foreign_due: None,
+            ask_class: None,
+            ask_looks: Looks::default(),
             last: None,
             counters: None,
             stage: Stage::Begun,

@@ -44,7 +44,7 @@ fn said(text: &str) -> u64 {
 #[test]
 fn resolvers_constructors_and_initialisers_of_all_modules_are_counted_exactly() {
     let [program, opened] = dynamic();
-    for way in [&[][..], &["--no-opt"]] {
+    for way in [&[][..], &["--no-opt"], &["--trap", "never"]] {
         let mut line = vec!["run", "-c", "--format", "json", "-p", "*:mark"];
         line.extend(way);
         line.extend(["--", &program, &opened]);

@@ -2,7 +2,7 @@
 
 use iced_x86::code_asm::registers::gpr32::{eax, ecx, edx};
 use iced_x86::code_asm::registers::gpr64::*;
-use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, dword_ptr, ptr, qword_ptr};
+use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, byte_ptr, dword_ptr, ptr, qword_ptr};
 
 use super::assembler::Patch;
 use super::template::{Environment, Frame, Unsupported};
@@ -10,6 +10,9 @@ use super::value;
 use crate::abi;
 use crate::base::ProbeId;
 use crate::program::{Effect, Program, Record};
+
+/// How many times a waiting thread looks for its answer: 0.3 to 1 s.
+const WAIT: u32 = 1 << 24;
 
 /// Which block a copy of the code writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +53,40 @@ pub(super) fn emit(
                 let hits = environment.layout.hits(ProbeId(0));
                 increment(frame, environment.shared_block + hits, index, space)?;
             }
+            Effect::Ask => ask(frame, environment)?,
             Effect::Record(record) => {
                 leave_record(frame, program, record, index, environment, space)?
             }
         }
     }
+    Ok(())
+}
+
+/// Asks, and waits for the answer without a system call: there may be filters that know none of ours.
+/// Bounded, since whoever should answer may have been killed; who waited in vain says so, and nobody
+/// waits again until somebody answers.
+fn ask(frame: &mut Frame, environment: &Environment) -> Result<(), Unsupported> {
+    let word = |offset: u32| qword_ptr(u64::from(environment.shared_block + offset));
+    let [again, done] = [frame.out.mark(), frame.out.mark()];
+    frame.out.asm.mov(eax, 1)?;
+    frame.out.asm.lock().xadd(word(abi::ASKED), rax)?;
+    frame.out.asm.mov(ecx, WAIT)?;
+    frame.out.here(again)?;
+    let to_done = frame.out.to(done);
+    frame.out.asm.cmp(word(abi::IN_VAIN), 0)?;
+    frame.out.asm.jne(to_done)?;
+    let alive = byte_ptr(u64::from(environment.alive));
+    frame.out.asm.cmp(alive, 0)?;
+    frame.out.asm.je(to_done)?;
+    frame.out.asm.mov(rdx, word(abi::ANSWERED))?;
+    frame.out.asm.sub(rdx, rax)?;
+    frame.out.asm.jg(to_done)?;
+    frame.out.asm.pause()?;
+    frame.out.asm.dec(ecx)?;
+    let to_again = frame.out.to(again);
+    frame.out.asm.jnz(to_again)?;
+    frame.out.asm.mov(word(abi::IN_VAIN), 1)?;
+    frame.out.here(done)?;
     Ok(())
 }
 
