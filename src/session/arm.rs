@@ -10,9 +10,9 @@ use super::arguments::largest_record;
 use super::detours::{Detours, most};
 use super::dispositions::Dispositions;
 use super::land::Landed;
-use super::plan::Planned;
+use super::plan::{Age, Planned};
 use super::tasks::unless_gone;
-use super::tracee::Tracee;
+use super::tracee::{Stage, Tracee};
 use crate::abi::{self, Layout};
 use crate::arch::native::emit::{Environment, Template};
 use crate::base::{Addr, Span, Tid};
@@ -110,6 +110,14 @@ impl Tracee {
         let hooks: Vec<_> = self.hooks.all().collect();
         for (at, id) in hooks {
             self.add_hook(at, id);
+        }
+        if self.stage == Stage::Begun {
+            // Libraries may have come and gone since it was looked; from here on the loader tells.
+            self.extend(&[])?;
+            if self.is_over() || self.live.is_none() {
+                return Ok(());
+            }
+            self.plan_modules(Age::Relocated)?;
         }
         let wanted = self.plan.wanted.clone();
         self.extend(&wanted)?;

@@ -319,7 +319,7 @@ impl Tracee {
     }
 
     /// The same, as far as the plan goes.
-    fn plan_modules(&mut self, age: Age) -> anyhow::Result<Vec<Planned>> {
+    pub(super) fn plan_modules(&mut self, age: Age) -> anyhow::Result<Vec<Planned>> {
         let mut maps = self.process.maps().context("reading its mappings")?;
         if let Some(live) = &self.live {
             let ours = |at: &Mapping| live.injected.mapped.iter().any(|m| m.overlaps(at.span));
@@ -367,7 +367,5 @@ impl Tracee {
 }
 
 fn is_mapped(module: &Module, maps: &[Mapping]) -> bool {
-    maps.iter().any(|mapping| {
-        mapping.exec && module.is_of(mapping) && module.span.contains(mapping.span.start)
-    })
+    maps.iter().any(|mapping| module.has_text(mapping))
 }

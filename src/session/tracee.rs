@@ -12,13 +12,14 @@ use super::arm::Live;
 use super::asks::Looks;
 use super::dispositions::Dispositions;
 use super::end::Ended;
+use super::foreign::Foreign;
 use super::guard::Guard;
 use super::hooks::Hooks;
 use super::opened::Library;
 use super::plan::{Plan, Wanted};
 use super::run::Options;
 use crate::abi::Layout;
-use crate::base::{Addr, FeedId, Pid, ProbeId, Tid};
+use crate::base::{FeedId, Pid, ProbeId, Tid};
 use crate::data::{Catalogue, Command, Cost, Directory, Summary};
 use crate::guardian::Handle;
 use crate::probe::{Registry, Throttle};
@@ -106,9 +107,7 @@ pub(super) struct Tracee {
     /// What arming took, and which pages of text were written: each became a copy.
     pub(super) cost: Cost,
     pub(super) text_pages: BTreeSet<u64>,
-    /// Sites whose bytes are somebody else's, and when they are looked at next.
-    pub(super) foreign: BTreeSet<Addr>,
-    pub(super) foreign_due: Option<u64>,
+    pub(super) foreign: Foreign,
     /// The program of detours that ask, where there are any.
     pub(super) ask_class: Option<u32>,
     pub(super) ask_looks: Looks,
@@ -153,8 +152,7 @@ impl Tracee {
             departed: Vec::new(),
             cost: Cost::default(),
             text_pages: BTreeSet::new(),
-            foreign: BTreeSet::new(),
-            foreign_due: None,
+            foreign: Foreign::default(),
             ask_class: None,
             ask_looks: Looks::default(),
             last: None,
