@@ -79,6 +79,12 @@ pub const CLOCK_NANOS: u32 = 0xa8;
 pub const CLOCK_START: u32 = 0xb0;
 /// In block 0: which half of a cell of minima or maxima is written, in bit 0.
 pub const EPOCH: u32 = 0xb8;
+/// In block 0: how often a detour asked the tracer for something (written by detours).
+pub const ASKED: u32 = 0xc0;
+/// In block 0: how many of these were answered (written by the tracer).
+pub const ANSWERED: u32 = 0xc8;
+/// In block 0: whether one waited in vain; while this stands none waits (written by both).
+pub const IN_VAIN: u32 = 0xd0;
 /// Where the counters start.
 pub const COUNTERS: u32 = 0x100;
 /// Owner of a block that nobody owns. Not canonical, so never an fs base.

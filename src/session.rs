@@ -4,6 +4,7 @@
 
 mod arguments;
 mod arm;
+mod asks;
 mod child;
 mod detach;
 mod detours;

@@ -5,6 +5,8 @@ mod support;
 
 #[path = "death/asked.rs"]
 mod asked;
+#[path = "death/asks.rs"]
+mod asks;
 #[path = "death/guardian.rs"]
 mod guardian;
 #[path = "death/kills.rs"]

@@ -1,6 +1,7 @@
 //! The map of `src/`: which module may import which, where a crate may be named, where `unsafe`
-//! may stand, how long a file may be, and that every file says what it is for. What is read is the
-//! text, comments left out, so that a module and a test of it are held to the same.
+//! may stand, how long a file may be, and that every file says what it is for; and that the limits
+//! in README.md name tests. What is read is the text, comments left out, so that a module and a test
+//! of it are held to the same.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -312,4 +313,36 @@ fn every_file_says_what_it_is_for() {
         }
     }
     nothing(&wrong);
+}
+
+/// Each limit that README.md names tells which test pins it, by file and name, or why none can.
+#[test]
+fn every_limit_of_the_readme_names_tests_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("README.md");
+    let from = readme.find("| limit | why | test |").expect("the table");
+    let table = readme[from..]
+        .lines()
+        .take_while(|line| line.starts_with('|'));
+    let named = Regex::new(r"`tests/([a-z_/]+): ([a-z0-9_]+)`").expect("a pattern");
+    let mut wrong = Vec::new();
+    let rows: Vec<&str> = table.skip(2).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit("| ").next().unwrap_or("");
+        let mut names = named.captures_iter(tests).peekable();
+        if names.peek().is_none() && !tests.starts_with("none: ") {
+            wrong.push(format!("no test: {row}"));
+        }
+        for name in names {
+            let path = root.join(format!("tests/{}.rs", &name[1]));
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            // A row of a macro's table is a test too.
+            let there = [format!("fn {}(", &name[2]), format!("    {}: ", &name[2])];
+            if !there.iter().any(|there| text.contains(there)) {
+                wrong.push(format!("not there: {}", &name[0]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -21,6 +21,10 @@ mod attach;
 mod bisect;
 #[path = "programs/case.rs"]
 mod case;
+#[path = "attach/looks.rs"]
+mod looks;
+#[path = "programs/musl.rs"]
+mod musl;
 #[path = "programs/need.rs"]
 mod need;
 #[path = "programs/packages.rs"]
@@ -42,7 +46,7 @@ type Run = fn() -> Verdict;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let cases: [(&str, Run); 18] = [
+    let cases: [(&str, Run); 24] = [
         ("a_difference_is_traced_to_its_site", always::bisected),
         ("ls_lists_a_tree", always::ls),
         ("sh_runs_pipes_forks_and_subshells", always::sh),
@@ -61,6 +65,15 @@ fn main() {
         ("postgres_initialises_a_cluster", servers::initdb),
         ("postgres_serves_pgbench", servers::pgbench),
         ("redis_is_attached_to_under_load", attach::redis),
+        ("musl_programs_are_counted_from_their_start", musl::starts),
+        ("static_musl_programs_are_counted_too", musl::starts_alone),
+        ("libraries_that_musl_opens_are_counted", musl::opens),
+        ("musl_programs_are_attached_to", musl::later),
+        (
+            "musl_starts_and_opens_with_everything_probed",
+            musl::everything,
+        ),
+        ("busybox_runs_a_script", musl::busybox),
     ];
     let trials = cases
         .into_iter()

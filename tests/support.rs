@@ -13,7 +13,7 @@ pub mod launch;
 pub mod lines;
 pub mod random;
 
-pub use build::{Source, c, has};
+pub use build::{Source, c, has, targets};
 pub use json::{hits, objects, probe, summary};
 pub use launch::{Ended, Running, command, kptrace, plain_path, start};
 pub use lines::Lines;

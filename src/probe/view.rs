@@ -40,6 +40,14 @@ impl Registry {
     pub fn sites(&self) -> impl Iterator<Item = &Site> {
         self.sites.values()
     }
+    /// Sites that are breakpoints or jumps now, from an address on.
+    pub fn standing(&self, from: Addr) -> impl Iterator<Item = (Addr, Text)> {
+        let still = |(&at, site): (&Addr, &Site)| match site.state {
+            State::Still(text) if text != Text::Original => Some((at, text)),
+            _ => None,
+        };
+        self.sites.range(from..).filter_map(still)
+    }
     /// Where a probe is, or was when its mapping vanished.
     pub fn site_of(&self, id: ProbeId) -> Option<Addr> {
         self.probes.get(&id).map(|probe| probe.addr)

@@ -82,7 +82,7 @@ impl Program {
         let block = |body, in_loop| self.effects(body, depth + 1, in_loop);
         for effect in effects {
             match effect {
-                Effect::Count | Effect::Return => {}
+                Effect::Count | Effect::Ask | Effect::Return => {}
                 Effect::Record(record) => self.record(record)?,
                 Effect::Set(local, value) => {
                     self.local(*local)?;

@@ -55,6 +55,7 @@ fn effects(f: &mut fmt::Formatter<'_>, body: &[Effect], depth: usize) -> fmt::Re
         write!(f, "{:1$}", "", 2 * depth)?;
         match effect {
             Effect::Count => writeln!(f, "count")?,
+            Effect::Ask => writeln!(f, "ask")?,
             Effect::Record(record) => {
                 leave(f, record)?;
                 writeln!(f)?;

@@ -337,6 +337,9 @@ pub enum Effect {
     Count,
     /// Leaves a record in the ring, or counts it as lost when there is no room.
     Record(Record),
+    /// Tells the tracer that control is here, and waits until it has answered; for a moment only,
+    /// since there may be none.
+    Ask,
     /// Computes a value into a variable.
     Set(Local, Value),
     /// Computes a value into scratch memory.
@@ -392,6 +395,14 @@ impl Program {
     pub fn count() -> Program {
         Program {
             effects: vec![Effect::Count],
+            ..Program::default()
+        }
+    }
+
+    /// The program that asks the tracer and does nothing else.
+    pub fn ask() -> Program {
+        Program {
+            effects: vec![Effect::Ask],
             ..Program::default()
         }
     }

@@ -10,9 +10,9 @@ use super::arguments::largest_record;
 use super::detours::{Detours, most};
 use super::dispositions::Dispositions;
 use super::land::Landed;
-use super::plan::Planned;
+use super::plan::{Age, Planned};
 use super::tasks::unless_gone;
-use super::tracee::Tracee;
+use super::tracee::{Stage, Tracee};
 use crate::abi::{self, Layout};
 use crate::arch::native::emit::{Environment, Template};
 use crate::base::{Addr, Span, Tid};
@@ -35,8 +35,8 @@ const LARGEST_RING: u32 = 1 << 23;
 const MANY: u32 = 1 << 18;
 const FEW: u32 = 256;
 const MOST_PROBES: u32 = 1 << 22;
-/// Most bytes of a detour without handlers.
-const HOOK: u64 = 128;
+/// Most bytes of a detour of our own.
+const HOOK: u64 = 512;
 /// How often a thread is looked for that can make calls: seconds, as a vfork's child may take.
 const ATTEMPTS: u32 = 20_000;
 /// Offset in a block's header that nothing else uses: for results of calls made in the target.
@@ -112,6 +112,14 @@ impl Tracee {
         let hooks: Vec<_> = self.hooks.all().collect();
         for (at, id) in hooks {
             self.add_hook(at, id);
+        }
+        if self.stage == Stage::Begun {
+            // Libraries may have come and gone since it was looked; from here on the loader tells.
+            self.extend(&[])?;
+            if self.is_over() || self.live.is_none() {
+                return Ok(());
+            }
+            self.plan_modules(Age::Relocated)?;
         }
         let wanted = self.plan.wanted.clone();
         self.extend(&wanted)?;

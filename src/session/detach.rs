@@ -46,6 +46,7 @@ impl Tracee {
             let _ = ptrace::let_live(tid);
         }
         if self.live.is_some() {
+            self.look_at_all();
             self.last = Some(self.summary());
             self.registry.disarm_all();
             self.settle().context("disarming")?;

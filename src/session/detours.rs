@@ -271,6 +271,17 @@ impl Detours {
             .then(|| self.handlers(detour, Section::Cold, offset))
     }
 
+    /// The site whose detour has an address, known to be in one, in either of its parts.
+    pub(super) fn site_of(&self, at: Addr) -> Option<Addr> {
+        let parts = [&self.hot, &self.cold];
+        let before = parts.map(|map| map.range(..=at).next_back());
+        let nearest = before
+            .into_iter()
+            .flatten()
+            .max_by_key(|(start, _)| **start);
+        self.all.get(*nearest?.1).map(|detour| detour.site)
+    }
+
     fn handlers(&self, detour: &Detour, section: Section, offset: usize) -> Inside {
         let fixup = self.templates[detour.template]
             .fixup(Place { section, offset })

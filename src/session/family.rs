@@ -237,6 +237,8 @@ impl Session {
 
     /// Adds what a process counted to the session's totals.
     pub(super) fn keep(&mut self, mut tracee: Tracee) {
+        tracee.note_waits_in_vain();
+        tracee.note_foreign();
         self.notes.append(&mut tracee.notes);
         tracee.process.leave_kin();
         if matches!(tracee.ended, Some(Ended::Exited(_) | Ended::Killed(_))) {

@@ -33,6 +33,8 @@ impl Tracee {
         child.stage = self.stage;
         child.plan = self.plan.clone();
         child.hooks = self.hooks.clone();
+        child.ask_class = self.ask_class;
+        child.foreign = self.foreign.clone();
         child.registry = self.registry.clone();
         child.throttle = self.throttle.clone();
         child.dispositions = self.dispositions.clone();

@@ -16,6 +16,8 @@ pub(super) enum Hook {
     Entry,
     /// The loader has mapped, or is about to map or unmap, something (`r_brk` of `<link.h>`).
     Loader,
+    /// The same where no breakpoint may be: no stop, but a detour that asks us to come and waits.
+    Asks,
     /// The resolver of an indirect function.
     Resolver,
     /// Where a resolver returns to.
@@ -46,6 +48,20 @@ impl Hooks {
     pub(super) fn at(&self, at: Addr) -> Vec<Hook> {
         let hooks = self.at.get(&at).into_iter().flatten();
         hooks.map(|(_, hook)| *hook).collect()
+    }
+
+    /// Whether a probe's number is that of a hook that asks.
+    pub(super) fn asks(&self, id: ProbeId) -> bool {
+        self.is_hook(id) && self.asking().any(|(_, other)| other == id)
+    }
+
+    /// Hooks that ask, and where.
+    pub(super) fn asking(&self) -> impl Iterator<Item = (Addr, ProbeId)> {
+        let asks = |(&at, hooks): (&Addr, &Vec<(ProbeId, Hook)>)| {
+            let hook = hooks.iter().find(|(_, hook)| *hook == Hook::Asks);
+            hook.map(|(id, _)| (at, *id))
+        };
+        self.at.iter().filter_map(asks)
     }
 
     /// A new hook, unless it is there: the number of its probe.

@@ -45,6 +45,7 @@ impl Tracee {
         self.hook(Addr(self.process.auxv.entry), Hook::Entry);
         if let Some(at) = self.loader_break() {
             self.hook(at, Hook::Loader);
+            self.prepare_to_ask();
         }
         self.arm().context("arming it")?;
         self.process.at_syscalls = dynamic;
@@ -56,9 +57,7 @@ impl Tracee {
     pub(super) fn begin_running(&mut self) -> anyhow::Result<()> {
         self.plan_modules(Age::Relocated)?;
         self.plan.require_match(&self.common.wanted)?;
-        if let Some(at) = self.loader_break().filter(|_| self.may_stay()) {
-            self.hook(at, Hook::Loader);
-        }
+        self.hook_for_good();
         self.arm()?;
         let armed = Command::Armed(self.plan.wanted.len());
         let _ = self.common.drain.send(armed);
@@ -88,7 +87,7 @@ impl Tracee {
     }
 
     /// Where the loader calls when it has mapped something.
-    fn loader_break(&self) -> Option<Addr> {
+    pub(super) fn loader_break(&self) -> Option<Addr> {
         let base = Addr(self.process.auxv.base);
         let loader = |module: &&Module| match base.0 {
             0 => module.program,
@@ -115,7 +114,12 @@ impl Tracee {
             let slab = self.plan.slab_for(index);
             let module = &self.plan.modules[index];
             let link = LinkAddr(at.0.wrapping_sub(module.bias));
-            let Ok(ground) = Ground::of_hook(module, link, slab) else {
+            // What is a breakpoint now may have to be a jump later.
+            let jumps = matches!(hook, Hook::Loader | Hook::Asks) && !self.may_stay();
+            let cache = self.common.wanted.cache.as_ref();
+            let ground = jumps.then(|| self.plan.look(index, link, slab, cache).ok());
+            let simple = || Ground::of_hook(module, link, slab).ok();
+            let Some(ground) = ground.flatten().or_else(simple) else {
                 return;
             };
             self.plan.ground.insert(at, ground);
@@ -130,15 +134,20 @@ impl Tracee {
 
     /// Tells the registry of a hook.
     pub(super) fn add_hook(&mut self, at: Addr, id: crate::base::ProbeId) {
-        if let Some(ground) = self.plan.ground.get(&at) {
-            // Refused where no breakpoint may be.
-            let _: Result<(), Refusal> = self.registry.add_own(at, ground.facts.clone(), id);
-        }
+        let Some(ground) = self.plan.ground.get(&at) else {
+            return;
+        };
+        let facts = ground.facts.clone();
+        // Refused where no breakpoint, or jump, may be.
+        let _: Result<(), Refusal> = if self.hooks.asks(id) {
+            self.registry.add(at, facts, id, false)
+        } else {
+            self.registry.add_own(at, facts, id)
+        };
     }
 
-    /// Whether a breakpoint may stay while the program runs. Without one libraries that come later
-    /// are not seen.
-    fn may_stay(&self) -> bool {
+    /// Whether a breakpoint may stay while the program runs. Without one a detour asks us to look.
+    pub(super) fn may_stay(&self) -> bool {
         self.common.options.traps == TrapPolicy::Allow
     }
 
@@ -187,6 +196,8 @@ impl Tracee {
                 match hook {
                     Hook::Entry => tracee.started()?,
                     Hook::Loader => tracee.loader_told()?,
+                    // Its detour says so itself, in a moment.
+                    Hook::Asks => {}
                     Hook::Resolver => tracee.resolver_runs(tid, site)?,
                     Hook::Chosen => tracee.resolver_returned(tid)?,
                 }
@@ -220,6 +231,7 @@ impl Tracee {
         self.read_chosen()?;
         let stays = self.may_stay();
         self.unhook(|_, hook| hook == Hook::Entry || (hook == Hook::Loader && !stays));
+        self.hook_for_good();
         self.unhook_resolved();
         self.settle()?;
         self.plan.complete = true;
@@ -285,7 +297,7 @@ impl Tracee {
         self.unhook(|at, hook| match hook {
             Hook::Resolver => !open.contains(&at),
             Hook::Chosen => open.is_empty(),
-            Hook::Entry | Hook::Loader => false,
+            Hook::Entry | Hook::Loader | Hook::Asks => false,
         });
     }
 
@@ -307,7 +319,7 @@ impl Tracee {
     }
 
     /// The same, as far as the plan goes.
-    fn plan_modules(&mut self, age: Age) -> anyhow::Result<Vec<Planned>> {
+    pub(super) fn plan_modules(&mut self, age: Age) -> anyhow::Result<Vec<Planned>> {
         let mut maps = self.process.maps().context("reading its mappings")?;
         if let Some(live) = &self.live {
             let ours = |at: &Mapping| live.injected.mapped.iter().any(|m| m.overlaps(at.span));
@@ -346,7 +358,8 @@ impl Tracee {
         };
         self.notes.append(&mut self.plan.notes);
         let resolvers: Vec<Addr> = self.plan.indirect.iter().map(|i| i.resolver).collect();
-        for resolver in resolvers {
+        let may = self.may_stay() || self.stage == Stage::Starting;
+        for resolver in resolvers.into_iter().filter(|_| may) {
             self.hook(resolver, Hook::Resolver);
         }
         Ok(grown)
@@ -354,7 +367,5 @@ impl Tracee {
 }
 
 fn is_mapped(module: &Module, maps: &[Mapping]) -> bool {
-    maps.iter().any(|mapping| {
-        mapping.exec && module.is_of(mapping) && module.span.contains(mapping.span.start)
-    })
+    maps.iter().any(|mapping| module.has_text(mapping))
 }

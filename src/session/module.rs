@@ -92,6 +92,21 @@ impl Module {
         self.identity == (mapping.device, mapping.inode)
     }
 
+    /// Whether a mapping holds some of its text, where it belongs. Whoever protects that anew may take
+    /// the right to execute from it for a while: it is still there, as a part of what surrounds it.
+    pub(super) fn has_text(&self, mapping: &Mapping) -> bool {
+        let holds = |segment: &symbols::Segment| {
+            let start = segment.vaddr.at(self.bias);
+            let first = start.max(mapping.span.start);
+            let end = Addr(start.0.saturating_add(segment.filesz));
+            let in_file = segment.file_offset.wrapping_add(first.0 - start.0);
+            let mapped = mapping.offset.wrapping_add(first.0 - mapping.span.start.0);
+            first < end.min(mapping.span.end) && in_file == mapped
+        };
+        let text = self.image().segments().iter().filter(|s| s.executable);
+        self.is_of(mapping) && text.into_iter().any(holds)
+    }
+
     /// The file and what is known of it.
     pub fn opened(&self) -> &Rc<Opened> {
         &self.opened

@@ -164,8 +164,10 @@ impl Tracee {
             dead: ground.window.dead_regs,
             nops: ground.window.kind == WindowKind::Nop,
         };
-        // Hooks run nothing.
-        let class = |id: &ProbeId| Some((*id, *self.plan.class.get(id.0 as usize)?));
+        // Hooks run nothing, unless they ask.
+        let asks = |id: &ProbeId| self.hooks.asks(*id).then_some(self.ask_class?);
+        let class = |id: &ProbeId| self.plan.class.get(id.0 as usize).copied();
+        let class = |id: &ProbeId| Some((*id, class(id).or_else(|| asks(id))?));
         let probes: Vec<_> = wanted.probes.iter().filter_map(class).collect();
         Rc::make_mut(&mut live.detours).build(&live.injected, ground.slab, displaced, &probes)?;
         ground.built = Some(signature);

@@ -432,18 +432,36 @@ impl Plan {
             self.probes[id.0 as usize] = info;
             return id;
         }
-        let next = u32::try_from(self.class_of.len()).unwrap_or(u32::MAX);
-        let class = *self
-            .class_of
-            .entry(site.program.clone())
-            .or_insert_with(|| {
-                self.classes.push(site.program);
-                next
-            });
+        let class = self.class(site.program);
         self.probes.push(info);
         self.class.push(class);
         self.spec_of.push(site.spec);
         id
+    }
+
+    /// What stands at a place of a file where we want a jump of our own.
+    pub(super) fn look(
+        &self,
+        module: usize,
+        at: LinkAddr,
+        slab: usize,
+        cache: Option<&Cache>,
+    ) -> Result<Ground, Refusal> {
+        let module = &self.modules[module];
+        let entry = module.file(cache).at(at);
+        let entry = entry.ok_or_else(|| Refusal::Window("not a function".into()))?;
+        let trap = entry.trap.ok_or(ScanRefusal::Undecodable);
+        ground(module, at, (entry.verdict, trap), slab)
+    }
+
+    /// The number of a program.
+    pub(super) fn class(&mut self, program: Program) -> u32 {
+        let next = u32::try_from(self.classes.len()).unwrap_or(u32::MAX);
+        let class = self.class_of.entry(program.clone());
+        *class.or_insert_with(|| {
+            self.classes.push(program);
+            next
+        })
     }
 
     /// A slab that reaches a module.

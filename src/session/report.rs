@@ -89,10 +89,12 @@ impl Tracee {
                 .registry
                 .site(*at)
                 .map(|site| self.registry.status(site));
-            if let Some((Status::Trap | Status::Queued, _)) = site {
-                counts.trap -= 1;
-                counts.armed -= 1;
+            match site {
+                Some((Status::Trap | Status::Queued, _)) => counts.trap -= 1,
+                Some((Status::Jump, _)) => counts.jump -= 1,
+                _ => continue,
             }
+            counts.armed -= 1;
         }
         Summary {
             probes,

@@ -214,7 +214,7 @@ impl Session {
         for pid in armed {
             if let Some(tracee) = self.tracees.get_mut(&pid) {
                 tracee.look_at_foreign();
-                let result = tracee.settle();
+                let result = tracee.look_at_asks().and_then(|()| tracee.settle());
                 self.bear(pid, result)?;
             }
         }
@@ -225,7 +225,7 @@ impl Session {
     fn patience(&self) -> Option<u32> {
         let now = clock::monotonic();
         let tracees = self.tracees.values();
-        let sites = tracees.flat_map(|t| [t.registry.next_due(), t.foreign_due]);
+        let sites = tracees.flat_map(|t| [t.registry.next_due(), t.foreign_due(), t.asks_due()]);
         let due = sites.chain([self.deadline]).flatten().min()?;
         Some(u32::try_from(due.saturating_sub(now) / 1_000_000 + 1).unwrap_or(u32::MAX))
     }

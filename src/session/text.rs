@@ -28,6 +28,8 @@ pub(super) struct Text<'m> {
     memory: &'m Memory,
     /// Whether whole pages may be written: no thread can run.
     whole: bool,
+    /// Whether the target may have begun another program, which we were not told yet.
+    unsure: bool,
     pages: BTreeMap<u64, Option<Box<[u8; PAGE as usize]>>>,
 }
 
@@ -36,18 +38,30 @@ impl<'m> Text<'m> {
         Text {
             memory,
             whole,
+            unsure: false,
             pages: BTreeMap::new(),
         }
     }
 
+    /// Text that is only looked at, while the target runs: nothing is read of another program.
+    pub(super) fn glance(memory: &'m Memory) -> Text<'m> {
+        Text {
+            unsure: true,
+            ..Text::new(memory, false)
+        }
+    }
+
     fn page(&mut self, number: u64) -> Option<&mut [u8; PAGE as usize]> {
-        let memory = self.memory;
+        let (memory, unsure) = (self.memory, self.unsure);
         let page = self.pages.entry(number).or_insert_with(|| {
             let mut bytes = Box::new([0; PAGE as usize]);
-            memory
-                .read(Addr(number * PAGE), bytes.as_mut_slice())
-                .ok()
-                .map(|()| bytes)
+            let (at, out) = (Addr(number * PAGE), bytes.as_mut_slice());
+            let read = if unsure {
+                memory.read_own(at, out)
+            } else {
+                memory.read(at, out)
+            };
+            read.ok().map(|()| bytes)
         });
         page.as_deref_mut()
     }

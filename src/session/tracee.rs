@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use super::arm::Live;
+use super::asks::Looks;
 use super::dispositions::Dispositions;
 use super::end::Ended;
+use super::foreign::Foreign;
 use super::guard::Guard;
 use super::hooks::Hooks;
 use super::opened::Library;
 use super::plan::{Plan, Wanted};
 use super::run::Options;
 use crate::abi::Layout;
-use crate::base::{Addr, FeedId, Pid, ProbeId, Tid};
+use crate::base::{FeedId, Pid, ProbeId, Tid};
 use crate::data::{Catalogue, Command, Cost, Directory, Summary};
 use crate::guardian::Handle;
 use crate::probe::{Registry, Throttle};
@@ -107,9 +109,10 @@ pub(super) struct Tracee {
     /// When it has run for long enough since the last pause.
     pub(super) rested: u64,
     pub(super) text_pages: BTreeSet<u64>,
-    /// Sites whose bytes are somebody else's, and when they are looked at next.
-    pub(super) foreign: BTreeSet<Addr>,
-    pub(super) foreign_due: Option<u64>,
+    pub(super) foreign: Foreign,
+    /// The program of detours that ask, where there are any.
+    pub(super) ask_class: Option<u32>,
+    pub(super) ask_looks: Looks,
     /// The summary as it was before disarming.
     pub(super) last: Option<Summary>,
     /// Where the counts are; they outlive the target.
@@ -152,8 +155,9 @@ impl Tracee {
             cost: Cost::default(),
             rested: 0,
             text_pages: BTreeSet::new(),
-            foreign: BTreeSet::new(),
-            foreign_due: None,
+            foreign: Foreign::default(),
+            ask_class: None,
+            ask_looks: Looks::default(),
             last: None,
             counters: None,
             stage: Stage::Begun,

@@ -39,16 +39,7 @@ pub(super) struct Edit {
 impl Edit {
     /// What stands there now, if nobody changed it.
     fn now(&self) -> Kept {
-        let mut bytes = self.original;
-        match (self.from, self.jump[0]) {
-            (Text::Original, _) => {}
-            (Text::Trap, _) => bytes[0] = INT3,
-            (Text::Jump, Some(jump)) => {
-                bytes[..jump.head().len()].copy_from_slice(jump.head());
-            }
-            (Text::Jump, None) => {}
-        }
-        bytes
+        standing(self.original, self.from, self.jump[0].as_ref())
     }
 
     /// Somebody was inside: it comes no farther than a breakpoint; a jump that was to leave, or to
@@ -131,6 +122,17 @@ impl Edit {
     }
 }
 
+/// What stands at a site with these original bytes, if nobody changed it.
+pub(super) fn standing(original: Kept, text: Text, jump: Option<&Jump>) -> Kept {
+    let mut bytes = original;
+    match (text, jump) {
+        (Text::Original, _) | (Text::Jump, None) => {}
+        (Text::Trap, _) => bytes[0] = INT3,
+        (Text::Jump, Some(jump)) => bytes[..jump.head().len()].copy_from_slice(jump.head()),
+    }
+    bytes
+}
+
 impl Tracee {
     /// Changes the text at the sites of these steps and reports how each came out. Everybody who
     /// ran is stopped.
@@ -211,16 +213,13 @@ impl Tracee {
                 outcomes.push((at, no_room(Refusal::NoRoom)));
                 continue;
             }
-            match self.compare(pages, &edit) {
+            match self.compare(pages, at, &edit.now()) {
                 Check::Same => {
                     outcomes.push((at, self.check_hole(pages, &mut edit)));
                     edits.push(edit);
                 }
                 Check::Foreign => {
                     self.seen_foreign(at);
-                    if let Some(landing) = self.process.landing() {
-                        landing.disown(at);
-                    }
                     outcomes.push((at, Outcome::Foreign));
                 }
                 Check::Gone => outcomes.push((at, Outcome::Gone)),
@@ -345,18 +344,17 @@ impl Tracee {
     }
 
     /// Compares memory with what should be there; bytes that another site owns are its business.
-    fn compare(&self, pages: &mut Pages<'_>, edit: &Edit) -> Check {
-        let expected = &edit.now()[..];
-        match pages.check(edit.at, expected) {
+    pub(super) fn compare(&self, pages: &mut Pages<'_>, at: Addr, expected: &[u8]) -> Check {
+        match pages.check(at, expected) {
             Check::Foreign => {}
             other => return other,
         }
         for (index, byte) in expected.iter().enumerate() {
-            let address = edit.at + index as u64;
+            let address = at + index as u64;
             let others = self
                 .registry
                 .owner_of(address)
-                .is_some_and(|owner| owner != edit.at);
+                .is_some_and(|owner| owner != at);
             if !others {
                 match pages.check(address, &[*byte]) {
                     Check::Same => {}

@@ -45,6 +45,12 @@ impl Memory {
         }
     }
 
+    /// The same, of the address space that was opened: a thread that began another program since has
+    /// left it, and what it left is gone.
+    pub fn read_own(&self, at: Addr, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(out, at.0)
+    }
+
     /// Reads as much of `out` from `at` as is mapped; returns how much.
     pub fn read_some(&self, at: Addr, out: &mut [u8]) -> io::Result<usize> {
         let local = libc::iovec {

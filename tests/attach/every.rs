@@ -115,3 +115,22 @@ fn exceptions_go_on() {
     let text = std::fs::read_to_string(path).expect("the target");
     goes_on_in(Source::new("c++", "cc", "exceptions", text), "check()");
 }
+
+/// Libraries come and go all the time here, so that mappings are never the same; what was left in text
+/// would end it.
+#[test]
+fn text_that_is_protected_anew_goes_on() {
+    let mut target = at_work(&c("reprotects").flags(&["-ldl"]));
+    let jumps: &[&str] = &["-p", "*:*"];
+    for options in [jumps, &["-p", "*:*", "--no-opt", "--trap-limit", "0"]].repeat(3) {
+        round(&mut target);
+        let kptrace = attach(&target, options);
+        round(&mut target);
+        let told = let_go(kptrace);
+        assert!(json::count(&told, "guarded") > 0, "{options:?}: {told}");
+        assert_eq!(told["notes"], serde_json::json!([]), "{options:?}: {told}");
+        round(&mut target);
+    }
+    let ended = target.end().expect(0);
+    assert!(ended.out.ends_with("right\n"), "{}", ended.out);
+}

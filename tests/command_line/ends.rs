@@ -341,11 +341,9 @@ fn a_closed_pipe_is_quiet_and_the_target_runs_on() {
     drop(fs::File::open(&path).expect("kptrace writes"));
     let ended = running.end().expect(0);
     assert_eq!(ended.out, "made 200000\n");
-    assert!(
-        ended.err.lines().all(|line| line.starts_with("armed ")),
-        "{}",
-        ended.err
-    );
+    // Where it was let go of before it ended, that took a pause.
+    let report = |line: &str| line.starts_with("armed ") || line.starts_with("cost ");
+    assert!(ended.err.lines().all(report), "{}", ended.err);
 }
 
 #[test]

@@ -37,6 +37,9 @@ fn target(options: &[&str]) -> Source {
     // there is no landing: `fork` and `pthread_create` block every signal.
     if options.contains(&TRAPS[0]) {
         c("survives").flags(&["-pthread", "-DALONE"])
+    } else if options.contains(&"never") {
+        // Whoever opens a library waits for kptrace.
+        c("survives").flags(&["-pthread", "-DOPENS", "-ldl"])
     } else {
         c("survives").flags(&["-pthread"])
     }

@@ -104,6 +104,7 @@ hold! {
     threads_come_and_go: "thread_storm", "-pthread";
     real_time_signals_arrive_in_order_and_setuid_works: "rt_signals", "-pthread";
     a_program_keeps_its_gs: "gs_user";
+    text_that_is_protected_anew_stays: "reprotects", "-ldl";
     threads_go_on_after_the_first_has_ended: "late", "-pthread";
 }
 

@@ -142,3 +142,16 @@ fn no_ops_for_other_tools_are_used_where_they_are_and_never_as_padding() {
         }
     }
 }
+
+#[test]
+fn a_restartable_sequence_that_the_file_names_is_kept_clear() {
+    let text = "int sequence(int);\n__asm__(\".text\\n.globl sequence\\n.type sequence,@function\\n\
+                sequence:\\npush %rbx\\n1: mov %edi,%eax\\nadd $1,%eax\\n2: pop %rbx\\nret\\n\
+                .size sequence,.-sequence\\n.section __rseq_cs,\\\"aw\\\"\\n.balign 32\\n\
+                .long 0,0\\n.quad 1b,2b-1b,2b\\n.previous\\n\");\n\
+                int main(void) { return sequence(-1); }\n";
+    for flags in [&[][..], &["-no-pie", "-fno-pie"]] {
+        let program = build(Source::new("cc", "c", "sequence", text).flags(flags));
+        refused(&entries(&program, "sequence"), "sequence", "pointer");
+    }
+}

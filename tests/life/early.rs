@@ -44,7 +44,7 @@ fn said(text: &str) -> u64 {
 #[test]
 fn resolvers_constructors_and_initialisers_of_all_modules_are_counted_exactly() {
     let [program, opened] = dynamic();
-    for way in [&[][..], &["--no-opt"]] {
+    for way in [&[][..], &["--no-opt"], &["--trap", "never"]] {
         let mut line = vec!["run", "-c", "--format", "json", "-p", "*:mark"];
         line.extend(way);
         line.extend(["--", &program, &opened]);
@@ -54,6 +54,19 @@ fn resolvers_constructors_and_initialisers_of_all_modules_are_counted_exactly() 
         // Three modules, the last of which was mapped while the program ran.
         assert_eq!(summary["probes"].as_array().map(Vec::len), Some(3));
     }
+}
+
+#[test]
+fn a_program_that_the_loader_is_told_to_run_is_counted_exactly() {
+    let [program, opened] = dynamic();
+    let loader = "/lib64/ld-linux-x86-64.so.2";
+    let mut line = vec!["run", "-c", "--format", "json", "-p", "*:mark"];
+    let refused = kptrace(&[&line[..], &["--", loader, &program, &opened]].concat());
+    assert!(refused.expect(3).err.contains("no such function in ld-"));
+    line.extend(["--pending", "ignore", "--", loader, &program, &opened]);
+    let ended = kptrace(&line).expect(0);
+    let summary = json::summary(&ended.err);
+    assert_eq!(marks(&summary), said(&ended.out), "{summary}");
 }
 
 #[test]

@@ -52,6 +52,20 @@ fn a_library_that_comes_and_goes_is_one_probe_and_no_call_is_missed() {
 }
 
 #[test]
+fn with_jumps_alone_a_library_is_armed_before_its_code_runs() {
+    let program = program(
+        "for (int i = 0; i < atoi(argv[2]); i++) { void *l = dlopen(argv[1], RTLD_NOW); \
+         if (find(l)(1) != 2) return 1; dlclose(l); }",
+    );
+    for way in [&[][..], &["-p", "libc:*"], &["-p", "*:_dl_*"]] {
+        let summary = count(&program, "30", &[&["--trap", "never"], way].concat());
+        assert_eq!(json::count(&summary, "plugged"), 60, "{way:?}");
+        assert_eq!(summary["notes"], serde_json::json!([]));
+        assert_eq!(summary["trap"], 0, "{summary}");
+    }
+}
+
+#[test]
 fn a_library_that_comes_to_another_place_each_time_is_followed() {
     // What is left where it was keeps it from coming there again.
     let program = program(

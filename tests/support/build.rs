@@ -25,7 +25,8 @@ pub fn c(name: &str) -> Source {
     Source::new("cc", "c", name, text)
 }
 
-fn targets() -> PathBuf {
+/// Where the sources are.
+pub fn targets() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets")
 }
 

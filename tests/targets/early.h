@@ -13,6 +13,7 @@ static int implementation(int n) {
     mark();
     return n + 1;
 }
+#ifdef __GLIBC__
 /* Runs while the loader relocates this module. */
 static int (*resolver(void))(int) {
     mark();
@@ -20,6 +21,9 @@ static int (*resolver(void))(int) {
     return implementation;
 }
 __attribute__((ifunc("resolver"))) int NAME(PREFIX, _chosen)(int n);
+#else
+int NAME(PREFIX, _chosen)(int n) { return implementation(n); }
+#endif
 
 __attribute__((constructor)) static void first(void) {
     for (int i = 0; i < 3; i++) mark();

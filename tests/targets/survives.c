@@ -1,7 +1,9 @@
 /* death.rs: threads that never rest, each with sums that must come out right, through functions of
  * its own, one that can only be a breakpoint, libc's, and calls that block; a timer's handler; a
- * round asks every thread how far it is and, without ALONE, makes a child that computes too. */
+ * round asks every thread how far it is and, without ALONE, makes a child that computes too; with
+ * OPENS it opens a library and closes it again. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -87,6 +89,13 @@ static int check(void) {
     while (ended == -1);
     if (status != 7 << 8) printf("the child's status is %#x\n", status);
     RIGHT(ended == child && status == 7 << 8);
+#endif
+#ifdef OPENS
+    void *library = dlopen("libm.so.6", RTLD_NOW);
+    RIGHT(library != NULL);
+    double (*root)(double) = (double (*)(double))dlsym(library, "cbrt");
+    RIGHT(root != NULL && root(27) > 2.9 && root(27) < 3.1);
+    RIGHT(dlclose(library) == 0);
 #endif
     for (int i = 0; i < THREADS; i++) {
         while (__atomic_load_n(&parts[i].turns, __ATOMIC_RELAXED) == before[i]) sched_yield();

@@ -9,6 +9,7 @@
 //! is saved; flags are saved by `lahf`/`seto` when live and never by `pushf`; no vector state, no
 //! string instructions, no calls; nothing of the target's thread-local storage is touched.
 
+mod ask;
 mod assembler;
 mod body;
 mod copy;

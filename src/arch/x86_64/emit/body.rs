@@ -133,6 +133,7 @@ impl Body<'_> {
     fn effect(&mut self, effect: &Effect) -> Result<(), Unsupported> {
         match effect {
             Effect::Count => self.count(self.environment.layout.hits(ProbeId(0)))?,
+            Effect::Ask => self.ask()?,
             Effect::Record(record) => self.leave_record(record)?,
             Effect::Set(local, value) => {
                 let slot = self.local(*local);
@@ -438,6 +439,7 @@ impl Needs {
                 self.wide = true;
                 self.index = true;
             }
+            Effect::Ask => self.wide = true,
             Effect::Count
             | Effect::Loop(..)
             | Effect::Break
