@@ -4,7 +4,23 @@
 //!
 //! Passes, a file or folder each: `token` (text to tokens), `parse` (tokens to the `tree`, going on
 //! after errors), `macros` (expanded), `check` (names and types: the tree to the [`typed`] tree).
-//! All errors of a text are reported together.
+//! All errors of a text are reported together. [`compile`] is the way in.
 
+mod builtins;
+mod check;
+mod compile;
+mod config;
 pub mod debug;
+mod dump;
+mod macros;
+mod parse;
+mod points;
+pub mod prototypes;
+mod source;
+mod structs;
+mod token;
+mod tree;
 pub mod typed;
+
+pub use compile::compile;
+pub use source::{MAX_TEXT, Source, Warning};
