@@ -4,6 +4,7 @@ mod addr;
 pub mod histogram;
 mod id;
 mod ranges;
+pub mod suggest;
 
 pub use addr::{Addr, LinkAddr, Span};
 pub use id::{FeedId, Pid, ProbeId, Tid};

@@ -4,6 +4,7 @@
 
 use super::demangle::{is_mangled, without_parameters};
 use super::entries::Symbols;
+use crate::base::suggest::{distance, may_be_close};
 
 /// How many names are compared letter by letter.
 const COMPARED: usize = 20_000;
@@ -46,11 +47,7 @@ impl Symbols {
                 continue;
             }
             compared += 1;
-            let distance = match own.eq_ignore_ascii_case(wanted) {
-                true => 0,
-                false => strsim::osa_distance(own, wanted),
-            };
-            if distance <= limit(wanted) {
+            if let Some(distance) = distance(own, wanted) {
                 best.push((distance, shown));
             }
         }
@@ -58,26 +55,6 @@ impl Symbols {
         best.dedup();
         best.iter().take(BEST).map(|&(_, n)| n.to_owned()).collect()
     }
-}
-
-/// How many edits still count as a misspelling.
-fn limit(name: &str) -> usize {
-    (name.len() / 4).clamp(1, 4)
-}
-
-/// Cheap and never wrong in saying no: lengths and sets of letters differ by at most one an edit
-/// (two for the letters of a replacement).
-fn may_be_close(own: &str, wanted: &str) -> bool {
-    if own.eq_ignore_ascii_case(wanted) {
-        return true;
-    }
-    let limit = limit(wanted);
-    let differ = (letters(own) ^ letters(wanted)).count_ones() as usize;
-    own.len().abs_diff(wanted.len()) <= limit && differ <= 2 * limit
-}
-
-fn letters(name: &str) -> u64 {
-    name.bytes().fold(0, |set, b| set | 1 << (b & 63))
 }
 
 /// The identifiers of a mangled name: each spelt as its length and its letters.

@@ -1,0 +1,233 @@
+//! Blocks and their attach points. A block whose arguments differ by probe becomes several, each
+//! with the points that are alike. Knows what debug information and prototypes say of parameters.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::Checker;
+use crate::language::builtins::{self, Word};
+use crate::language::debug::Parameter;
+use crate::language::points;
+use crate::language::prototypes;
+use crate::language::tree::{self, ExprKind, Tree};
+use crate::language::typed::{Attach, Config, Missing, Point, Type};
+use crate::spec::{Location, ModuleName, NameText, ProbeSpec};
+
+/// Most blocks that one becomes.
+const MOST: usize = 1000;
+
+/// How a parameter is passed, or why that is not known.
+pub(super) type Passed = Result<(Type, Option<u8>), String>;
+
+/// What is known of the arguments at a block's probes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Arguments {
+    /// Parameters by name, those that the block names.
+    pub named: BTreeMap<String, Passed>,
+    /// Names of all parameters.
+    pub names: Vec<String>,
+    /// USDT: `argN` that the block names, as the note writes them.
+    pub noted: BTreeMap<u8, Result<String, String>>,
+}
+
+/// Attach points of one block that are alike.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// Which block of the tree.
+    pub probe: usize,
+    pub attach: Vec<Attach>,
+    pub arguments: Arguments,
+}
+
+impl Group {
+    pub fn points(&self) -> impl Iterator<Item = &Point> {
+        self.attach.iter().filter_map(|attach| match attach {
+            Attach::Entry(point) | Attach::Return(point) | Attach::Usdt(point) => Some(point),
+            _ => None,
+        })
+    }
+
+    pub fn specs(&self) -> Vec<ProbeSpec> {
+        self.points().map(|point| point.spec.clone()).collect()
+    }
+
+    /// Whether it runs in the target.
+    pub fn in_target(&self) -> bool {
+        self.points().next().is_some()
+    }
+}
+
+/// What a block asks about its arguments.
+#[derive(Default)]
+struct Uses {
+    named: BTreeSet<String>,
+    numbered: BTreeSet<u8>,
+}
+
+fn uses(probe: &tree::Probe) -> Uses {
+    let mut uses = Uses::default();
+    let mut note = |expr: &tree::Expr| match &expr.kind {
+        ExprKind::Member(inner, name) => {
+            if matches!(&inner.kind, ExprKind::Ident(word) if word == "args") {
+                uses.named.insert(name.text.clone());
+            }
+        }
+        ExprKind::Ident(name) => {
+            if let Some(Word::Arg(n)) = builtins::word(name) {
+                uses.numbered.insert(n);
+            }
+        }
+        _ => {}
+    };
+    if let Some(predicate) = &probe.predicate {
+        predicate.visit(&mut note);
+    }
+    tree::visit(&probe.body, &mut note);
+    uses
+}
+
+/// All blocks of the program, with their attach points read and sorted.
+pub(super) fn groups(tree: &Tree, config: &Config, checker: &mut Checker<'_, '_>) -> Vec<Group> {
+    let mut all = Vec::new();
+    let mut known = HashMap::new();
+    for (index, probe) in tree.probes.iter().enumerate() {
+        let uses = uses(probe);
+        let mut own: Vec<Group> = Vec::new();
+        for name in &probe.attach {
+            let Some(attach) = read(name, config, checker) else {
+                continue;
+            };
+            let arguments = match &attach {
+                Attach::Entry(point) if !uses.named.is_empty() => {
+                    let asked = known.entry(point.spec.text.clone());
+                    let found = asked.or_insert_with(|| parameters(&point.spec, checker));
+                    named(&uses, found)
+                }
+                Attach::Usdt(point) if !uses.numbered.is_empty() => {
+                    noted(&uses, &point.spec, checker)
+                }
+                _ => Arguments::default(),
+            };
+            let unknown = arguments.named.values().find_map(|p| p.as_ref().err());
+            if let Some(why) = unknown
+                && config.missing.unwrap_or_default() != Missing::Error
+                && probe.attach.len() > 1
+            {
+                leave_out(name, &why.clone(), config, checker);
+                continue;
+            }
+            let count = all.len() + own.len();
+            match own.iter_mut().find(|g| g.arguments == arguments) {
+                Some(group) => group.attach.push(attach),
+                None if count < MOST => own.push(Group {
+                    probe: index,
+                    attach: vec![attach],
+                    arguments,
+                }),
+                None => {
+                    let message = format!("this program has more than {MOST} blocks");
+                    checker.reports.error(&name.span, message);
+                    return all;
+                }
+            }
+        }
+        all.append(&mut own);
+    }
+    all
+}
+
+fn leave_out(name: &tree::Name, why: &str, config: &Config, checker: &mut Checker<'_, '_>) {
+    if config.missing == Some(Missing::Warn) {
+        let message = format!("this probe is left out: {why}");
+        checker.reports.warn(&name.span, message, "");
+    }
+}
+
+fn read(name: &tree::Name, config: &Config, checker: &mut Checker<'_, '_>) -> Option<Attach> {
+    match points::read(checker.reports.source, name, checker.given.parameters) {
+        Ok(attach) => Some(attach),
+        Err(refused) => {
+            match config.missing.unwrap_or_default() {
+                Missing::Ignore if refused.kernel => {}
+                Missing::Warn if refused.kernel => {
+                    let message = format!("{}: it is left out", refused.message);
+                    checker.reports.warn(&refused.span, message, refused.help);
+                }
+                _ if refused.help.is_empty() => {
+                    checker.reports.error(&refused.span, refused.message);
+                }
+                _ => checker
+                    .reports
+                    .error_help(&refused.span, refused.message, refused.help),
+            }
+            None
+        }
+    }
+}
+
+/// Debug information first, prototypes second.
+fn parameters(spec: &ProbeSpec, checker: &Checker<'_, '_>) -> Result<Vec<Parameter>, String> {
+    checker.given.debug.parameters(spec).or_else(|why| {
+        let Location::Symbol {
+            name: NameText::Exact(name),
+            offset: 0,
+            ..
+        } = &spec.location
+        else {
+            return Err(why);
+        };
+        let found = prototypes::parameters(name);
+        found.filter(|_| is_libc(spec.module.as_ref())).ok_or(why)
+    })
+}
+
+/// Whether libc's prototypes hold in this module.
+fn is_libc(module: Option<&ModuleName>) -> bool {
+    let text = match module {
+        None | Some(ModuleName::Glob(_)) => return true,
+        Some(ModuleName::Name(text) | ModuleName::Path(text)) => text,
+    };
+    let file = text.rsplit('/').next().unwrap_or(text);
+    ["libc", "libpthread", "libdl", "librt", "ld-"]
+        .iter()
+        .any(|prefix| {
+            file.strip_prefix(prefix).is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with(['.', '-']) || *prefix == "ld-"
+            })
+        })
+}
+
+fn named(uses: &Uses, found: &Result<Vec<Parameter>, String>) -> Arguments {
+    let mut arguments = Arguments::default();
+    for name in &uses.named {
+        let passed = match found {
+            Err(why) => Err(why.clone()),
+            Ok(all) => match all.iter().find(|p| p.name == *name) {
+                Some(p) => Ok((p.ty.clone(), p.argument)),
+                None => Err(String::new()),
+            },
+        };
+        arguments.named.insert(name.clone(), passed);
+    }
+    if let Ok(all) = found
+        && arguments.named.values().any(Result::is_err)
+    {
+        arguments.names = all.iter().map(|p| p.name.clone()).collect();
+    }
+    arguments
+}
+
+fn noted(uses: &Uses, spec: &ProbeSpec, checker: &Checker<'_, '_>) -> Arguments {
+    let found = checker.given.debug.usdt(spec);
+    let mut arguments = Arguments::default();
+    for n in &uses.numbered {
+        let noted = match &found {
+            Err(why) => Err(why.clone()),
+            Ok(all) => match all.get(usize::from(*n)) {
+                Some(text) => Ok(text.clone()),
+                None => Err(format!("the probe has {} arguments", all.len())),
+            },
+        };
+        arguments.noted.insert(*n, noted);
+    }
+    arguments
+}
