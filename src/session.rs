@@ -36,6 +36,7 @@ mod tasks;
 mod text;
 mod totals;
 mod tracee;
+mod wanted;
 mod write;
 
 pub use end::{Ended, Outcome};
@@ -43,8 +44,9 @@ pub use estimate::{Estimate, estimate};
 pub use land::Landing;
 pub use module::{Module, modules};
 pub use opened::Opened;
-pub use plan::{Ground, Pending, Plan, PlanError, Planned, Progress, Wanted, plan};
+pub use plan::{Ground, Plan, PlanError, Planned, plan};
 pub use preview::preview;
 pub use resolve::Exclude;
 pub use restore::{Restored, restore};
 pub use run::{Options, Session};
+pub use wanted::{Memory, Pending, Progress, Wanted};

@@ -172,12 +172,8 @@ pub(super) fn check(check: &Check) -> Exit {
     };
     let wanted = Wanted {
         specs,
-        exclude: Vec::new(),
-        count_only: false,
-        max_probes: None,
         cache: cache(),
-        progress: Box::new(|_| {}),
-        pending: Pending::Warn,
+        ..Wanted::default()
     };
     let plan = match plan(modules, &wanted) {
         Ok(plan) => plan,

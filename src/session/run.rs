@@ -12,10 +12,10 @@ use super::end::{Ended, Outcome};
 use super::guard::Guard;
 use super::land::Landing;
 use super::opened::Library;
-use super::plan::{Pending, Wanted};
 use super::resolve::why_not;
 use super::totals::Totals;
 use super::tracee::{Common, Stage, Tracee};
+use super::wanted::{Pending, Wanted};
 use crate::base::{Pid, ProbeId, Tid};
 use crate::data::{Drain, Missed, ProbeInfo, ProbeSummary, Sink, SiteState};
 use crate::probe::{Limit, TrapPolicy};
@@ -47,6 +47,21 @@ pub struct Options {
     pub duration: Option<u64>,
     /// Whether children are traced.
     pub follow: bool,
+}
+
+impl Default for Options {
+    /// What `kptrace attach` does when nothing is said.
+    fn default() -> Options {
+        Options {
+            optimise: true,
+            traps: TrapPolicy::Allow,
+            landing: Landing::Auto,
+            limit: Limit::default(),
+            memory: 64 << 20,
+            duration: None,
+            follow: false,
+        }
+    }
 }
 
 /// Traced processes and all we know of them.
