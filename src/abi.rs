@@ -34,6 +34,14 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"kptrace\n");
 /// Where [`MAGIC`] stands.
 pub const MAGIC_AT: u32 = 0x20;
 
+/// What the session's object starts with, at [`MAGIC_AT`], and its version at [`VERSION_AT`]: its first
+/// page; the tables of [`crate::program::table::Home::Session`] follow at [`MAPS_HEAD`].
+pub const MAPS_MAGIC: u64 = u64::from_le_bytes(*b"kptrmaps");
+/// See [`MAPS_MAGIC`].
+pub const MAPS_HEAD: u64 = 4096;
+/// What the names start with of sockets that the session's object is passed through.
+pub const SOCKET_NAME: &str = "kptrace-passes-";
+
 /// Code starts with [`MAGIC`], the version and the address of block 0: all that a forked child still
 /// has of us is code. The first detour follows at this offset.
 pub const CODE_HEAD: u64 = 64;

@@ -11,6 +11,7 @@ mod differences;
 mod dispositions;
 mod end;
 mod estimate;
+mod facts;
 mod family;
 mod follow;
 mod foreign;

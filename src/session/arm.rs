@@ -78,7 +78,7 @@ impl Tracee {
             layout,
             own_blocks,
             loads: true,
-            maps: 0,
+            maps: injected.tables().map_or(Ok(0), low)?,
         };
         self.dispositions =
             Dispositions::read(&mut self.process, tid, injected.shared_block + SCRATCH)
@@ -103,6 +103,7 @@ impl Tracee {
         self.guard_target();
         self.land_by(tid)?;
         self.open_feed();
+        self.tell_facts()?;
         for (tid, _) in self.process.stopped() {
             unless_gone(self.own_block(tid))?;
         }
@@ -146,6 +147,7 @@ impl Tracee {
                     .map(larger)
                     .collect(),
                 table: Landing::size(self.sites()),
+                maps: self.common.maps.clone(),
             })
         };
         Ok([request(self.capacity())?, request(known)?])
@@ -221,6 +223,9 @@ impl Tracee {
         if known < self.plan.classes.len() {
             let more = self.plan.classes.get(known..).unwrap_or_default();
             Rc::make_mut(&mut live.detours).add_classes(more);
+        }
+        if known < self.plan.classes.len() {
+            self.tell_facts()?;
         }
         self.publish();
         self.widen_landing(self.sites())?;

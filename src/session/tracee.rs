@@ -11,6 +11,7 @@ use std::sync::mpsc::Sender;
 use super::arm::Live;
 use super::dispositions::Dispositions;
 use super::end::Ended;
+use super::facts::{Asks, Facts};
 use super::guard::Guard;
 use super::hooks::Hooks;
 use super::opened::Library;
@@ -27,7 +28,7 @@ use crate::sys::poll::Signals;
 use crate::sys::shm::Shared;
 use crate::sys::wait::{self, Status};
 use crate::sys::{clock, procfs, ptrace};
-use crate::target::{Kin, Process, Reports, State};
+use crate::target::{Kin, Process, Reports, SessionMaps, State};
 
 /// How often the end of a target is looked for when something failed.
 const GOING: u32 = 2_000;
@@ -50,6 +51,9 @@ pub(super) struct Common {
     pub(super) newborn: RefCell<BTreeSet<Tid>>,
     pub(super) guard: Guard,
     pub(super) kin: Kin,
+    pub(super) facts: Facts,
+    /// The maps that all processes share, if programs have any.
+    pub(super) maps: Option<Arc<SessionMaps>>,
 }
 
 impl Common {
@@ -116,6 +120,9 @@ pub(super) struct Tracee {
     pub(super) stage: Stage,
     /// Whether it must end when we do: it was started by us and has not begun.
     pub(super) doomed: bool,
+    /// What its programs ask for, and when some of that is looked at next.
+    pub(super) asks: Asks,
+    pub(super) facts_due: Option<u64>,
 }
 
 impl Tracee {
@@ -156,6 +163,8 @@ impl Tracee {
             counters: None,
             stage: Stage::Begun,
             doomed: false,
+            asks: Asks::default(),
+            facts_due: None,
         }
     }
 
