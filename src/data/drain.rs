@@ -285,6 +285,7 @@ impl Worker {
             .collect();
         for id in over {
             if let Some(source) = self.sources.remove(&id) {
+                self.attempt(|sink| sink.closed(&source.feed));
                 self.recorded.push((id, source.recorded()));
             }
         }
