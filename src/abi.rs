@@ -34,6 +34,14 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"kptrace\n");
 /// Where [`MAGIC`] stands.
 pub const MAGIC_AT: u32 = 0x20;
 
+/// What the session's object starts with, at [`MAGIC_AT`], and its version at [`VERSION_AT`]: its first
+/// page; the tables of [`crate::program::table::Home::Session`] follow at [`MAPS_HEAD`].
+pub const MAPS_MAGIC: u64 = u64::from_le_bytes(*b"kptrmaps");
+/// See [`MAPS_MAGIC`].
+pub const MAPS_HEAD: u64 = 4096;
+/// What the names start with of sockets that the session's object is passed through.
+pub const SOCKET_NAME: &str = "kptrace-passes-";
+
 /// Code starts with [`MAGIC`], the version and the address of block 0: all that a forked child still
 /// has of us is code. The first detour follows at this offset.
 pub const CODE_HEAD: u64 = 64;
@@ -161,18 +169,23 @@ impl Layout {
     /// there is room for: at most `max_blocks`, at least two.
     pub fn fit(self, used: u32, max_blocks: u32, budget: u64) -> Layout {
         debug_assert!(self.ring_size == 0 || self.ring_size.is_power_of_two());
-        let probes = self.probes;
-        let of = |probes: u32| Layout {
-            probes,
-            blocks: 1,
-            ..self
-        };
-        let most = u64::from(max_blocks).min(MOST_ADDRESSES / of(probes).block_size());
-        let blocks = (budget / of(used).block_size()).clamp(2, most.max(2));
+        let most = u64::from(max_blocks).min(MOST_ADDRESSES / self.block_size());
+        let blocks = (budget / self.of_budget(used)).clamp(2, most.max(2));
         Layout {
             blocks: u32::try_from(blocks).unwrap_or(2),
-            ..of(probes)
+            ..self
         }
+    }
+
+    /// Bytes of memory that a block takes when so many probes are there: of its places of scratch
+    /// memory nearly always one alone is touched.
+    pub fn of_budget(self, used: u32) -> u64 {
+        let unused = (SCRATCHES - 1) * self.scratch;
+        let used = Layout {
+            probes: used,
+            ..self
+        };
+        used.block_size() - u64::from(unused)
     }
 
     /// Ring space kept free for records of signal handlers that interrupt a reservation.
@@ -267,6 +280,22 @@ mod tests {
     fn a_layout_has_a_block_for_a_thread_however_small_the_budget() {
         assert_eq!(of(100_000).fit(100_000, 64, 4096).blocks, 2);
         assert_eq!(of(1).fit(1, 64, 1 << 26).blocks, 64);
+    }
+
+    #[test]
+    fn tables_take_budget_and_scratch_memory_that_is_not_touched_takes_none() {
+        let plain = of(100).fit(100, 64, 1 << 20);
+        let tables = Layout {
+            tables: 64 << 10,
+            ..of(100)
+        };
+        let scratch = Layout {
+            scratch: 16 << 10,
+            ..of(100)
+        };
+        assert_eq!(plain.blocks, 64);
+        assert_eq!(tables.fit(100, 64, 1 << 20).blocks, 15);
+        assert_eq!(scratch.fit(100, 64, 1 << 20).blocks, 51);
     }
 
     #[test]

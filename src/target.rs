@@ -2,6 +2,7 @@
 //! neither probes nor symbols; `session` says what is to be done.
 
 mod attach;
+mod facts;
 mod inject;
 mod insure;
 mod landing;
@@ -12,6 +13,7 @@ mod process;
 mod quiesce;
 mod remote;
 mod room;
+mod session_maps;
 mod thread;
 
 pub use attach::attach;
@@ -24,4 +26,5 @@ pub use loader::{LoaderState, loader_state};
 pub use process::{Kin, Kinship, Process, Reports};
 pub use quiesce::Occupied;
 pub use remote::{Remote, restart_call};
+pub use session_maps::SessionMaps;
 pub use thread::{State, Thread};

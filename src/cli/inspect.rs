@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::trace::{cache, specs};
 use crate::base::Tid;
 use crate::output::{Verbosity, counted, escaped, json_line};
-use crate::session::{Module, Pending, Plan, PlanError, Wanted, estimate, modules, plan, preview};
+use crate::session::{Module, Plan, PlanError, Wanted, estimate, modules, plan, preview};
 use crate::spec::{ModuleName, Pattern, parse_pattern};
 use crate::sys::mem::Memory;
 use crate::sys::procfs;
@@ -172,12 +172,8 @@ pub(super) fn check(check: &Check) -> Exit {
     };
     let wanted = Wanted {
         specs,
-        exclude: Vec::new(),
-        count_only: false,
-        max_probes: None,
         cache: cache(),
-        progress: Box::new(|_| {}),
-        pending: Pending::Warn,
+        ..Wanted::default()
     };
     let plan = match plan(modules, &wanted) {
         Ok(plan) => plan,

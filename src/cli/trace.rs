@@ -92,6 +92,7 @@ fn wanted(trace: &Trace) -> Result<Wanted, Vec<Diagnostic>> {
                 args::Pending::Error => Pending::Error,
                 args::Pending::Ignore => Pending::Ignore,
             },
+            ..Wanted::default()
         }),
         Ok(_) => Err(wrong),
         Err(mut errors) => {

@@ -11,8 +11,15 @@ use super::record::Decoder;
 pub struct Known {
     /// The probe.
     pub info: Arc<ProbeInfo>,
-    /// Reads its records.
-    pub decoder: Option<Arc<Decoder>>,
+    /// What reads its records, by action; none for one that leaves none.
+    pub decoders: Arc<[Option<Decoder>]>,
+}
+
+impl Known {
+    /// What reads the records of this action.
+    pub fn decoder(&self, action: u16) -> Option<&Decoder> {
+        self.decoders.get(usize::from(action))?.as_ref()
+    }
 }
 
 /// Probes by number, shared by the thread that traces and the one that drains.

@@ -237,7 +237,10 @@ impl Worker {
             if let Some(ticks) = source.front(block) {
                 heap.push(Reverse((ticks, id, block)));
             }
-            let Some((probe, decoder)) = source.probe(record.probe) else {
+            let Some(probe) = source.probe(record.probe) else {
+                continue;
+            };
+            let Some(decoder) = probe.decoder(record.action) else {
                 continue;
             };
             if self.error.is_some() {
@@ -246,7 +249,7 @@ impl Worker {
             let mut values = Vec::new();
             decoder.values(&record.bytes, &mut values);
             let hit = Hit {
-                probe: &probe,
+                probe: &probe.info,
                 time: (record.ticks != 0).then(|| self.clock.next_wall(record.ticks)),
                 pid: source.feed.pid,
                 tid: record.tid,
@@ -282,6 +285,7 @@ impl Worker {
             .collect();
         for id in over {
             if let Some(source) = self.sources.remove(&id) {
+                self.attempt(|sink| sink.closed(&source.feed));
                 self.recorded.push((id, source.recorded()));
             }
         }

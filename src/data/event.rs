@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::drain::Feed;
 use super::name::Name;
 use super::value::{Cell, Datum, MapData};
 use crate::base::{Addr, LinkAddr, Pid, ProbeId, Tid};
@@ -214,6 +215,11 @@ pub trait Sink: Send {
     }
     /// Hits lost since the last call, as soon as it is known.
     fn lost(&mut self, events: u64) -> io::Result<()>;
+    /// A process has ended, begun another program or was let go, and its records were delivered:
+    /// what its blocks hold is not written any more, and forgotten after this.
+    fn closed(&mut self, _feed: &Feed) -> io::Result<()> {
+        Ok(())
+    }
     /// The end.
     fn summary(&mut self, summary: &Summary) -> io::Result<()>;
     /// Everything written so far reaches its reader.

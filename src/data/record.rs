@@ -1,10 +1,13 @@
 //! A record's bytes to argument values, by its program's layout. The bytes are untrusted.
 
+use std::sync::Arc;
+
 use super::event::ArgValue;
 use crate::abi;
+use crate::base::ProbeId;
 use crate::program::{FieldKind, IntFormat, Record, Width};
 
-/// How to read one probe's records.
+/// How to read the records that one probe leaves by one action.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     fields: Vec<(usize, FieldKind)>,
@@ -28,6 +31,31 @@ impl Decoder {
             .map(|(f, at)| (at as usize, f.kind))
             .collect();
         Decoder { fields, size }
+    }
+
+    /// Of each action that the program leaves records by, by number.
+    pub fn by_action(records: &[&Record]) -> Arc<[Option<Decoder>]> {
+        let actions = records.iter().map(|record| usize::from(record.action) + 1);
+        let mut decoders = vec![None; actions.max().unwrap_or(0)];
+        for record in records {
+            if let Some(place) = decoders.get_mut(usize::from(record.action)) {
+                place.get_or_insert_with(|| Decoder::new(record));
+            }
+        }
+        decoders.into()
+    }
+
+    /// Which probe a record's word at [`abi::REC_PROBE`] names, and which action.
+    pub(super) fn split(word: u64) -> (ProbeId, u16) {
+        let low = word as u32;
+        let probe = low & ((1 << abi::PROBE_BITS) - 1);
+        let action = u16::try_from(low >> abi::PROBE_BITS).unwrap_or(u16::MAX);
+        (ProbeId(probe), action)
+    }
+
+    /// Which probe left a record, and by which action.
+    pub fn source(bytes: &[u8]) -> (ProbeId, u16) {
+        Decoder::split(word(bytes, abi::REC_PROBE as usize).unwrap_or(0))
     }
 
     /// Size of the records.

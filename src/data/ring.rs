@@ -1,6 +1,7 @@
 //! The reading end of one block's ring. Trusts nothing: a position that does not fit is skipped,
 //! never followed.
 
+use super::record::Decoder;
 use crate::abi::{self, Layout};
 use crate::base::ProbeId;
 use crate::sys::shm::Shared;
@@ -38,15 +39,15 @@ impl Ring {
         self.start + (position & (self.size - 1))
     }
 
-    /// Reads every record that is whole, oldest first. `size_of` gives the size of a probe's
-    /// record, `None` for a probe that leaves none. `each` gets the probe and the record's bytes.
+    /// Reads every record that is whole, oldest first. `size_of` gives the size of the records that
+    /// a probe leaves by an action, `None` where it leaves none. `each` gets the record's bytes.
     /// Returns whether an unfinished record was found, behind which nothing is read.
     pub fn read(
         &mut self,
         shared: &Shared,
         buffer: &mut Vec<u8>,
-        size_of: &dyn Fn(ProbeId) -> Option<u32>,
-        mut each: impl FnMut(ProbeId, &[u8]),
+        size_of: &dyn Fn(ProbeId, u16) -> Option<u32>,
+        mut each: impl FnMut(&[u8]),
     ) -> bool {
         if self.size == 0 {
             return false;
@@ -56,9 +57,9 @@ impl Ring {
         while self.tail != head {
             let left = head.wrapping_sub(self.tail);
             match self.record(shared, left, buffer, size_of) {
-                Some(probe) => {
+                Some(()) => {
                     self.tail = self.tail.wrapping_add(buffer.len() as u64);
-                    each(probe, buffer);
+                    each(buffer);
                 }
                 None if left > self.size => {
                     // Not a ring any more: somebody else wrote the head.
@@ -80,17 +81,26 @@ impl Ring {
         shared: &Shared,
         left: u64,
         buffer: &mut Vec<u8>,
-        size_of: &dyn Fn(ProbeId) -> Option<u32>,
-    ) -> Option<ProbeId> {
+        size_of: &dyn Fn(ProbeId, u16) -> Option<u32>,
+    ) -> Option<()> {
         let at = self.at(self.tail);
         if left > self.size || shared.load(at + u64::from(abi::REC_POSITION)) != self.tail {
             return None;
         }
-        let probe = ProbeId(shared.load(at + u64::from(abi::REC_PROBE)) as u32);
-        let size =
-            size_of(probe).filter(|&size| u64::from(size) <= left && size <= abi::MAX_RECORD)?;
+        let word = shared.load(at + u64::from(abi::REC_PROBE));
+        let (probe, action) = Decoder::split(word);
+        let size = size_of(probe, action);
+        let size = size.filter(|&size| u64::from(size) <= left && size <= abi::MAX_RECORD)?;
         buffer.resize(size as usize, 0);
-        shared.copy_out(at, buffer).then_some(probe)
+        if !shared.copy_out(at, buffer) {
+            return None;
+        }
+        // The copy is what is read from here on, and it may have been written to since.
+        let at = abi::REC_PROBE as usize;
+        buffer
+            .get_mut(at..at + 4)?
+            .copy_from_slice(&(word as u32).to_le_bytes());
+        Some(())
     }
 
     /// Steps over unfinished records to the next whole one, or to the head: for a thread that has
@@ -155,8 +165,8 @@ mod tests {
         let unfinished = ring.read(
             shared,
             &mut Vec::new(),
-            &|p| (p.0 == 1).then_some(SIZE),
-            |_, bytes| {
+            &|p, action| (p.0 == 1 && action < 2).then_some(SIZE + 8 * u32::from(action)),
+            |bytes| {
                 let at = abi::REC_FIELDS as usize;
                 values.push(u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()));
             },
@@ -177,6 +187,24 @@ mod tests {
             writer.write(1, lap + 1, true);
             assert_eq!(values(&mut ring, &shared), (vec![lap, lap + 1], false));
         }
+    }
+
+    #[test]
+    fn the_action_above_the_probe_tells_how_large_a_record_is() {
+        let shared = object();
+        let mut ring = Ring::new(&shared, &LAYOUT, 1);
+        let mut writer = Writer {
+            shared: &shared,
+            head: 0,
+        };
+        writer.write(1 | 1 << abi::PROBE_BITS, 7, true);
+        // One more word.
+        writer.head += 8;
+        writer.write(1, 8, true);
+        assert_eq!(values(&mut ring, &shared), (vec![7, 8], false));
+        // Of this action there are none.
+        writer.write(1 | 2 << abi::PROBE_BITS, 9, true);
+        assert_eq!(values(&mut ring, &shared), (vec![], true));
     }
 
     #[test]

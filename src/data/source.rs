@@ -2,11 +2,10 @@
 //! Knows no sink.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
+use super::catalogue::Known;
 use super::counters;
 use super::drain::Feed;
-use super::event::ProbeInfo;
 use super::record::Decoder;
 use super::ring::Ring;
 use super::tables::{self, Contents};
@@ -19,6 +18,7 @@ use crate::sys::clock;
 pub(super) struct Waiting {
     pub(super) ticks: u64,
     pub(super) probe: ProbeId,
+    pub(super) action: u16,
     pub(super) tid: Option<Tid>,
     pub(super) bytes: Box<[u8]>,
 }
@@ -71,12 +71,13 @@ impl Source {
             .or_insert_with(|| Ring::new(shared, layout, block));
         let queue = self.waiting.entry(block).or_default();
         let known = catalogue.look();
-        let size_of = |probe: ProbeId| {
-            let decoder = known.get(probe.0 as usize)?.decoder.as_ref();
-            decoder.map(|decoder| decoder.size())
+        let size_of = |probe: ProbeId, action| {
+            let decoder = known.get(probe.0 as usize)?.decoder(action)?;
+            Some(decoder.size())
         };
         let before = queue.len();
-        ring.read(shared, &mut Vec::new(), &size_of, |probe, bytes| {
+        ring.read(shared, &mut Vec::new(), &size_of, |bytes| {
+            let (probe, action) = Decoder::source(bytes);
             let tid = owner.or_else(|| directory.by_pointer(Decoder::thread(bytes)));
             queue.push_back(Waiting {
                 // A time to come would keep it, and all behind it, in memory until then.
@@ -85,6 +86,7 @@ impl Source {
                     ticks => ticks.min(clock::ticks()),
                 },
                 probe,
+                action,
                 tid,
                 bytes: bytes.into(),
             });
@@ -146,10 +148,9 @@ impl Source {
     }
 
     /// A probe that leaves records.
-    pub(super) fn probe(&self, id: ProbeId) -> Option<(Arc<ProbeInfo>, Arc<Decoder>)> {
+    pub(super) fn probe(&self, id: ProbeId) -> Option<Known> {
         let known = self.feed.catalogue.look();
-        let known = known.get(id.0 as usize)?;
-        Some((Arc::clone(&known.info), Arc::clone(known.decoder.as_ref()?)))
+        known.get(id.0 as usize).cloned()
     }
 
     /// A record of this probe reached the sink.

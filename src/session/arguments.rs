@@ -2,7 +2,7 @@
 //! them, and the program that reads them.
 
 use super::module::Module;
-use super::plan::Wanted;
+use super::wanted::Wanted;
 use crate::arch::native::regs;
 use crate::base::LinkAddr;
 use crate::program::{IntFormat, Program, Width};
@@ -23,11 +23,11 @@ const IN_REGISTERS: u32 = 6;
 /// Bytes of the largest record that any of the probes may leave, wherever they turn out to be; 0
 /// when none leaves any.
 pub(super) fn largest_record(wanted: &Wanted) -> u32 {
-    if wanted.count_only {
-        return 0;
-    }
     let registers = |name: &str| regs::parse(name).map(|named| named.id);
     let size = |spec: &ProbeSpec| {
+        if wanted.count_only {
+            return None;
+        }
         let mut most = Vec::new();
         for arg in &spec.args {
             let by_number = |number| ArgSpec {
@@ -50,17 +50,27 @@ pub(super) fn largest_record(wanted: &Wanted) -> u32 {
         let program = lower(spec, &most, true, &registers).ok();
         program.map(|program| program.largest_record())
     };
-    wanted.specs.iter().filter_map(size).max().unwrap_or(0)
+    let number = |(number, spec)| match wanted.program(number) {
+        Some(program) => Some(program.largest_record()),
+        None => size(spec),
+    };
+    let sizes = wanted.specs.iter().enumerate().filter_map(number);
+    sizes.max().unwrap_or(0)
 }
 
 /// The program of a probe at a place, and the names of its arguments.
 pub(super) fn program(
     module: &Module,
     place: &Entry<'_>,
-    spec: &ProbeSpec,
-    wanted: &Wanted,
+    (number, wanted): (usize, &Wanted),
     last: &mut Option<(Vec<ArgSpec>, Program)>,
 ) -> Result<(Program, Vec<String>), Diagnostic> {
+    if let Some(program) = wanted.program(number) {
+        return Ok((program.clone(), names(program)));
+    }
+    let Some(spec) = wanted.specs.get(number) else {
+        return Ok((Program::count(), Vec::new()));
+    };
     if wanted.count_only {
         return Ok((Program::count(), Vec::new()));
     }
@@ -81,14 +91,16 @@ pub(super) fn program(
             program
         }
     };
-    let names = program.records().first().map_or_else(Vec::new, |record| {
-        record
-            .fields
-            .iter()
-            .map(|field| field.name.clone())
-            .collect()
-    });
+    let names = names(&program);
     Ok((program, names))
+}
+
+/// Names of what the first record of a program holds.
+fn names(program: &Program) -> Vec<String> {
+    let records = program.records();
+    let fields = records.first().map(|record| record.fields.iter());
+    let names = fields.into_iter().flatten();
+    names.map(|field| field.name.clone()).collect()
 }
 
 /// Replaces `$args` and named parameters by registers, formats and names from DWARF.

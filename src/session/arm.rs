@@ -34,14 +34,14 @@ const LARGEST_RING: u32 = 1 << 23;
 /// probe, and in all.
 const MANY: u32 = 1 << 18;
 const FEW: u32 = 256;
-const MOST_PROBES: u32 = 1 << 22;
+const MOST_PROBES: u32 = 1 << abi::PROBE_BITS;
 /// Most bytes of a detour of our own.
 const HOOK: u64 = 512;
 /// How often a thread is looked for that can make calls: seconds, as a vfork's child may take.
 const ATTEMPTS: u32 = 20_000;
 /// Offset in a block's header that nothing else uses: for results of calls made in the target.
-const SCRATCH: u64 = 0x50;
-const _: () = assert!(SCRATCH > abi::TAIL as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
+const SCRATCH: u64 = 0xc0;
+const _: () = assert!(SCRATCH >= abi::EPOCH as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
 
 /// What stands in the target while probes are armed.
 pub(super) struct Live {
@@ -78,7 +78,7 @@ impl Tracee {
             layout,
             own_blocks,
             loads: true,
-            maps: 0,
+            maps: injected.tables().map_or(Ok(0), low)?,
         };
         self.dispositions =
             Dispositions::read(&mut self.process, tid, injected.shared_block + SCRATCH)
@@ -103,6 +103,7 @@ impl Tracee {
         self.guard_target();
         self.land_by(tid)?;
         self.open_feed();
+        self.tell_facts()?;
         for (tid, _) in self.process.stopped() {
             unless_gone(self.own_block(tid))?;
         }
@@ -154,6 +155,7 @@ impl Tracee {
                     .map(larger)
                     .collect(),
                 table: Landing::size(self.sites()),
+                maps: self.common.maps.clone(),
             })
         };
         Ok([request(self.capacity())?, request(known)?])
@@ -230,6 +232,9 @@ impl Tracee {
             let more = self.plan.classes.get(known..).unwrap_or_default();
             Rc::make_mut(&mut live.detours).add_classes(more);
         }
+        if known < self.plan.classes.len() {
+            self.tell_facts()?;
+        }
         self.publish();
         self.widen_landing(self.sites())?;
         for planned in wanted {
@@ -259,21 +264,21 @@ impl Tracee {
 
     /// Lets the drain know of probes, before the first of them is armed.
     pub(super) fn publish(&mut self) {
-        let decoder = |class: Option<&u32>| {
-            let program = self.plan.classes.get(*class? as usize)?;
-            let record = *program.records().first()?;
-            Some(Arc::new(Decoder::new(record)))
+        let of_class = |class: Option<&u32>| {
+            let program = class.and_then(|&class| self.plan.classes.get(class as usize));
+            let records = program.map_or_else(Vec::new, Program::records);
+            Decoder::by_action(&records)
         };
-        let mut decoders: HashMap<Option<&u32>, Option<Arc<Decoder>>> = HashMap::new();
+        let mut decoders: HashMap<Option<&u32>, Arc<[Option<Decoder>]>> = HashMap::new();
         let known = self.catalogue.len();
         let more = self.plan.probes.iter().enumerate().skip(known);
         let more: Vec<Known> = more
             .map(|(index, info)| {
                 let class = self.plan.class.get(index);
-                let decoder = decoders.entry(class).or_insert_with(|| decoder(class));
+                let decoders = decoders.entry(class).or_insert_with(|| of_class(class));
                 Known {
                     info: Arc::clone(info),
-                    decoder: decoder.clone(),
+                    decoders: Arc::clone(decoders),
                 }
             })
             .collect();
@@ -319,22 +324,28 @@ impl Tracee {
         let probes = u32::try_from(self.plan.probes.len()).unwrap_or(u32::MAX);
         let largest = largest_record(&self.common.wanted).max(self.plan.largest_record());
         let memory = self.common.options.memory;
+        let needs = self.common.wanted.memory;
+        let layout = Layout {
+            probes: capacity,
+            ring_size: 0,
+            largest,
+            blocks: 2,
+            tables: needs.tables.next_multiple_of(64),
+            scratch: needs.scratch.next_multiple_of(64),
+        };
         let ring = if largest == 0 {
             0
         } else {
             let threads = 2 * self.process.threads.len() as u64 + 2;
-            let share = u32::try_from(memory / threads).unwrap_or(u32::MAX);
+            let share = (memory / threads).saturating_sub(layout.of_budget(probes));
+            let share = u32::try_from(share).unwrap_or(u32::MAX);
             let smallest = Layout::smallest_ring(largest);
             // The largest power of two within the share.
             1 << share.clamp(smallest, LARGEST_RING.max(smallest)).ilog2()
         };
         let layout = Layout {
-            probes: capacity,
             ring_size: ring,
-            largest,
-            blocks: 2,
-            tables: 0,
-            scratch: 0,
+            ..layout
         };
         layout.fit(probes, MOST_BLOCKS, memory)
     }

@@ -81,7 +81,10 @@ impl Tracee {
                 occupied.holds(*span) || occupied.pcs.iter().any(|(_, pc)| span.contains(*pc))
             };
             let keep_code = !kept.is_empty() || spans.iter().any(inside);
-            let ours = |span: &&Span| spans.contains(span) || span.contains(live.injected.alive);
+            let ours = |span: &&Span| {
+                let maps = live.injected.maps == Some(**span);
+                spans.contains(span) || span.contains(live.injected.alive) || maps
+            };
             match Remote::begin(&mut child, tid) {
                 Ok(mut remote) => {
                     self.unland_child(&mut remote, regs.sp())?;

@@ -21,7 +21,7 @@ const MOST: u64 = 15_000_000;
 pub struct Estimate {
     /// Bytes of code memory.
     pub code: u64,
-    /// Bytes of counters for each thread.
+    /// Bytes of counters and tables for each thread.
     pub counters: u64,
     /// How long the process stands still at a time, in nanoseconds.
     pub pause: u64,
@@ -46,7 +46,9 @@ pub fn estimate(plan: &Plan) -> Estimate {
     let all = plan.ground.len() as u64 * WRITE;
     Estimate {
         code: plan.wanted.iter().map(size).sum(),
-        counters: u64::from(abi::COUNTERS) + 16 * plan.probes.len() as u64,
+        counters: u64::from(abi::COUNTERS)
+            + 16 * plan.probes.len() as u64
+            + u64::from(plan.memory.tables),
         pause: STOP + all.min(MOST),
         // One for our memory, and one for each chunk.
         pauses: 1 + (plan.ground.len() as u64).div_ceil(CHUNK as u64),

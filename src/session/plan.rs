@@ -8,6 +8,8 @@ use std::sync::Arc;
 use super::jump::Jump;
 use super::module::Module;
 use super::resolve::{Asked, Indirect};
+use super::wanted::{Memory, Pending, Wanted};
+use crate::abi;
 use crate::analysis::Cache;
 use crate::arch::native::relocate::instruction_len;
 use crate::arch::native::scan::{Refusal as ScanRefusal, Window, WindowKind};
@@ -49,39 +51,6 @@ impl From<anyhow::Error> for PlanError {
     fn from(error: anyhow::Error) -> Self {
         PlanError::Other(error)
     }
-}
-
-/// What the user asked for.
-pub struct Wanted {
-    /// The probes.
-    pub specs: Vec<ProbeSpec>,
-    /// Names that are left out.
-    pub exclude: Vec<super::resolve::Exclude>,
-    /// Whether hits are only counted.
-    pub count_only: bool,
-    /// Most probes.
-    pub max_probes: Option<u32>,
-    /// Where analyses are kept.
-    pub cache: Option<Cache>,
-    /// Called with what is being worked on, and with nothing once it is done.
-    pub progress: Progress,
-    /// What becomes of probes that name nothing yet.
-    pub pending: Pending,
-}
-
-/// Told what is being worked on, and nothing when that is done.
-pub type Progress = Box<dyn Fn(Option<&str>) + Send>;
-
-/// What becomes of probes that name nothing that is mapped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pending {
-    /// They wait for what may be mapped later, and are named at the end; but something must match.
-    #[default]
-    Warn,
-    /// Nothing is traced.
-    Error,
-    /// They wait, also when nothing else is left to trace.
-    Ignore,
 }
 
 /// One probe of the plan.
@@ -221,6 +190,8 @@ pub struct Plan {
     pub slabs: Vec<Span>,
     /// Sites that stop the target.
     pub stops: HashSet<Addr>,
+    /// What programs need of memory.
+    pub(super) memory: Memory,
     /// Probes that cannot be armed, and why.
     pub refused: HashMap<ProbeId, Refusal>,
     /// What a user should know.
@@ -305,6 +276,7 @@ impl Plan {
         age: Age,
     ) -> Result<Vec<Planned>, PlanError> {
         let first = self.modules.len();
+        self.memory = wanted.memory;
         self.modules.extend(more);
         let sites = super::resolve::resolve(self, first, wanted, age)?;
         self.place(sites, wanted)
@@ -353,6 +325,12 @@ impl Plan {
         if let Some(most) = wanted.max_probes.filter(|&most| all > most as usize) {
             return Err(PlanError::Other(anyhow::anyhow!(
                 "{all} probes match, more than --max-probes {most} allows"
+            )));
+        }
+        if all > 1 << abi::PROBE_BITS {
+            return Err(PlanError::Other(anyhow::anyhow!(
+                "{all} probes match, more than the {} there is room for",
+                1 << abi::PROBE_BITS
             )));
         }
         let mut grown = Vec::new();

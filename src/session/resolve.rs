@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::arguments::{Entry, program};
 use super::module::Module;
-use super::plan::{Age, Plan, PlanError, Site, Wanted};
+use super::plan::{Age, Plan, PlanError, Site};
+use super::wanted::Wanted;
 use crate::base::{Addr, LinkAddr};
 use crate::data::Name;
 use crate::program::Program;
@@ -171,7 +172,7 @@ fn programs(
             name: &place.name,
             entry: place.entry,
         };
-        let (program, args) = program(module, &at, spec, wanted, &mut last)?;
+        let (program, args) = program(module, &at, (number, wanted), &mut last)?;
         sites.push(Site {
             spec: number,
             module: place.module,

@@ -5,28 +5,34 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
 
 use super::end::{Ended, Outcome};
+use super::facts::Facts;
 use super::guard::Guard;
 use super::land::Landing;
 use super::opened::Library;
-use super::plan::{Pending, Wanted};
 use super::resolve::why_not;
 use super::totals::Totals;
 use super::tracee::{Common, Stage, Tracee};
+use super::wanted::{Pending, Wanted};
 use crate::base::{Pid, ProbeId, Tid};
 use crate::data::{Drain, Missed, ProbeInfo, ProbeSummary, Sink, SiteState};
 use crate::probe::{Limit, TrapPolicy};
 use crate::sys::clock;
 use crate::sys::errno::{self, sig};
 use crate::sys::poll::{self, Arrived, Signals};
+use crate::sys::shm::Shared;
 use crate::sys::wait;
-use crate::target::{Kin, Process, Reports};
+use crate::target::{Kin, Process, Reports, SessionMaps};
 
 /// Two interrupts within this many nanoseconds, which the target survives, detach.
 const TWICE: u64 = 1_000_000_000;
+/// No tables are larger: what generated code reaches lies in the first 2 GiB.
+const MOST_TABLES: u64 = 1 << 30;
 /// Nanoseconds for which reports are taken before anything else is looked at.
 const TURN: u64 = 2_000_000;
 
@@ -47,6 +53,21 @@ pub struct Options {
     pub duration: Option<u64>,
     /// Whether children are traced.
     pub follow: bool,
+}
+
+impl Default for Options {
+    /// What `kptrace attach` does when nothing is said.
+    fn default() -> Options {
+        Options {
+            optimise: true,
+            traps: TrapPolicy::Allow,
+            landing: Landing::Auto,
+            limit: Limit::default(),
+            memory: 64 << 20,
+            duration: None,
+            follow: false,
+        }
+    }
 }
 
 /// Traced processes and all we know of them.
@@ -113,6 +134,18 @@ impl Session {
         (wanted, sink): (Wanted, Box<dyn Sink>),
         launched: bool,
     ) -> anyhow::Result<Session> {
+        let needs = wanted.memory;
+        let most = u64::from(needs.tables)
+            .max(needs.maps)
+            .max(needs.scratch.into());
+        anyhow::ensure!(
+            most <= MOST_TABLES,
+            "maps of {most} bytes, at most {MOST_TABLES} fit"
+        );
+        let maps = match needs.maps {
+            0 => None,
+            len => Some(SessionMaps::create(len).context("making memory for maps")?),
+        };
         let drain = Drain::start(sink).context("starting a thread")?;
         let common = Rc::new(Common {
             options,
@@ -125,6 +158,8 @@ impl Session {
             traced: RefCell::new(BTreeSet::from([process.pid])),
             guard: Guard::default(),
             kin: Kin::default(),
+            facts: Facts::new(launched.then_some(process.pid)),
+            maps: maps.map(Arc::new),
         });
         let root = process.pid;
         let mut tracee = Tracee::new(&common, process);
@@ -147,6 +182,17 @@ impl Session {
             launched,
             begun: false,
         })
+    }
+
+    /// The tables that all processes share ([`super::Memory::maps`]).
+    pub fn maps(&self) -> Option<Arc<Shared>> {
+        let maps = self.common.maps.as_ref()?;
+        Some(Arc::clone(maps.shared()))
+    }
+
+    /// Which half of a minimum or maximum is written in processes that are yet to come.
+    pub fn epoch(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.common.facts.epoch)
     }
 
     /// Traces until the target, and whoever is followed, ends or is let go. On an error the target is
@@ -214,6 +260,7 @@ impl Session {
         for pid in armed {
             if let Some(tracee) = self.tracees.get_mut(&pid) {
                 tracee.look_at_foreign();
+                tracee.renew_facts();
                 let result = tracee.look_at_asks().and_then(|()| tracee.settle());
                 self.bear(pid, result)?;
             }
@@ -225,8 +272,15 @@ impl Session {
     fn patience(&self) -> Option<u32> {
         let now = clock::monotonic();
         let tracees = self.tracees.values();
-        let sites = tracees.flat_map(|t| [t.registry.next_due(), t.foreign_due(), t.asks_due()]);
-        let due = sites.chain([self.deadline]).flatten().min()?;
+        let each = tracees.flat_map(|t| {
+            [
+                t.registry.next_due(),
+                t.foreign_due(),
+                t.asks_due(),
+                t.facts_due,
+            ]
+        });
+        let due = each.chain([self.deadline]).flatten().min()?;
         Some(u32::try_from(due.saturating_sub(now) / 1_000_000 + 1).unwrap_or(u32::MAX))
     }
 

@@ -109,16 +109,19 @@ impl Tracee {
         if theirs && self.process.memory.word(Addr(regs.gs_base())).is_ok() {
             return Ok(());
         }
-        let block = match thread.block {
-            Some(block) => block,
+        let (block, fresh) = match thread.block {
+            Some(block) => (block, false),
             None => {
                 let prepare = |block| live.injected.prepare_block(block);
                 let block = self.directory.take(tid, prepare).unwrap_or(0);
                 thread.gs_before = Some(if ours { 0 } else { regs.gs_base() });
                 thread.block = (block != 0).then_some(block);
-                block
+                (block, block != 0)
             }
         };
+        if fresh {
+            self.tell_thread(live, block, tid);
+        }
         if block != 0 {
             live.injected.set_owner(block, regs.fs_base());
         }

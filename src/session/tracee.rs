@@ -12,12 +12,14 @@ use super::arm::Live;
 use super::asks::Looks;
 use super::dispositions::Dispositions;
 use super::end::Ended;
+use super::facts::{Asks, Facts};
 use super::foreign::Foreign;
 use super::guard::Guard;
 use super::hooks::Hooks;
 use super::opened::Library;
-use super::plan::{Plan, Wanted};
+use super::plan::Plan;
 use super::run::Options;
+use super::wanted::Wanted;
 use crate::abi::Layout;
 use crate::base::{FeedId, Pid, ProbeId, Tid};
 use crate::data::{Catalogue, Command, Cost, Directory, Summary};
@@ -28,7 +30,7 @@ use crate::sys::poll::Signals;
 use crate::sys::shm::Shared;
 use crate::sys::wait::{self, Status};
 use crate::sys::{clock, procfs, ptrace};
-use crate::target::{Kin, Process, Reports, State};
+use crate::target::{Kin, Process, Reports, SessionMaps, State};
 
 /// How often the end of a target is looked for when something failed.
 const GOING: u32 = 2_000;
@@ -51,6 +53,9 @@ pub(super) struct Common {
     pub(super) newborn: RefCell<BTreeSet<Tid>>,
     pub(super) guard: Guard,
     pub(super) kin: Kin,
+    pub(super) facts: Facts,
+    /// The maps that all processes share, if programs have any.
+    pub(super) maps: Option<Arc<SessionMaps>>,
 }
 
 impl Common {
@@ -120,6 +125,9 @@ pub(super) struct Tracee {
     pub(super) stage: Stage,
     /// Whether it must end when we do: it was started by us and has not begun.
     pub(super) doomed: bool,
+    /// What its programs ask for, and when some of that is looked at next.
+    pub(super) asks: Asks,
+    pub(super) facts_due: Option<u64>,
 }
 
 impl Tracee {
@@ -162,6 +170,8 @@ impl Tracee {
             counters: None,
             stage: Stage::Begun,
             doomed: false,
+            asks: Asks::default(),
+            facts_due: None,
         }
     }
 

@@ -23,6 +23,27 @@ pub struct Apart {
 pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: an integer system call.
     let fd = super::errno::check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.0, 0) })?;
+    owned(fd)
+}
+
+/// A descriptor of ours for what a traced process has open as `descriptor` (`pidfd_getfd(2)`, kernel
+/// 5.6). `tid` is a living thread of it, for when its first thread has ended (kernel 6.9).
+pub fn descriptor_of(pid: Pid, tid: Tid, descriptor: i64) -> io::Result<OwnedFd> {
+    let take = |process: OwnedFd| {
+        let process = process.as_raw_fd();
+        // SAFETY: three integers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, descriptor, 0) };
+        owned(super::errno::check(fd)?)
+    };
+    pidfd(pid).and_then(take).or_else(|error| {
+        // SAFETY: an integer system call.
+        let thread = unsafe { libc::syscall(libc::SYS_pidfd_open, tid.0, libc::O_EXCL) };
+        let thread = super::errno::check(thread).and_then(owned).and_then(take);
+        thread.map_err(|_| error)
+    })
+}
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     // SAFETY: a fresh descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -6,7 +6,7 @@ use std::io;
 use nix::libc;
 
 /// What the calls made in a target are, in the order in which they are tried.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 10] = [
     "memfd_create",
     "mmap",
     "mmap with PROT_EXEC",
@@ -14,12 +14,18 @@ const NAMES: [&str; 7] = [
     "rt_sigaction",
     "munmap",
     "close",
+    "socket of AF_UNIX",
+    "bind",
+    "recvmsg",
 ];
+/// How many of these every target makes; the others those that are passed a descriptor.
+const ALWAYS: u8 = 7;
 /// Where a child says how far it came when it is refused a call.
 const FAILED: i32 = 100;
 
-/// The first call that may not be made, if there is one.
-pub fn forbidden() -> io::Result<Option<&'static str>> {
+/// The first call that may not be made, if there is one. `passing`: those by which a descriptor is
+/// passed are tried as well.
+pub fn forbidden(passing: bool) -> io::Result<Option<&'static str>> {
     let page = 4096;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
@@ -34,7 +40,7 @@ pub fn forbidden() -> io::Result<Option<&'static str>> {
     let result = unsafe {
         match libc::fork() {
             -1 => Err(io::Error::last_os_error()),
-            0 => libc::_exit(attempt(step)),
+            0 => libc::_exit(attempt(step, passing)),
             child => wait(child).map(|status| {
                 let fine = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
                 let reached = usize::from(step.read_volatile());
@@ -68,7 +74,7 @@ fn wait(child: i32) -> io::Result<i32> {
 ///
 /// `step` must be writable. Makes system calls only: for a child that was forked from a process
 /// with threads.
-unsafe fn attempt(step: *mut u8) -> i32 {
+unsafe fn attempt(step: *mut u8, passing: bool) -> i32 {
     let page = 4096;
     // SAFETY: the byte is the caller's to give; the calls are given memory of this child alone, and
     // what they map nobody refers to.
@@ -112,6 +118,38 @@ unsafe fn attempt(step: *mut u8) -> i32 {
         }
         step.write_volatile(6);
         if libc::close(fd) == -1 {
+            return FAILED;
+        }
+        if passing { receive(step) } else { 0 }
+    }
+}
+
+/// The calls by which a descriptor is received.
+///
+/// # Safety
+///
+/// As for [`attempt`].
+unsafe fn receive(step: *mut u8) -> i32 {
+    // SAFETY: the byte is the caller's to give; the calls are given memory of this function alone.
+    unsafe {
+        step.write_volatile(ALWAYS);
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+        let socket = libc::socket(libc::AF_UNIX, kind, 0);
+        if socket == -1 {
+            return FAILED;
+        }
+        step.write_volatile(ALWAYS + 1);
+        // The kernel chooses a name when none is given.
+        let family = libc::AF_UNIX as libc::sa_family_t;
+        let len = std::mem::size_of_val(&family) as libc::socklen_t;
+        if libc::bind(socket, (&raw const family).cast(), len) == -1 {
+            return FAILED;
+        }
+        step.write_volatile(ALWAYS + 2);
+        let mut message = std::mem::zeroed::<libc::msghdr>();
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        let came = libc::recvmsg(socket, &raw mut message, flags);
+        if came == -1 && *libc::__errno_location() != libc::EAGAIN {
             return FAILED;
         }
     }

@@ -24,6 +24,8 @@ pub const EINTR: i32 = libc::EINTR;
 pub const EAGAIN: i32 = libc::EAGAIN;
 /// Invalid argument.
 pub const EINVAL: i32 = libc::EINVAL;
+/// No descriptor is free.
+pub const EMFILE: i32 = libc::EMFILE;
 /// No such system call.
 pub const ENOSYS: i32 = libc::ENOSYS;
 

@@ -83,3 +83,9 @@ pub fn open_target_fd(tid: crate::base::Tid, fd: i64) -> io::Result<File> {
         .write(true)
         .open(format!("/proc/{tid}/fd/{fd}"))
 }
+
+/// Which file a descriptor of the target is: device and inode.
+pub fn identity_of_target_fd(tid: crate::base::Tid, fd: i64) -> io::Result<(u64, u64)> {
+    let meta = std::fs::metadata(format!("/proc/{tid}/fd/{fd}"))?;
+    Ok((meta.dev(), meta.ino()))
+}

@@ -1,5 +1,5 @@
-//! Packets between two processes of ours, with descriptors in them (`unix(7)`, `SCM_RIGHTS`).
-//! Nothing here blocks: who does not read must not hold up who writes.
+//! Packets between two processes of ours, with descriptors in them (`unix(7)`, `SCM_RIGHTS`), and
+//! descriptors for a socket that a target made for us. Nothing here blocks: who does not read must not hold up who writes.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::io;
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    recvmsg, sendmsg, socket, socketpair,
 };
 
 /// Most descriptors in one packet.
@@ -76,6 +76,28 @@ impl Packets {
             bytes => Came::Packet(bytes, descriptors),
         })
     }
+}
+
+/// Sends a descriptor to the socket that is bound to this name (`unix(7)`, abstract names) in our
+/// network namespace. `ECONNREFUSED` where there is none.
+pub fn pass(descriptor: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    pass_by(socket.as_fd(), descriptor, name)
+}
+
+/// The same through a socket, in the network namespace where that was made.
+pub fn pass_by(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    let to = UnixAddr::new_abstract(name)?;
+    let raw = [descriptor.as_raw_fd()];
+    sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(&[0])],
+        &[ControlMessage::ScmRights(&raw)],
+        MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
+        Some(&to),
+    )?;
+    Ok(())
 }
 
 impl AsFd for Packets {

@@ -112,6 +112,8 @@ pub struct Status {
     pub tracer: i32,
     /// Real and effective user.
     pub uid: [u32; 2],
+    /// Real and effective group.
+    pub gid: [u32; 2],
     /// Signals sent to it alone that wait for it.
     pub pending: u64,
     /// Signals sent to its process that wait for any thread.
@@ -145,9 +147,14 @@ fn parse_status(text: &str) -> Status {
             "State" => status.state = value.bytes().next().unwrap_or(0),
             "PPid" => status.parent = value.parse().unwrap_or(0),
             "TracerPid" => status.tracer = value.parse().unwrap_or(0),
-            "Uid" => {
+            "Uid" | "Gid" => {
                 let mut ids = value.split_whitespace().map(|id| id.parse().unwrap_or(0));
-                status.uid = [ids.next().unwrap_or(0), ids.next().unwrap_or(0)];
+                let ids = [ids.next().unwrap_or(0), ids.next().unwrap_or(0)];
+                *(if key == "Uid" {
+                    &mut status.uid
+                } else {
+                    &mut status.gid
+                }) = ids;
             }
             "SigPnd" => status.pending = hex(),
             "ShdPnd" => status.shared_pending = hex(),
@@ -264,6 +271,17 @@ pub fn comm(pid: Pid) -> String {
         .to_owned()
 }
 
+/// The name of a thread as the kernel keeps it, with zeros behind; untrusted.
+pub fn thread_name(pid: Pid, tid: Tid) -> io::Result<[u8; 16]> {
+    let bytes = fs::read(format!("/proc/{pid}/task/{tid}/comm"))?;
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let mut name = [0; 16];
+    for (to, &from) in name[..15].iter_mut().zip(bytes) {
+        *to = from;
+    }
+    Ok(name)
+}
+
 /// Values of the auxiliary vector (`getauxval(3)`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Auxv {
@@ -351,6 +369,36 @@ pub fn objects(pid: Pid, name: &str) -> Vec<(i64, u64, Vec<u8>)> {
         Some((descriptor, file.metadata().ok()?.ino(), head))
     };
     entries.flatten().filter_map(look).collect()
+}
+
+/// Sockets of a process that are bound to a name that starts so (`unix(7)`, abstract names).
+pub fn named_sockets(pid: Pid, start: &str) -> Vec<i64> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+    let socket = |entry: fs::DirEntry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+        let descriptor = entry.file_name().to_str()?.parse().ok()?;
+        Some((inode.parse().ok()?, descriptor))
+    };
+    let sockets = entries.into_iter().flatten().flatten().filter_map(socket);
+    let sockets: Vec<(u64, i64)> = sockets.collect();
+    if sockets.is_empty() {
+        return Vec::new();
+    }
+    let bytes = fs::read(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    // Num RefCount Protocol Flags Type St Inode Path; `@` stands for the first zero.
+    let named = |line: &str| {
+        let mut words = line.split_whitespace().skip(6);
+        let inode: u64 = words.next()?.parse().ok()?;
+        let name = words.next()?.strip_prefix('@')?;
+        name.starts_with(start).then_some(inode)
+    };
+    let inodes: Vec<u64> = text.lines().filter_map(named).collect();
+    let ours = sockets
+        .into_iter()
+        .filter(|(inode, _)| inodes.contains(inode));
+    ours.map(|(_, descriptor)| descriptor).collect()
 }
 
 /// Yama's `ptrace_scope`, where that module is active.

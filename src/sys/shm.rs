@@ -4,12 +4,16 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::libc;
 
-/// A shared mapping of a whole object; unmapped when dropped.
+/// Bytes of an object that are not mapped here when it was made by [`Shared::create_behind`].
+pub const HEAD_PAGE: u64 = 4096;
+
+/// A shared mapping of an object; unmapped when dropped.
 #[derive(Debug)]
 pub struct Shared {
     start: NonNull<u8>,
@@ -25,33 +29,8 @@ unsafe impl Sync for Shared {}
 impl Shared {
     /// Sizes the object behind `file` (sparse), seals its size, and maps it readable and writable.
     pub fn map(file: &File, len: u64) -> io::Result<Shared> {
-        file.set_len(len)?;
-        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-        // SAFETY: an integer command on an open descriptor.
-        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == -1 {
-            return Err(io::Error::last_os_error());
-        }
-        let len = usize::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a fresh mapping at an address the kernel chooses. The size is sealed, so no
-        // access within `len` can fault for a shrunk object.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                access,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        // SAFETY: the range just mapped; only advice, failure is harmless.
-        unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTDUMP) };
-        Ok(Shared { start, len })
+        seal(file, len)?;
+        map(file, 0, len, 0)
     }
 
     /// An object of our own, closed at exec, and the descriptor to pass on.
@@ -62,30 +41,29 @@ impl Shared {
         Ok((Shared::map(&file, len)?, file))
     }
 
+    /// An object of our own without a name, as those are that targets make: its first page holds
+    /// `head`, which we do not map; the `len` bytes behind it are mapped where 31 bits of address are
+    /// enough.
+    pub fn create_behind(head: &[u8], len: u64) -> io::Result<(Shared, File)> {
+        use nix::sys::memfd::{MFdFlags, memfd_create};
+        let flags = MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC;
+        let file = File::from(memfd_create(c"", flags)?);
+        let page = HEAD_PAGE;
+        if head.len() as u64 > page {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        file.write_all_at(head, 0)?;
+        let size = len.checked_add(page).ok_or(io::ErrorKind::OutOfMemory)?;
+        seal(&file, size)?;
+        let shared = map(&file, page, len, libc::MAP_32BIT)?;
+        Ok((shared, file))
+    }
+
     /// An object of our own, mapped where 31 bits of address are enough: generated code that we run
     /// ourselves reaches it there.
     pub fn create_low(len: u64) -> io::Result<(Shared, File)> {
-        let (high, file) = Shared::create(len)?;
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_32BIT;
-        // SAFETY: a fresh mapping of the same object, of the size just sealed, at an address that
-        // the kernel chooses in the first 2 GiB.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                high.len,
-                access,
-                flags,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let len = high.len;
-        Ok((Shared { start, len }, file))
+        let (_, file) = Shared::create(len)?;
+        Ok((map(&file, 0, len, libc::MAP_32BIT)?, file))
     }
 
     /// Where it is mapped in our own memory.
@@ -171,6 +149,45 @@ impl Shared {
             unsafe { self.start.as_ptr().add(offset) }
         })
     }
+}
+
+/// Sizes an object, for good.
+fn seal(file: &File, len: u64) -> io::Result<()> {
+    file.set_len(len)?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: an integer command on an open descriptor.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Maps `len` bytes of a sealed object from `offset` on; `how` are more flags of `mmap(2)`.
+fn map(file: &File, offset: u64, len: u64, how: i32) -> io::Result<Shared> {
+    let too_large = |_| io::Error::from_raw_os_error(libc::ENOMEM);
+    let offset = libc::off_t::try_from(offset).map_err(too_large)?;
+    let len = usize::try_from(len).map_err(too_large)?;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | how;
+    // SAFETY: a fresh mapping at an address the kernel chooses. The size is sealed, so no access
+    // within `len` can fault for a shrunk object.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            access,
+            flags,
+            file.as_raw_fd(),
+            offset,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let start = NonNull::new(start.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+    // SAFETY: the range just mapped; only advice, failure is harmless.
+    unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTDUMP) };
+    Ok(Shared { start, len })
 }
 
 impl Drop for Shared {

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use super::process::Process;
 use super::remote::{MapRequest, Remote};
 use super::room::Space;
+use super::session_maps::SessionMaps;
 use crate::abi::{self, Layout};
 use crate::base::{Addr, Span, Tid};
 use crate::sys::errno;
@@ -18,6 +19,8 @@ use crate::sys::procfs;
 use crate::sys::shm::Shared;
 
 const PAGE: u64 = 4096;
+/// Bytes at the start of the memory for frames that are no frame's.
+const FRAMES_MARK: u64 = 64;
 
 // mman-linux.h, mman-common.h, memfd.h: the kernel's interface, the same on every x86-64 Linux.
 const PROT_READ: u64 = 1;
@@ -44,6 +47,8 @@ pub struct Request {
     pub slabs: Vec<(Span, u64)>,
     /// Bytes of a table beside them; it may lie anywhere.
     pub table: u64,
+    /// The session's maps, if it has any.
+    pub maps: Option<Arc<SessionMaps>>,
 }
 
 /// Code memory near some text.
@@ -83,6 +88,8 @@ pub struct Injected {
     pub slabs: Vec<Option<Slab>>,
     /// Tables, each in place of the one before; code like slabs.
     pub tables: Vec<Slab>,
+    /// The session's object.
+    pub maps: Option<Span>,
     /// Everything we mapped there.
     pub mapped: Vec<Span>,
 }
@@ -235,6 +242,11 @@ impl Injected {
     fn offer_frames(&self, process: &mut Process) -> anyhow::Result<()> {
         let kept = process.keep_frames_in(Some(self.frames()));
         kept.context("writing to our memory in it")
+    }
+
+    /// Where the tables of the session's maps lie.
+    pub fn tables(&self) -> Option<Addr> {
+        self.maps.map(|maps| maps.start + abi::MAPS_HEAD)
     }
 
     /// Where block `index` lies in the target.
@@ -442,11 +454,17 @@ fn build(
         let table = table.context("no room for the table of its breakpoints")?;
         Ok((alive, all, slabs, table))
     })?;
+    // With one descriptor at a time it serves who has only one left.
+    let maps = request.maps.as_ref();
+    let room = alive - abi::FRAME_SIZE + FRAMES_MARK;
+    let maps = maps.map(|maps| map_maps(remote, mapped, space, (maps, room)));
+    let maps = maps.transpose().context("mapping the session's maps")?;
     let shared = Arc::new(shared);
     let injected = Injected {
         objects: vec![Arc::clone(&shared)],
         shared,
         layout,
+        maps,
         alive,
         shared_block: alive + abi::ALIVE_SIZE,
         blocks: all,
@@ -456,6 +474,29 @@ fn build(
     };
     injected.prepare_block(0);
     Ok(injected)
+}
+
+/// Maps the session's object. It is inherited: children that are followed have it, others lose it.
+fn map_maps(
+    remote: &mut Remote<'_>,
+    mapped: &mut Vec<Span>,
+    space: &mut Space,
+    (maps, room): (&SessionMaps, Addr),
+) -> anyhow::Result<Span> {
+    let len = maps.size();
+    let at = space.low(len).context("no room for them below 2 GiB")?;
+    let descriptor = maps.pass(remote, room)?;
+    let request = blocks(at, len, descriptor, MAP_FIXED_NOREPLACE);
+    let done = map(remote, mapped, request).and_then(|at| {
+        let kept = remote.advise(at, len, MADV_DONTDUMP);
+        kept.context("madvise(MADV_DONTDUMP)")
+    });
+    let closed = remote.close(descriptor);
+    done?;
+    closed.context("closing their descriptor")?;
+    let span = Span::new(at, len);
+    space.take(span);
+    Ok(span)
 }
 
 fn memory_object(remote: &mut Remote<'_>) -> anyhow::Result<i64> {

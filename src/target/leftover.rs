@@ -54,6 +54,8 @@ impl Leftover {
 #[derive(Default)]
 struct Object {
     marked: Option<(u64, Addr)>,
+    /// The version of a session's maps, if it is these.
+    maps: Option<u64>,
     code: Vec<Span>,
     data: Vec<Span>,
 }
@@ -62,8 +64,8 @@ impl Process {
     /// What sessions that are no more left in this process.
     pub fn leftovers(&self, maps: &[Mapping]) -> Vec<Leftover> {
         let mut objects: BTreeMap<u64, Object> = BTreeMap::new();
-        let shared = |m: &&Mapping| m.shared && m.path == OBJECT && m.deleted;
-        for mapping in maps.iter().filter(shared) {
+        let is_ours = |m: &&Mapping| m.shared && m.path == OBJECT && m.deleted;
+        for mapping in maps.iter().filter(is_ours) {
             let object = objects.entry(mapping.inode).or_default();
             let start = mapping.span.start;
             if mapping.exec {
@@ -73,6 +75,7 @@ impl Process {
                 object.data.push(mapping.span);
                 if mapping.offset == 0 && start.0 < LOW {
                     object.marked = block_mark(&self.memory, start).or(object.marked);
+                    object.maps = maps_mark(&self.memory, start).or(object.maps);
                 }
             }
         }
@@ -83,16 +86,34 @@ impl Process {
                 bytes.try_into().ok().map(u64::from_le_bytes)
             };
             // It died before anything was mapped.
-            if word(abi::MAGIC_AT) == Some(abi::MAGIC)
-                && let Some(version) = word(abi::VERSION_AT)
-            {
-                let object = objects.entry(*inode).or_default();
-                object.marked = object.marked.or(Some((version, Addr(0))));
+            match (word(abi::MAGIC_AT), word(abi::VERSION_AT)) {
+                (Some(abi::MAGIC), Some(version)) => {
+                    let object = objects.entry(*inode).or_default();
+                    object.marked = object.marked.or(Some((version, Addr(0))));
+                }
+                (Some(abi::MAPS_MAGIC), version @ Some(_)) => {
+                    let object = objects.entry(*inode).or_default();
+                    object.maps = object.maps.or(version);
+                }
+                _ => {}
             }
         }
         // One session has several objects: code for what came later has one of its own.
         let mut sessions: BTreeMap<(Addr, u64), Leftover> = BTreeMap::new();
+        let descriptors = |inode: u64| {
+            let same = open.iter().filter(move |(_, other, _)| *other == inode);
+            same.map(|(fd, _, _)| *fd)
+        };
+        // Maps do not say whose they are: they go by themselves.
+        let mut shared: Option<Leftover> = None;
         for (inode, object) in objects {
+            if let Some(version) = object.maps {
+                let left = shared.get_or_insert_with(Leftover::default);
+                left.version = version;
+                left.mapped.extend(object.data);
+                left.descriptors.extend(descriptors(inode));
+                continue;
+            }
             let Some((version, low)) = object.marked else {
                 continue;
             };
@@ -102,10 +123,17 @@ impl Process {
             left.mapped.extend(object.data.iter().chain(&object.code));
             left.blocks.extend(object.data);
             left.code.extend(object.code);
-            let same = open.iter().filter(|(_, other, _)| *other == inode);
-            left.descriptors.extend(same.map(|(fd, _, _)| *fd));
+            left.descriptors.extend(descriptors(inode));
         }
-        sessions.into_values().collect()
+        let sockets = procfs::named_sockets(self.pid, abi::SOCKET_NAME);
+        if !sockets.is_empty() {
+            let left = shared.get_or_insert_with(|| Leftover {
+                version: abi::VERSION.into(),
+                ..Leftover::default()
+            });
+            left.descriptors.extend(sockets);
+        }
+        sessions.into_values().chain(shared).collect()
     }
 }
 
@@ -138,6 +166,12 @@ fn session(maps: &[Mapping], version: u64, low: Addr) -> Leftover {
 fn block_mark(memory: &Memory, block: Addr) -> Option<(u64, Addr)> {
     let word = |at: u32| memory.word(block + u64::from(at)).ok();
     (word(abi::MAGIC_AT)? == abi::MAGIC).then_some((word(abi::VERSION_AT)?, block))
+}
+
+/// The version in a session's maps, if these are some.
+fn maps_mark(memory: &Memory, start: Addr) -> Option<u64> {
+    let word = |at: u32| memory.word(start + u64::from(at)).ok();
+    (word(abi::MAGIC_AT)? == abi::MAPS_MAGIC).then(|| word(abi::VERSION_AT))?
 }
 
 /// The version at the start of code, and where block 0 lay.

@@ -54,6 +54,21 @@ impl<'a> Remote<'a> {
         })
     }
 
+    /// Whether the calls may be made by which a descriptor is received: refused with
+    /// `PermissionDenied` where filters that are ours too do not allow them.
+    pub fn may_receive(&self) -> io::Result<()> {
+        let filtered = procfs::status(self.owner(), self.tid)?.seccomp != 0;
+        match filtered.then(|| canary(true)).flatten() {
+            Some(why) => Err(io::Error::new(io::ErrorKind::PermissionDenied, why)),
+            None => Ok(()),
+        }
+    }
+
+    fn owner(&self) -> Pid {
+        let thread = self.process.threads.get(&self.tid);
+        thread.map_or(self.process.pid, |thread| thread.process)
+    }
+
     /// The process the thread belongs to.
     pub fn process(&self) -> &Process {
         self.process
@@ -138,11 +153,7 @@ impl<'a> Remote<'a> {
         if let Some(way) = self.way_back.take() {
             way.remove(self.process)?;
         }
-        let owner = self
-            .process
-            .threads
-            .get(&self.tid)
-            .map_or(self.process.pid, |thread| thread.process);
+        let owner = self.owner();
         for signal in std::mem::take(&mut self.came) {
             poll::kill_thread(owner, self.tid, signal)?;
         }
@@ -192,6 +203,31 @@ impl<'a> Remote<'a> {
         self.call(319, &[name.0, flags]).map(u64::cast_signed)
     }
 
+    /// `socket(2)`: for datagrams on this machine, closed at exec.
+    pub fn socket(&mut self) -> io::Result<i64> {
+        const AF_UNIX: u64 = 1;
+        const SOCK_DGRAM: u64 = 2;
+        const SOCK_CLOEXEC: u64 = 0o2_000_000;
+        let kind = SOCK_DGRAM | SOCK_CLOEXEC;
+        self.call(41, &[AF_UNIX, kind, 0]).map(u64::cast_signed)
+    }
+
+    /// `bind(2)` to the name of `len` bytes at `name`.
+    pub fn bind(&mut self, socket: i64, name: Addr, len: u64) -> io::Result<()> {
+        let socket = socket.cast_unsigned();
+        self.call(49, &[socket, name.0, len]).map(drop)
+    }
+
+    /// `recvmsg(2)` into the `struct msghdr` at `message`: what is there, without waiting;
+    /// descriptors are closed at exec.
+    pub fn receive(&mut self, socket: i64, message: Addr) -> io::Result<()> {
+        const MSG_DONTWAIT: u64 = 0x40;
+        const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
+        let flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
+        let socket = socket.cast_unsigned();
+        self.call(47, &[socket, message.0, flags]).map(drop)
+    }
+
     /// `membarrier(2)`.
     pub fn membarrier(&mut self, command: u64) -> io::Result<u64> {
         self.call(324, &[command, 0, 0])
@@ -235,7 +271,7 @@ pub(super) fn seccomp(status: procfs::Status) -> Option<String> {
         0 => None,
         1 => Some("it runs under strict seccomp: no system call could be made in it".to_owned()),
         // Filters are only ever added, so as many as we have are those we have.
-        2 if alike() => canary(),
+        2 if alike() => canary(false),
         _ => Some(
             "it runs under seccomp filters of its own, which may kill it for a call made in it"
                 .to_owned(),
@@ -244,10 +280,11 @@ pub(super) fn seccomp(status: procfs::Status) -> Option<String> {
 }
 
 /// Why the filters that are ours too do not let calls be made, if so: they are tried once, in a
-/// child of ours.
-fn canary() -> Option<String> {
-    static TRIED: OnceLock<Option<String>> = OnceLock::new();
-    let tried = TRIED.get_or_init(|| match canary::forbidden() {
+/// child of ours. `receiving`: those by which a descriptor is received as well.
+fn canary(receiving: bool) -> Option<String> {
+    static TRIED: [OnceLock<Option<String>>; 2] = [OnceLock::new(), OnceLock::new()];
+    let tried = &TRIED[usize::from(receiving)];
+    let tried = tried.get_or_init(|| match canary::forbidden(receiving) {
         Ok(None) => None,
         Ok(Some(call)) => Some(format!(
             "the seccomp filters that it and kptrace run under do not allow {call}"

@@ -52,7 +52,7 @@ impl Sink for Bounded {
     }
 }
 
-/// A count, a number, a number and a string.
+/// A count, a number, a number and a string; the last also leaves a number alone, by another action.
 fn programs() -> Vec<Program> {
     let value = Value(0);
     let number = FieldKind::Int {
@@ -63,24 +63,22 @@ fn programs() -> Vec<Program> {
         pointer: value,
         max: STRING,
     };
-    let record = |kinds: &[FieldKind]| {
+    let record = |kinds: &[FieldKind], action| {
         let field = |&kind: &FieldKind| Field {
             name: "x".into(),
             kind,
         };
-        let mut program = Program::count();
-        program.effects.push(Effect::Record(Record {
-            action: 0,
+        Effect::Record(Record {
+            action,
             time: true,
             fields: kinds.iter().map(field).collect(),
-        }));
-        program
+        })
     };
-    vec![
-        Program::count(),
-        record(&[number]),
-        record(&[number, string]),
-    ]
+    let [mut one, mut two] = [Program::count(), Program::count()];
+    one.effects.push(record(&[number], 0));
+    let both = [record(&[number, string], 0), record(&[number, number], 3)];
+    two.effects.extend(both);
+    vec![Program::count(), one, two]
 }
 
 /// The words of a ring that holds sound records from position `tail` on, a multiple of 8.
@@ -126,14 +124,9 @@ pub fn drain(words: &[(u32, u64)]) -> u64 {
         args: vec!["x".to_owned(); number],
     };
     let catalogue = Arc::new(Catalogue::default());
-    catalogue.extend(programs.iter().enumerate().map(|(number, program)| {
-        Known {
-            info: probe(number).into(),
-            decoder: program
-                .records()
-                .first()
-                .map(|record| Decoder::new(record).into()),
-        }
+    catalogue.extend(programs.iter().enumerate().map(|(number, program)| Known {
+        info: probe(number).into(),
+        decoders: Decoder::by_action(&program.records()),
     }));
     let feed = Feed {
         shared: Arc::new(shared),

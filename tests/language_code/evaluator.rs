@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use kptrace::abi::{self, Layout};
 use kptrace::program::{
-    BinaryOp, Copy, Effect, FieldKind, Inst, Known, Local, MAX_TURNS, Program, Record, Table, UnaryOp,
-    Value, Width,
+    BinaryOp, Copy, Effect, FieldKind, Inst, Known, Local, MAX_TURNS, Program, Record, Table,
+    UnaryOp, Value, Width,
 };
 
 #[path = "evaluator/maps.rs"]
@@ -337,6 +337,8 @@ impl Hit<'_> {
         }
         match effect {
             Effect::Count => self.state.hits[self.probe as usize] += 1,
+            // Nobody is there to answer.
+            Effect::Ask => return Err(Refused("nobody to ask")),
             Effect::Record(record) => self.record(record)?,
             Effect::Set(local, value) => {
                 let value = self.plain(*value)?;

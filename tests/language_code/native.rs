@@ -206,8 +206,7 @@ impl Arena {
         let rng = &mut rng;
         let own_blocks = case.mode != Mode::Shared;
         let environment = self.environment(own_blocks, case.loads);
-        let template =
-            Template::new(&case.programs, &environment, case.flags_live, case.free);
+        let template = Template::new(&case.programs, &environment, case.flags_live, case.free);
         let template = template.map_err(|why| format!("not emitted: {why}"))?;
         self.fill_memory(rng);
         let memory = self.memory.bytes().to_vec();
@@ -347,7 +346,9 @@ impl Arena {
         assert!(self.maps.copy_in(0, session));
         for block in 0..2 {
             let at = D + LAYOUT.block(block);
-            each_gap(case, |home, offset| self.table_store(home, at, offset, UNTOUCHED));
+            each_gap(case, |home, offset| {
+                self.table_store(home, at, offset, UNTOUCHED)
+            });
         }
     }
 
@@ -577,7 +578,11 @@ pub fn case(seed: u64, target: Target) -> Case {
     let mut rng = Rng(seed);
     let rng = &mut rng;
     let tables = random::tables(rng, GAP);
-    let count = if rng.below(5) == 0 { 2 + rng.below(2) } else { 1 };
+    let count = if rng.below(5) == 0 {
+        2 + rng.below(2)
+    } else {
+        1
+    };
     let programs: Vec<Program> = (0..count)
         .map(|_| random::program(rng, target, &tables))
         .collect();

@@ -221,7 +221,8 @@ impl Generator<'_> {
                 Cell::Wide(size) => self.place(size),
                 _ => None,
             };
-            self.words.extend(wide.map(|wide| Place { size: 8, ..wide }));
+            self.words
+                .extend(wide.map(|wide| Place { size: 8, ..wide }));
             self.wides.push(wide);
         }
     }
@@ -260,7 +261,9 @@ impl Generator<'_> {
                 Inst::Scratch(any(self.rng, &self.words).at)
             }
             7 | 8 if !simple => return self.known(),
-            _ => Inst::Local(Local(self.rng.below(usize::from(self.program.locals)) as u16)),
+            _ => Inst::Local(Local(
+                self.rng.below(usize::from(self.program.locals)) as u16
+            )),
         };
         self.push(inst, &[])
     }
@@ -295,9 +298,8 @@ impl Generator<'_> {
             return self.leaf(simple);
         }
         if self.chance(6) && self.written {
-            let fits = |cost: &Cost| {
-                cost.depth <= room && cost.nodes <= nodes && (cost.simple || !simple)
-            };
+            let fits =
+                |cost: &Cost| cost.depth <= room && cost.nodes <= nodes && (cost.simple || !simple);
             let fitting: Vec<u16> = (0_u16..)
                 .zip(&self.costs)
                 .filter_map(|(index, cost)| fits(cost).then_some(index))
@@ -337,8 +339,25 @@ impl Generator<'_> {
             &[Add, Sub, And, Or, Xor, Mul]
         } else {
             &[
-                Add, Sub, And, Or, Xor, Mul, Div, SignedDiv, Rem, SignedRem, Shl, Shr, Sar, Equal,
-                NotEqual, Less, SignedLess, LessEqual, SignedLessEqual,
+                Add,
+                Sub,
+                And,
+                Or,
+                Xor,
+                Mul,
+                Div,
+                SignedDiv,
+                Rem,
+                SignedRem,
+                Shl,
+                Shr,
+                Sar,
+                Equal,
+                NotEqual,
+                Less,
+                SignedLess,
+                LessEqual,
+                SignedLessEqual,
             ]
         };
         let op = any(self.rng, ops);
@@ -411,7 +430,11 @@ impl Generator<'_> {
             }
             _ => {
                 let low = self.rng.below(2000) as u64 + 64;
-                let n = if self.chance(4) { low } else { target.at + inside };
+                let n = if self.chance(4) {
+                    low
+                } else {
+                    target.at + inside
+                };
                 self.constant(n)
             }
         }

@@ -1,0 +1,78 @@
+//! What a session is to do, apart from how: probes, what they do at a hit, what that needs of memory.
+//! Plain data.
+
+use super::resolve::Exclude;
+use crate::analysis::Cache;
+use crate::program::Program;
+use crate::spec::ProbeSpec;
+
+/// What the user asked for.
+pub struct Wanted {
+    /// The probes.
+    pub specs: Vec<ProbeSpec>,
+    /// Names that are left out.
+    pub exclude: Vec<Exclude>,
+    /// Whether hits are only counted.
+    pub count_only: bool,
+    /// Most probes.
+    pub max_probes: Option<u32>,
+    /// Where analyses are kept.
+    pub cache: Option<Cache>,
+    /// Called with what is being worked on, and with nothing once it is done.
+    pub progress: Progress,
+    /// What becomes of probes that name nothing yet.
+    pub pending: Pending,
+    /// What probes do, in the order of `specs`; where there is none, they record their arguments.
+    pub programs: Vec<Option<Program>>,
+    /// What programs need of memory.
+    pub memory: Memory,
+}
+
+impl Wanted {
+    /// The program that was made for a probe's text.
+    pub(super) fn program(&self, spec: usize) -> Option<&Program> {
+        self.programs.get(spec)?.as_ref()
+    }
+}
+
+impl Default for Wanted {
+    fn default() -> Wanted {
+        Wanted {
+            specs: Vec::new(),
+            exclude: Vec::new(),
+            count_only: false,
+            max_probes: None,
+            cache: None,
+            progress: Box::new(|_| ()),
+            pending: Pending::default(),
+            programs: Vec::new(),
+            memory: Memory::default(),
+        }
+    }
+}
+
+/// What programs need of memory, beside counters and rings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes of the tables that every thread has for itself ([`crate::program::Home::Thread`]).
+    pub tables: u32,
+    /// Bytes of scratch memory of the largest program.
+    pub scratch: u32,
+    /// Bytes of the tables that all processes share ([`crate::program::Home::Session`]).
+    pub maps: u64,
+}
+
+/// Told what is being worked on, and nothing when that is done.
+pub type Progress = Box<dyn Fn(Option<&str>) + Send>;
+
+/// What becomes of probes that name nothing that is mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pending {
+    /// They wait for what may be mapped later, and are named at the end; but something must match.
+    #[default]
+    Warn,
+    /// Nothing is traced.
+    Error,
+    /// They wait, also when nothing else is left to trace.
+    Ignore,
+}

@@ -1,0 +1,51 @@
+//! What the blocks say of whom they belong to: process, thread, time. Programs read it there; it is
+//! what they are told, and nothing of ours reads it back.
+
+use super::inject::Injected;
+use crate::abi;
+use crate::base::{Pid, Tid};
+use crate::sys::clock::Line;
+
+impl Injected {
+    fn tell(&self, block: u32, offset: u32, word: u64) {
+        let at = self.layout.block(block) + u64::from(offset);
+        self.shared.store(at, word);
+    }
+
+    /// Which process this is, who started it (0 when we did not), and which half of a minimum or
+    /// maximum is written.
+    pub fn tell_process(&self, pid: Pid, child: Option<Pid>, epoch: u64) {
+        let number = |pid: Pid| u64::from(pid.0.cast_unsigned());
+        self.tell(0, abi::PID, number(pid));
+        self.tell(0, abi::CHILD, child.map_or(0, number));
+        self.tell(0, abi::EPOCH, epoch);
+    }
+
+    /// Whose it is.
+    pub fn tell_user(&self, uid: u32, gid: u32) {
+        self.tell(0, abi::UID, u64::from(uid) | u64::from(gid) << 32);
+    }
+
+    /// How ticks become nanoseconds.
+    pub fn tell_clock(&self, line: &Line) {
+        self.tell(0, abi::CLOCK_TICKS, line.start.ticks);
+        self.tell(0, abi::CLOCK_SLOPE, line.slope);
+        self.tell(0, abi::CLOCK_NANOS, line.start.nanos);
+        self.tell(0, abi::CLOCK_START, line.start.nanos);
+    }
+
+    /// Makes a block ready for its next owner.
+    pub fn tell_thread(&self, block: u32, tid: Tid) {
+        self.tell(block, abi::TID, u64::from(tid.0.cast_unsigned()));
+        // Whoever had it before ended in the middle of a hit, perhaps.
+        self.tell(block, abi::IN_USE, 0);
+    }
+
+    /// What the owner of a block is called; of block 0, the process.
+    pub fn tell_name(&self, block: u32, name: &[u8; 16]) {
+        let (halves, _) = name.as_chunks::<8>();
+        for (offset, half) in [abi::COMM, abi::COMM + 8].into_iter().zip(halves) {
+            self.tell(block, offset, u64::from_le_bytes(*half));
+        }
+    }
+}
