@@ -77,6 +77,35 @@ fn nothing(wrong: &[String]) {
 }
 
 #[test]
+fn malformed_programs_give_the_messages_they_should() {
+    let mut wrong = Vec::new();
+    let all = programs("malformed");
+    assert!(all.len() >= 100, "{} programs", all.len());
+    for path in all {
+        let (compiled, out) = outcome(&path);
+        if compiled {
+            wrong.push(format!("{} compiles", path.display()));
+        }
+        expect(&path, &out, &mut wrong);
+    }
+    nothing(&wrong);
+}
+
+#[test]
+fn well_formed_programs_become_the_tree_they_should() {
+    let mut wrong = Vec::new();
+    for path in programs("wellformed") {
+        let (compiled, out) = outcome(&path);
+        if !compiled {
+            wrong.push(format!("{} does not compile:\n{out}", path.display()));
+            continue;
+        }
+        expect(&path, &out, &mut wrong);
+    }
+    nothing(&wrong);
+}
+
+#[test]
 fn bpftraces_user_space_tools_compile() {
     let mut wrong = Vec::new();
     for folder in ["bpftrace", "bpftrace-0.17"] {

@@ -18,12 +18,13 @@ pub fn distance(own: &str, wanted: &str) -> Option<usize> {
     (distance <= limit(wanted)).then_some(distance)
 }
 
-/// The name closest to `wanted`; of several, the first in the alphabet.
+/// The name closest to `wanted`; of several, one of its length, and the first in the alphabet.
 pub fn closest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = names
-        .into_iter()
-        .filter_map(|n| Some((distance(n, wanted)?, n)));
-    scored.min().map(|(_, name)| name)
+    let scored = names.into_iter().filter_map(|name| {
+        let other_length = name.len() != wanted.len();
+        Some((distance(name, wanted)?, other_length, name))
+    });
+    scored.min().map(|(_, _, name)| name)
 }
 
 /// How many edits still count as a misspelling.

@@ -16,6 +16,7 @@ mod functions;
 mod groups;
 mod maps;
 mod operators;
+mod order;
 mod state;
 mod stmt;
 mod texts;
@@ -72,6 +73,7 @@ pub(super) fn check(
         loops: 0,
         changed: false,
     };
+    let misread = checker.reports.has_errors();
     checker.enums(tree);
     let groups = groups::groups(tree, &config, &mut checker);
     let mark = checker.reports.mark();
@@ -90,7 +92,10 @@ pub(super) fn check(
             break;
         }
     }
-    checker.unset_maps();
+    // What a map is given may be among what could not be read.
+    if !misread {
+        checker.unset_maps();
+    }
     Checked {
         config,
         maps: checker.maps.finish(),

@@ -225,6 +225,7 @@ impl Dump<'_> {
 
     fn expr(&self, e: &Expr) -> Result<String, fmt::Error> {
         Ok(match &e.kind {
+            ExprKind::Int(n) if unsigned(&e.ty) => n.cast_unsigned().to_string(),
             ExprKind::Int(n) => n.to_string(),
             ExprKind::Str(text) => format!("{text:?}"),
             ExprKind::Builtin(builtin) => builtin_name(*builtin).to_owned(),
@@ -304,6 +305,10 @@ impl Dump<'_> {
             None => String::new(),
         })
     }
+}
+
+fn unsigned(ty: &Type) -> bool {
+    matches!(ty, Type::Int { signed: false, .. })
 }
 
 fn name(local: Local) -> String {

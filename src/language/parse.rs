@@ -13,16 +13,21 @@ use super::tree::{self, Tree};
 
 /// Reads the program.
 pub(super) fn parse(reports: &mut Reports<'_>) -> Tree {
-    let tokens = tokens(reports);
+    let (tokens, cut) = tokens(reports);
     let mut parser = Parser {
         reports,
         tokens,
         at: 0,
         depth: 0,
-        too_deep: false,
+        cut,
+        too_deep: None,
         parameters: Vec::new(),
     };
-    parser.program()
+    let tree = parser.program();
+    if let Some(mark) = parser.too_deep {
+        parser.reports.reset(mark);
+    }
+    tree
 }
 
 struct Parser<'a, 's> {
@@ -32,8 +37,10 @@ struct Parser<'a, 's> {
     at: usize,
     /// How deep the descent is.
     depth: u16,
-    /// Whether it was said that the text is nested too deep.
-    too_deep: bool,
+    /// Whether the text ends in a comment.
+    cut: bool,
+    /// Set where it was said that the text is nested too deep: the rest is not looked at.
+    too_deep: Option<(usize, usize)>,
     /// Parameters of the macro that is being read.
     parameters: Vec<String>,
 }
@@ -119,7 +126,9 @@ impl Parser<'_, '_> {
         let message = format!("`{punct}` is missing {context}");
         let help = format!("here stands {found}");
         let span = self.span();
-        self.reports.error_help(&span, message, help);
+        if !self.reports.has_errors_in(&span) {
+            self.reports.error_help(&span, message, help);
+        }
         false
     }
 
@@ -165,8 +174,7 @@ impl Parser<'_, '_> {
     }
 
     fn say_too_deep(&mut self, span: &Span) {
-        if !self.too_deep {
-            self.too_deep = true;
+        if self.too_deep.is_none() {
             self.reports.error_help(
                 span,
                 "this is nested too deep",
@@ -175,6 +183,8 @@ impl Parser<'_, '_> {
                     tree::DEEPEST
                 ),
             );
+            self.too_deep = Some(self.reports.mark());
+            self.at = self.tokens.len().saturating_sub(1);
         }
     }
 

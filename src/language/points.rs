@@ -118,7 +118,11 @@ impl Reader<'_> {
                 let help = format!("a function of the program is uprobe:{text}; {FORMS}");
                 self.refuse(&first.span, &message, &help)
             }
-            None => self.refuse(&first.span, &format!("there are no `{text}` probes"), FORMS),
+            None => {
+                let whole = self.source.get(&self.span);
+                let help = format!("a function is probed with uprobe:{whole}");
+                self.refuse(&first.span, &format!("there are no `{text}` probes"), &help)
+            }
         }
     }
 
@@ -253,6 +257,9 @@ impl Reader<'_> {
     fn function(&self, rest: &[Part], text: String, returns: bool) -> Result<Point, Refused> {
         let (module, name) = match rest {
             [] => return Err(self.no_function("")),
+            [only] if !only.quoted && only.text.contains('@') => {
+                return self.line(only, &[], text, returns);
+            }
             [only] if only.text.contains('/') && !only.quoted => {
                 return Err(self.no_function(&only.text));
             }

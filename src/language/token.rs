@@ -83,8 +83,9 @@ enum State {
     Inside,
 }
 
-/// Cuts the text of `reports.source` into tokens.
-pub(super) fn tokens(reports: &mut Reports<'_>) -> Vec<Token> {
+/// Cuts the text of `reports.source` into tokens; and whether the end of it is in a comment that
+/// was never closed.
+pub(super) fn tokens(reports: &mut Reports<'_>) -> (Vec<Token>, bool) {
     let source = reports.source;
     let mut lexer = Lexer {
         text: source.text(),
@@ -94,12 +95,13 @@ pub(super) fn tokens(reports: &mut Reports<'_>) -> Vec<Token> {
         depth: 0,
         tokens: Vec::new(),
         defines: HashMap::new(),
+        cut: false,
         replaced: 0,
     };
     while lexer.next() {}
     let end = lexer.text.len();
     lexer.push(Kind::End, end..end);
-    lexer.tokens
+    (lexer.tokens, lexer.cut)
 }
 
 struct Lexer<'a, 's> {
@@ -112,6 +114,8 @@ struct Lexer<'a, 's> {
     tokens: Vec<Token>,
     /// `#define NAME tokens`
     defines: HashMap<String, Vec<Kind>>,
+    /// Whether a comment was never closed.
+    cut: bool,
     /// Tokens that came out of definitions.
     replaced: usize,
 }
@@ -148,6 +152,10 @@ impl<'s> Lexer<'_, 's> {
             return true;
         }
         if self.state == State::Top && self.top() {
+            return true;
+        }
+        if self.state == State::Named && self.next_probe_starts() {
+            self.state = State::Top;
             return true;
         }
         match self.state {
@@ -199,6 +207,7 @@ impl<'s> Lexer<'_, 's> {
                     Some(end) => end + 4,
                     None => {
                         let len = rest.len();
+                        self.cut = true;
                         self.reports.error_help(
                             &(start..start + 2),
                             "this comment is never closed",
@@ -232,8 +241,12 @@ impl<'s> Lexer<'_, 's> {
             self.push(Kind::Ident(word), start..self.at);
             return true;
         }
-        let parameter = rest.starts_with('$');
-        if word_len == 0 && !parameter && !rest.starts_with('*') {
+        if rest.starts_with('@') {
+            // A statement outside of any probe.
+            self.state = State::Inside;
+            return false;
+        }
+        if word_len == 0 && !rest.starts_with(['$', '*', '/', '.']) {
             return false;
         }
         let len = point::length(rest);
@@ -467,7 +480,7 @@ mod tests {
     fn kinds(text: &str) -> Vec<Kind> {
         let source = Source::new("t", text);
         let mut reports = Reports::new(&source);
-        let kinds = tokens(&mut reports).into_iter().map(|t| t.kind).collect();
+        let kinds = tokens(&mut reports).0.into_iter().map(|t| t.kind).collect();
         let (errors, _) = reports.finish();
         assert!(errors.is_empty(), "{}", errors[0]);
         kinds

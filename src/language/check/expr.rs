@@ -366,8 +366,12 @@ impl Checker<'_, '_> {
         match value {
             Some(value) if (least..=most).contains(&value) => Some(value),
             Some(value) => {
-                let message = format!("{what} is {value}");
-                self.error_help(&expr.span, message, format!("it is from {least} to {most}"));
+                let message = format!("{what} cannot be {value}");
+                let help = match most {
+                    i64::MAX => format!("at least {least}"),
+                    most => format!("from {least} to {most}"),
+                };
+                self.error_help(&expr.span, message, help);
                 None
             }
             None => {

@@ -261,6 +261,9 @@ impl Checker<'_, '_> {
         span: &Span,
     ) -> Option<StmtKind> {
         let id = self.map_id(name, &target.span);
+        if let Some(facts) = self.maps.get_mut(id) {
+            facts.given = true;
+        }
         if operator.is_none()
             && let Ast::Call(function, args) = &value.kind
             && super::functions::is_aggregate(&function.text)
@@ -338,7 +341,7 @@ impl Checker<'_, '_> {
     pub(super) fn unset_maps(&mut self) {
         let facts: Vec<MapFacts> = self.maps.all.clone();
         let given = |f: &&MapFacts| f.value.is_some();
-        for map in facts.iter().filter(|f| f.value.is_none()) {
+        for map in facts.iter().filter(|f| f.value.is_none() && !f.given) {
             let close = suggest::closest(
                 &map.name,
                 facts.iter().filter(given).map(|f| f.name.as_str()),

@@ -27,6 +27,8 @@ pub(super) struct MapFacts {
     pub key: Option<(Vec<Seen>, Span)>,
     pub value: Option<Value>,
     pub read: bool,
+    /// Whether the program gives it a value, be it a wrong one.
+    pub given: bool,
     /// Where it was first seen.
     pub first: Span,
 }
@@ -50,6 +52,7 @@ impl Maps {
             key: None,
             value: None,
             read: false,
+            given: false,
             first: span.clone(),
         });
         id

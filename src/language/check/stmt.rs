@@ -1,10 +1,12 @@
 //! Statements.
 
+use super::expr::value_of;
 use super::state::{is_literal, merge};
 use super::{BOOL, Checker, I64, bad, number, texts};
 use crate::language::source::Span;
 use crate::language::tree::{self, ExprKind as Ast};
 use crate::language::typed::{Binary, Expr, ExprKind, Local, MapValue, Stmt, StmtKind, Type};
+use crate::program::Width;
 
 /// Most rounds of `unroll`.
 const MAX_UNROLL: i64 = 10_000;
@@ -40,13 +42,6 @@ impl Checker<'_, '_> {
 
     pub(super) fn close_scope(&mut self) {
         self.locals.pop();
-    }
-
-    /// What `inner` puts before the statement is handed out instead.
-    pub(super) fn captured<T>(&mut self, inner: impl FnOnce(&mut Self) -> T) -> (T, Vec<Stmt>) {
-        let saved = std::mem::take(&mut self.pre);
-        let made = inner(self);
-        (made, std::mem::replace(&mut self.pre, saved))
     }
 
     fn stmt(&mut self, stmt: &tree::Stmt, out: &mut Vec<Stmt>) {
@@ -348,6 +343,13 @@ impl Checker<'_, '_> {
             _ => false,
         };
         let span = value.span.clone();
+        if let (Type::Int { width, signed }, Some(n)) = (ty, value_of(&value))
+            && !holds(*width, *signed, n)
+        {
+            let message = format!("{n} does not fit {}", texts::name(ty));
+            let help = format!("cut it off by a cast: ({}){n}", texts::name(ty));
+            return self.error_help(&span, message, help);
+        }
         if !fits {
             let message = format!(
                 "`{}` is {}, not {}",
@@ -451,72 +453,6 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// `if (a) { b } else { c }` as a value: what each needs before it is computed only then.
-    pub(super) fn branched(
-        &mut self,
-        condition: Expr,
-        then: (Expr, Vec<Stmt>),
-        otherwise: (Expr, Vec<Stmt>),
-        ty: &Type,
-        span: &Span,
-    ) -> Expr {
-        let local = self.temporary(ty.clone(), span);
-        let branch = |(value, mut before): (Expr, Vec<Stmt>)| {
-            before.push(Stmt {
-                span: value.span.clone(),
-                kind: StmtKind::SetLocal(local, value),
-            });
-            before
-        };
-        let kind = StmtKind::If(condition, branch(then), branch(otherwise));
-        let span = span.clone();
-        self.pre.push(Stmt {
-            kind,
-            span: span.clone(),
-        });
-        Expr {
-            kind: ExprKind::Local(local),
-            ty: ty.clone(),
-            span,
-        }
-    }
-
-    /// Several expressions, evaluated in order also where later ones need statements before.
-    pub(super) fn list(&mut self, exprs: &[&tree::Expr]) -> Vec<Expr> {
-        let mut done: Vec<Expr> = Vec::new();
-        for expr in exprs {
-            let mark = self.pre.len();
-            let made = self.expr(expr);
-            if self.pre.len() > mark {
-                self.keep(&mut done, mark);
-            }
-            done.push(made);
-        }
-        done
-    }
-
-    /// Computes these before the statements from `mark` on.
-    pub(super) fn keep(&mut self, exprs: &mut [Expr], mark: usize) {
-        let mut at = mark;
-        for expr in exprs {
-            let fixed = matches!(expr.kind, ExprKind::Int(_) | ExprKind::Str(_));
-            if fixed || expr.ty == Type::Void {
-                continue;
-            }
-            let span = expr.span.clone();
-            let local = self.temporary(expr.ty.clone(), &span);
-            let kept = Expr {
-                kind: ExprKind::Local(local),
-                ty: expr.ty.clone(),
-                span: span.clone(),
-            };
-            let value = std::mem::replace(expr, kept);
-            let kind = StmtKind::SetLocal(local, value);
-            self.pre.insert(at, Stmt { kind, span });
-            at += 1;
-        }
-    }
-
     /// What may stand in a variable or a map.
     pub(super) fn storable(&mut self, value: Expr, place: &str) -> Expr {
         let value = self.decayed(value);
@@ -576,6 +512,15 @@ impl Checker<'_, '_> {
                 )
             }
         }
+    }
+}
+
+/// Whether an integer of that type can be this number.
+fn holds(width: Width, signed: bool, n: i64) -> bool {
+    let bits = width.bits();
+    match signed {
+        true => n >> (bits - 1) == 0 || n >> (bits - 1) == -1,
+        false => bits == 64 || n >> bits == 0,
     }
 }
 

@@ -186,7 +186,9 @@ impl Parser<'_, '_> {
             }
             _ => {
                 let message = format!("a value should stand here, not {}", self.found());
-                self.reports.error(&span, message);
+                if !self.reports.has_errors_in(&span) {
+                    self.reports.error(&span, message);
+                }
                 return Expr::bad(span);
             }
         };

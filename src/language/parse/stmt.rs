@@ -22,8 +22,18 @@ const ASSIGN: &[(&str, Option<&str>)] = &[
 
 impl Parser<'_, '_> {
     pub(super) fn unclosed(&mut self, open: &Span) {
+        if self.cut && self.is_end() {
+            return;
+        }
+        let help = match self.is_end() {
+            true => "a `}` is missing".to_owned(),
+            false => {
+                let line = self.reports.source.line(self.span().start);
+                format!("a `}}` is missing before the probe in line {line}")
+            }
+        };
         self.reports
-            .error_help(open, "this `{` is never closed", "a `}` is missing");
+            .error_help(open, "this `{` is never closed", help);
     }
 
     /// `{ ... }`; the next token is the `{`.
@@ -314,7 +324,26 @@ impl Parser<'_, '_> {
             text,
             span: self.bump().span,
         };
-        self.expect(":", "after the loop's variable");
+        if !self.eat(":") {
+            let span = self.span();
+            let message = match self.is("=") {
+                true => "there is no `for (start; condition; step)`".to_owned(),
+                false => "`:` is missing after the loop's variable".to_owned(),
+            };
+            self.reports.error_help(&span, message, FORMS);
+            while !matches!(
+                self.kind(),
+                Kind::End | Kind::Attach(_) | Kind::Punct("{" | "}")
+            ) {
+                self.bump();
+            }
+            let body = match self.is("{") {
+                true => self.block(),
+                false => Vec::new(),
+            };
+            let bad = Expr::bad(span);
+            return Some(StmtKind::Range(name, bad.clone(), bad, body));
+        }
         let from = self.unary();
         if self.eat("..") {
             let to = self.unary();

@@ -67,6 +67,10 @@ impl Parser<'_, '_> {
                 );
                 self.block();
             }
+            Kind::Map(_) => {
+                self.outside();
+                self.recover();
+            }
             _ => {
                 let message = format!("a probe should stand here, not {}", self.found());
                 let span = self.span();
@@ -85,6 +89,15 @@ impl Parser<'_, '_> {
         self.reports.error_help(&span, message, help);
         self.bump();
         self.recover();
+    }
+
+    fn outside(&mut self) {
+        let span = self.span();
+        self.reports.error_help(
+            &span,
+            "this stands outside of any probe",
+            "code stands in a probe's braces: BEGIN { ... }, uprobe:libc:malloc { ... }",
+        );
     }
 
     fn skip_to_item(&mut self) {
@@ -166,6 +179,12 @@ impl Parser<'_, '_> {
                 &span,
                 "this probe has no block",
                 "as in: uprobe:libc:malloc { @ = count(); }; a comma stands between probes that share one",
+            );
+        } else if text.ends_with(':') {
+            self.reports.error_help(
+                &span,
+                "this probe is cut off by a space",
+                "no space stands in a probe's name, but in quotes: uprobe:libc:malloc",
             );
         } else {
             let here = self.span();

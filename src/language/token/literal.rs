@@ -134,7 +134,10 @@ impl Lexer<'_, '_> {
             match c {
                 '"' => break,
                 '\n' => {
-                    self.at = at;
+                    // What closes the statement is no part of the string.
+                    let line = self.text.get(start + 1..at).unwrap_or_default();
+                    let rest = line.trim_end_matches([')', ';', '}', ' ', '\t', '\r']);
+                    self.at = start + 1 + rest.len();
                     self.unclosed(start);
                     break;
                 }
@@ -247,7 +250,7 @@ mod tests {
     fn strings_have_cs_escapes() {
         let source = Source::new("t", r#"BEGIN { "a\n\t\\\"\x41\101\e[31m\xc3\xa9é" }"#);
         let mut reports = Reports::new(&source);
-        let all = tokens(&mut reports);
+        let (all, _) = tokens(&mut reports);
         let wanted = Kind::Str("a\n\t\\\"AA\u{1b}[31méé".to_owned());
         assert_eq!(all[2].kind, wanted);
         assert!(!reports.has_errors());
