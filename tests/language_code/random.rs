@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use kptrace::program::{
-    BinaryOp, Cell, Home, Inst, KeyPart, Known, Local, Program, RegId, Table, UnaryOp, Value, Width,
+    BinaryOp, Cell, Effect, Home, Inst, KeyPart, Known, Local, Program, RegId, Table, UnaryOp, Value, Width,
 };
 
 use crate::support::Rng;
@@ -177,6 +177,21 @@ impl Generator<'_> {
         self.written = true;
         effects.extend(self.effects(0, false));
         self.program.effects = effects;
+        if self.chance(3) {
+            self.gate();
+        }
+    }
+
+    /// Puts all of it behind conditions.
+    fn gate(&mut self) {
+        for _ in 0..1 + self.rng.below(3) {
+            let value = self.value(4, NODES, false);
+            let effects = std::mem::take(&mut self.program.effects);
+            self.program.effects = vec![Effect::If(value, effects, Vec::new())];
+            if self.chance(2) {
+                self.program.effects.insert(0, Effect::Count);
+            }
+        }
     }
 
     fn place(&mut self, size: u32) -> Option<Place> {
