@@ -332,9 +332,10 @@ impl Needs {
                 );
             }
             MapOp::Set(value) | MapOp::Add(value, _) => self.take(costs.cost(*value)),
-            MapOp::Get(_) | MapOp::Has(_) | MapOp::Delete(_) => {
+            MapOp::Get(_) | MapOp::Has(_) => {
                 self.wide |= !matches!(table.cell, Cell::Count | Cell::Sum | Cell::Word);
             }
+            MapOp::Delete(_) => self.words(table.cell.words()),
             MapOp::GetScratch(_) | MapOp::SetScratch(_) => {
                 self.index = true;
                 self.words(table.cell.words());
