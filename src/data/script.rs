@@ -126,22 +126,17 @@ impl Running {
         self.script.own.end.iter().for_each(Native::run);
     }
 
-    /// What a record of a block's program means, by the number of its action.
-    fn deed(&self, block: u16, action: u16) -> Option<Deed> {
-        let block = self.script.lowered.blocks.get(usize::from(block))?;
-        block.deeds.get(usize::from(action)).cloned()
-    }
-
     /// Does what a record asks for. `wall` is its time in nanoseconds since 1970.
     pub(super) fn perform<'a>(
         &mut self,
-        (block, action): (u16, u16),
+        action: u16,
         (bytes, wall): (&[u8], u64),
         pid: Pid,
         sources: impl Iterator<Item = &'a Source> + Clone,
         sink: &mut dyn Sink,
     ) -> io::Result<Wish> {
-        let Some(deed) = self.deed(block, action).filter(|_| !self.exited) else {
+        let lowered = Arc::clone(&self.script.lowered);
+        let Some(deed) = lowered.deed(action).filter(|_| !self.exited) else {
             return Ok(Wish::Nothing);
         };
         let fields = bytes.get(abi::REC_FIELDS as usize..).unwrap_or_default();

@@ -72,14 +72,9 @@ pub struct Deed {
     pub values: Vec<Type>,
 }
 
-/// A block, compiled.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Compiled {
-    /// What runs at a hit.
-    pub program: Program,
-    /// What each of its records means, by [`crate::program::Record::action`].
-    pub deeds: Vec<Deed>,
-}
+/// What [`crate::program::Record::action`] says of the first of a program's deeds; 0 is the record of
+/// a probe's arguments.
+pub const FIRST_ACTION: u16 = 1;
 
 /// A program, compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,8 +83,18 @@ pub struct Lowered {
     pub tables: Vec<Arc<Table>>,
     /// How much memory they take.
     pub memory: Memory,
-    /// The blocks, in source order.
-    pub blocks: Vec<Compiled>,
+    /// What runs at a hit of each block, in source order.
+    pub blocks: Vec<Program>,
+    /// What the records of all of them mean, from [`FIRST_ACTION`] on.
+    pub deeds: Vec<Deed>,
+}
+
+impl Lowered {
+    /// What a record means.
+    pub fn deed(&self, action: u16) -> Option<&Deed> {
+        self.deeds
+            .get(usize::from(action.checked_sub(FIRST_ACTION)?))
+    }
 }
 
 /// Lowers a program; of what cannot be compiled, everything is told. `regs` gives the number of a
@@ -100,6 +105,7 @@ pub fn lower(
 ) -> std::result::Result<Lowered, Vec<Unsupported>> {
     let (tables, mut memory) = maps::tables(checked);
     let mut blocks = Vec::new();
+    let mut deeds = Vec::new();
     let mut wrong = Vec::new();
     for block in &checked.blocks {
         let mut lowering = Lowering {
@@ -107,27 +113,25 @@ pub fn lower(
             regs,
             block,
             program: Program::default(),
-            deeds: Vec::new(),
+            deeds: &mut deeds,
             variables: Vec::new(),
             free_local: 0,
             free_scratch: 0,
             failed: false,
         };
         match lowering.block() {
-            Ok(()) => blocks.push(Compiled {
-                program: lowering.program,
-                deeds: lowering.deeds,
-            }),
+            Ok(()) => blocks.push(lowering.program),
             Err(why) => wrong.push(why),
         }
     }
-    let scratch = blocks.iter().map(|block| block.program.scratch).max();
+    let scratch = blocks.iter().map(|program: &Program| program.scratch).max();
     memory.scratch = scratch.unwrap_or(0).next_multiple_of(64);
     if wrong.is_empty() {
         Ok(Lowered {
             tables,
             memory,
             blocks,
+            deeds,
         })
     } else {
         Err(wrong)
@@ -163,7 +167,7 @@ struct Lowering<'a> {
     regs: &'a dyn Fn(&str) -> Option<RegId>,
     block: &'a Block,
     program: Program,
-    deeds: Vec<Deed>,
+    deeds: &'a mut Vec<Deed>,
     variables: Vec<Storage>,
     free_local: u16,
     free_scratch: u32,

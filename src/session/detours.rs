@@ -45,6 +45,16 @@ impl Displaced<'_> {
     }
 }
 
+/// A probe of a detour.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Armed {
+    pub(super) id: ProbeId,
+    /// Class of its program.
+    pub(super) class: u32,
+    /// The number of its name.
+    pub(super) name: u32,
+}
+
 /// One detour.
 #[derive(Clone, Debug)]
 pub(super) struct Detour {
@@ -173,16 +183,16 @@ impl Detours {
         Ok(self.templates.len() - 1)
     }
 
-    /// Builds the detour of a site for these probes (number and program class each) in a slab.
+    /// Builds the detour of a site for these probes in a slab.
     /// The one it had, if any, stays where it is: threads may be in it.
     pub(super) fn build(
         &mut self,
         injected: &Injected,
         slab: usize,
         displaced: Displaced<'_>,
-        probes: &[(ProbeId, u32)],
+        probes: &[Armed],
     ) -> Result<(), Refusal> {
-        let classes = probes.iter().map(|(_, class)| *class).collect();
+        let classes = probes.iter().map(|probe| probe.class).collect();
         let index = self.template(classes, displaced.flags_live, displaced.dead)?;
         let template = &self.templates[index];
         let heap = self
@@ -208,7 +218,7 @@ impl Detours {
             return Err(Refusal::NoRoom);
         }
         let cold = heap.slab.span.start + cold_offset;
-        let ids: Vec<ProbeId> = probes.iter().map(|(id, _)| *id).collect();
+        let ids: Vec<(ProbeId, u32)> = probes.iter().map(|probe| (probe.id, probe.name)).collect();
         let (mut hot_bytes, cold_bytes) = template
             .place(&ids, start.0, cold.0)
             .ok_or(Refusal::NoRoom)?;

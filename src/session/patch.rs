@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use anyhow::Context as _;
 
-use super::detours::Displaced;
+use super::detours::{Armed, Displaced};
 use super::tracee::{Stage, Tracee};
 use crate::arch::native::relocate;
 use crate::arch::native::scan::WindowKind;
@@ -167,8 +167,14 @@ impl Tracee {
         // Hooks run nothing, unless they ask.
         let asks = |id: &ProbeId| self.hooks.asks(*id).then_some(self.ask_class?);
         let class = |id: &ProbeId| self.plan.class.get(id.0 as usize).copied();
-        let class = |id: &ProbeId| Some((*id, class(id).or_else(|| asks(id))?));
-        let probes: Vec<_> = wanted.probes.iter().filter_map(class).collect();
+        let armed = |id: &ProbeId| {
+            Some(Armed {
+                id: *id,
+                class: class(id).or_else(|| asks(id))?,
+                name: 0,
+            })
+        };
+        let probes: Vec<_> = wanted.probes.iter().filter_map(armed).collect();
         Rc::make_mut(&mut live.detours).build(&live.injected, ground.slab, displaced, &probes)?;
         ground.built = Some(signature);
         Ok(())

@@ -152,10 +152,6 @@ impl State {
         world: &World,
         layout: &Layout,
     ) -> Result<(), Refused> {
-        if program.scratch > 0 && world.no_scratch {
-            self.dropped += 1;
-            return Ok(());
-        }
         let mut hit = Hit {
             state: self,
             program,
@@ -166,7 +162,31 @@ impl State {
             scratch: vec![None; program.scratch as usize / 8],
             steps: 0,
         };
-        hit.effects(&program.effects).map(|_| ())
+        let mut effects = program.effects.as_slice();
+        if program.scratch == 0 || !world.no_scratch {
+            return hit.effects(effects).map(|_| ());
+        }
+        // What can be done without scratch memory is.
+        loop {
+            match effects {
+                [Effect::Count, rest @ ..] => {
+                    hit.state.hits[probe as usize] += 1;
+                    effects = rest;
+                }
+                [Effect::If(value, then, otherwise)]
+                    if otherwise.is_empty() && hit.reads_the_hit(*value) =>
+                {
+                    if hit.plain(*value)? == 0 {
+                        return Ok(());
+                    }
+                    effects = then;
+                }
+                _ => {
+                    hit.state.dropped += 1;
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 
@@ -227,6 +247,18 @@ fn defined(word: Word) -> Result<u64, Refused> {
 }
 
 impl Hit<'_> {
+    /// Whether a value is made of what is there at the hit.
+    fn reads_the_hit(&self, value: Value) -> bool {
+        match self.program.inst(value).expect("checked") {
+            Inst::Local(_) | Inst::Scratch(_) => false,
+            Inst::Binary(_, a, b) => self.reads_the_hit(a) && self.reads_the_hit(b),
+            Inst::Unary(_, value) | Inst::Extend { value, .. } | Inst::Load { base: value, .. } => {
+                self.reads_the_hit(value)
+            }
+            _ => true,
+        }
+    }
+
     fn byte(&self, at: u64) -> Result<u8, u64> {
         let (start, bytes) = self.world.memory;
         let byte = usize::try_from(at.wrapping_sub(start)).ok();

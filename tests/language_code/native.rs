@@ -25,6 +25,8 @@ pub const LAYOUT: Layout = Layout {
     tables: 1 << 20,
     scratch: SCRATCH + 64,
 };
+/// All places of scratch memory taken.
+const NONE_FREE: u64 = 0xffff_ffff;
 /// Between tables.
 pub const GAP: u32 = 64;
 /// What stands there, and wherever else nothing may be written.
@@ -106,7 +108,8 @@ pub fn place(template: &Template, probes: &[ProbeId]) -> Native {
     let mut at = 0;
     let native = Native::new(len, |address| {
         at = address;
-        let (mut code, cold) = template.place(probes, address, address + cold_from)?;
+        let named: Vec<(ProbeId, u32)> = probes.iter().map(|id| (*id, id.0)).collect();
+        let (mut code, cold) = template.place(&named, address, address + cold_from)?;
         code.push(0xc3);
         code.extend(cold);
         Some(code)
@@ -232,7 +235,7 @@ impl Arena {
             0 => 1,
             1 => 0b1011,
             2 => 0x7fff_ffff,
-            3 if rng.below(4) == 0 => 0xffff_ffff,
+            3 if rng.below(4) == 0 => NONE_FREE,
             _ => 0,
         };
         let store = |offset: u32, value: u64| self.blocks.store(at + u64::from(offset), value);
@@ -240,7 +243,13 @@ impl Arena {
         store(abi::TAIL, tail);
         store(abi::IN_USE, taken);
         let place_at = u64::from(LAYOUT.scratch() + LAYOUT.scratch * taken.trailing_ones());
-        for word in (0..u64::from(LAYOUT.scratch) + 64).step_by(8) {
+        // Behind the last place there is the ring.
+        let place_end = match taken.trailing_ones() {
+            0..31 => LAYOUT.scratch + 64,
+            31 => LAYOUT.scratch,
+            _ => 0,
+        };
+        for word in (0..u64::from(place_end)).step_by(8) {
             self.blocks.store(at + place_at + word, UNTOUCHED);
         }
 
@@ -258,7 +267,7 @@ impl Arena {
                 loads: case.loads,
                 known: facts,
                 epoch: input.epoch,
-                no_scratch: taken == 0xffff_ffff,
+                no_scratch: taken == NONE_FREE,
             };
             if input.alive {
                 for (index, program) in case.programs.iter().enumerate() {
@@ -299,7 +308,7 @@ impl Arena {
         }
         self.gaps(case, at)?;
         let scratch = case.programs.iter().map(|program| program.scratch).max();
-        for word in (scratch.unwrap_or(0)..LAYOUT.scratch + 64).step_by(8) {
+        for word in (scratch.unwrap_or(0)..place_end).step_by(8) {
             let found = self.blocks.load(at + place_at + u64::from(word));
             same("scratch memory behind its end", found, UNTOUCHED)?;
         }

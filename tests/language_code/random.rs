@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use kptrace::program::{
-    BinaryOp, Cell, Home, Inst, KeyPart, Known, Local, Program, RegId, Table, UnaryOp, Value, Width,
+    BinaryOp, Cell, Effect, Home, Inst, KeyPart, Known, Local, Program, RegId, Table, UnaryOp,
+    Value, Width,
 };
 
 use crate::support::Rng;
@@ -127,6 +128,8 @@ struct Generator<'a> {
     tables: &'a [Arc<Table>],
     program: Program,
     costs: Vec<Cost>,
+    /// Variables whose value means something to a program.
+    readable: Vec<Local>,
     words: Vec<Place>,
     strings: Vec<Place>,
     /// Where the key of each table is put together, and its larger values.
@@ -153,6 +156,7 @@ pub fn program(rng: &mut Rng, target: Target, tables: &[Arc<Table>]) -> Program 
             ..Program::default()
         },
         costs: Vec::new(),
+        readable: (0..FREE).map(Local).collect(),
         words: Vec::new(),
         strings: Vec::new(),
         keys: Vec::new(),
@@ -177,6 +181,21 @@ impl Generator<'_> {
         self.written = true;
         effects.extend(self.effects(0, false));
         self.program.effects = effects;
+        if self.chance(3) {
+            self.gate();
+        }
+    }
+
+    /// Puts all of it behind conditions.
+    fn gate(&mut self) {
+        for _ in 0..1 + self.rng.below(3) {
+            let value = self.value(4, NODES, false);
+            let effects = std::mem::take(&mut self.program.effects);
+            self.program.effects = vec![Effect::If(value, effects, Vec::new())];
+            if self.chance(2) {
+                self.program.effects.insert(0, Effect::Count);
+            }
+        }
     }
 
     fn place(&mut self, size: u32) -> Option<Place> {
@@ -251,7 +270,7 @@ impl Generator<'_> {
         self.push(Inst::Const(n), &[])
     }
 
-    fn leaf(&mut self, simple: bool) -> Value {
+    fn leaf(&mut self, room: usize, simple: bool) -> Value {
         let inst = match self.rng.below(12) {
             0 | 1 => Inst::Const(number(self.rng)),
             2 | 3 => Inst::Arg(self.rng.below(10) as u8),
@@ -260,10 +279,8 @@ impl Generator<'_> {
             6 if self.written && !self.words.is_empty() => {
                 Inst::Scratch(any(self.rng, &self.words).at)
             }
-            7 | 8 if !simple => return self.known(),
-            _ => Inst::Local(Local(
-                self.rng.below(usize::from(self.program.locals)) as u16
-            )),
+            7 | 8 if !simple && room > 1 => return self.known(),
+            _ => Inst::Local(any(self.rng, &self.readable)),
         };
         self.push(inst, &[])
     }
@@ -289,13 +306,16 @@ impl Generator<'_> {
             _ => return value,
         };
         let than = self.constant(than);
-        self.push(Inst::Binary(op, value, than), &[value, than])
+        let made = self.push(Inst::Binary(op, value, than), &[value, than]);
+        // It is not used again: nobody knows what it is.
+        self.costs[usize::from(value.0)].nodes = usize::MAX;
+        made
     }
 
     /// A value of at most so many temporaries.
     fn value(&mut self, room: usize, nodes: usize, simple: bool) -> Value {
         if nodes < 2 || self.chance(3) {
-            return self.leaf(simple);
+            return self.leaf(room, simple);
         }
         if self.chance(6) && self.written {
             let fits =
@@ -329,7 +349,7 @@ impl Generator<'_> {
             }
             2 | 3 => self.load(room, nodes - 1, simple),
             _ if room > 1 => self.binary(room, nodes - 1, simple),
-            _ => self.leaf(simple),
+            _ => self.leaf(room, simple),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Statements. What prints leaves a record, with the number of what is to be done with it.
 
-use super::{Action, Deed, Lowering, Operand, Result, Storage, unsupported};
+use super::{Action, Deed, FIRST_ACTION, Lowering, Operand, Result, Storage, unsupported};
+use crate::abi;
 use crate::language::layout::{is_word, size};
 use crate::language::typed::{Expr, ExprKind, Local, MapId, Stmt, StmtKind, Type};
 use crate::program::{
@@ -287,10 +288,11 @@ impl Lowering<'_> {
                 self.deeds.len() - 1
             }
         };
-        // What a record's probe word has room for.
-        let Ok(action @ ..1024) = u16::try_from(number) else {
-            return unsupported(&stmt.span, "one block prints in more than 1,024 places");
+        let most = (1 << (u32::BITS - abi::PROBE_BITS)) - usize::from(FIRST_ACTION);
+        let Some(action) = u16::try_from(number).ok().filter(|_| number < most) else {
+            return unsupported(&stmt.span, format!("it prints in more than {most} ways"));
         };
+        let action = FIRST_ACTION + action;
         effects.push(Effect::Record(Record {
             action,
             time: true,

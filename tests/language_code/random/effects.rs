@@ -158,6 +158,7 @@ impl Generator<'_> {
 
     fn turns(&mut self, depth: usize) -> Effect {
         let turns = self.counter();
+        self.readable.push(turns);
         let mut body = Vec::new();
         // Ends after a few turns, whatever the rest does.
         let most = self.rng.below(5) as u64;
@@ -269,7 +270,14 @@ impl Generator<'_> {
             (0, _) => MapOp::Has(local),
             (1, _) => MapOp::Len(local),
             (2, _) => MapOp::Delete(self.chance(2).then_some(local)),
-            (3 | 4, cell) if cell.is_aggregation() && cell.words() <= 4 => MapOp::Get(local),
+            (
+                3 | 4,
+                Cell::Count
+                | Cell::Sum
+                | Cell::Average
+                | Cell::Least { .. }
+                | Cell::Greatest { .. },
+            ) => MapOp::Get(local),
             (3 | 4, Cell::Word) => MapOp::Get(local),
             (5 | 6, Cell::Word) => MapOp::Add(value, self.chance(2).then_some(local)),
             (_, Cell::Word) => MapOp::Set(value),

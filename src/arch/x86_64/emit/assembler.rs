@@ -17,6 +17,8 @@ pub(super) enum Patch {
     Counter(usize),
     /// A 32-bit immediate to which the probe number is added.
     Number(usize),
+    /// A 32-bit immediate: the number of the probe's name.
+    Name(usize),
 }
 
 /// A place that can be jumped to; may be used before it is set.
@@ -132,7 +134,7 @@ impl Assembler {
                 let constants = &result.constant_offsets[index];
                 let field = match patch {
                     Patch::Counter(_) => constants.displacement_offset(),
-                    Patch::Number(_) => constants.immediate_offset(),
+                    Patch::Number(_) | Patch::Name(_) => constants.immediate_offset(),
                 };
                 (place(offset_of(index) + field), patch)
             })

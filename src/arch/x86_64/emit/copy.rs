@@ -12,14 +12,14 @@ use iced_x86::code_asm::{AsmMemoryOperand, byte_ptr, dword_ptr, ptr, qword_ptr};
 use super::assembler::Mark;
 use super::body::{Body, Space, in_block};
 use super::record::record_field;
-use super::template::Unsupported;
+use super::template::{Frame, Unsupported};
 use crate::abi;
 use crate::program::{Copy, Local};
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = ONES << 7;
 /// Words that are copied one by one; more than that in a loop.
-const UNROLLED: u32 = 8;
+pub(super) const UNROLLED: u32 = 8;
 
 impl Body<'_> {
     /// Copies the string at `r11` into the record's field at `offset`, at most `max` bytes. At
@@ -216,8 +216,13 @@ impl Body<'_> {
         for (index, chunk) in (0_u32..).zip(bytes.chunks(8)) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            self.constant(r11, u64::from_le_bytes(word))?;
+            let word = u64::from_le_bytes(word);
             let to = self.scratch(at + 8 * index);
+            if let Ok(small) = i32::try_from(word.cast_signed()) {
+                self.frame.out.asm.mov(qword_ptr(to), small)?;
+                continue;
+            }
+            self.constant(r11, word)?;
             self.frame.out.asm.mov(to, r11)?;
         }
         Ok(())
@@ -227,45 +232,16 @@ impl Body<'_> {
     pub(super) fn shift(&mut self, to: u32, from: u32, size: u32) -> Result<(), Unsupported> {
         let (to, from) = (self.scratch_base(to), self.scratch_base(from));
         let space = self.space;
-        self.words(size / 8, |index| match index {
+        copy_words(self.frame, size / 8, |index| match index {
             None => (
-                in_block(space, ptr(rbx + rcx * 8 + from)),
-                in_block(space, ptr(rbx + rcx * 8 + to)),
+                in_block(space, ptr(rbx + r10 * 8 + from)),
+                in_block(space, ptr(rbx + r10 * 8 + to)),
             ),
             Some(index) => (
                 in_block(space, ptr(rbx + (from + 8 * u64::from(index)))),
                 in_block(space, ptr(rbx + (to + 8 * u64::from(index)))),
             ),
         })
-    }
-
-    /// Copies words. `operands` gives source and destination of one, or, with `rcx` as the index, of
-    /// any. Loses `rdx`, and `rcx` when there are many.
-    pub(super) fn words(
-        &mut self,
-        count: u32,
-        operands: impl Fn(Option<u32>) -> (AsmMemoryOperand, AsmMemoryOperand),
-    ) -> Result<(), Unsupported> {
-        let asm = &mut self.frame.out.asm;
-        if count <= UNROLLED {
-            for index in 0..count {
-                let (from, to) = operands(Some(index));
-                asm.mov(rdx, from)?;
-                asm.mov(to, rdx)?;
-            }
-            return Ok(());
-        }
-        let again = self.frame.out.mark();
-        let to_again = self.frame.out.to(again);
-        self.frame.out.asm.xor(ecx, ecx)?;
-        self.frame.out.here(again)?;
-        let (from, to) = operands(None);
-        let asm = &mut self.frame.out.asm;
-        asm.mov(rdx, from)?;
-        asm.mov(to, rdx)?;
-        asm.inc(rcx)?;
-        asm.cmp(rcx, count.cast_signed())?;
-        Ok(asm.jb(to_again)?)
     }
 
     /// Compares at most `most` bytes of two strings: 0 when they are equal, else 1.
@@ -318,4 +294,32 @@ impl Body<'_> {
         });
         Ok(())
     }
+}
+
+/// Copies words. `operands` gives source and destination of one, or, with `r10` as the index, of any.
+/// Loses `rdx`, and `r10` when there are more than [`UNROLLED`].
+pub(super) fn copy_words(
+    frame: &mut Frame,
+    count: u32,
+    operands: impl Fn(Option<u32>) -> (AsmMemoryOperand, AsmMemoryOperand),
+) -> Result<(), Unsupported> {
+    if count <= UNROLLED {
+        for index in 0..count {
+            let (from, to) = operands(Some(index));
+            frame.out.asm.mov(rdx, from)?;
+            frame.out.asm.mov(to, rdx)?;
+        }
+        return Ok(());
+    }
+    let again = frame.out.mark();
+    let to_again = frame.out.to(again);
+    frame.out.asm.xor(r10d, r10d)?;
+    frame.out.here(again)?;
+    let (from, to) = operands(None);
+    let asm = &mut frame.out.asm;
+    asm.mov(rdx, from)?;
+    asm.mov(to, rdx)?;
+    asm.inc(r10)?;
+    asm.cmp(r10, count.cast_signed())?;
+    Ok(asm.jb(to_again)?)
 }

@@ -1,9 +1,9 @@
 //! The slot of a key: search, and taking a free one. See [`crate::program::table`] for the protocol.
 //!
 //! `rsi` is the slot's offset from the table's first slot. `rax` holds the tag, `rdi` how many slots
-//! are left to look at; `rcx` and `rdx` are lost. A single word of key stays in the register that it
-//! was computed into, which is none of these: those are saved, so their values are brought into a
-//! temporary.
+//! are left to look at; `rcx` and `rdx` are lost, `r10` where a long key is put into a slot. A single
+//! word of key stays in the register that it was computed into, which is none of these: those are
+//! saved, so their values are brought into a temporary.
 
 use iced_x86::code_asm::registers::gpr32::{eax, ecx, edi, edx, esi};
 use iced_x86::code_asm::registers::gpr64::*;
@@ -11,6 +11,7 @@ use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, dword_ptr, ptr, qword_
 
 use super::assembler::Mark;
 use super::body::{Body, Space, in_block};
+use super::copy::copy_words;
 use super::template::{Frame, Unsupported};
 use crate::program::table::{BORN, FULL, HEADER, KEY, MULTIPLIER, SEARCH, TAG};
 use crate::program::{Home, Key, KeyPart, Table};
@@ -77,6 +78,20 @@ impl Access {
             frame.out.asm.lock().add(word, value)?;
         } else {
             frame.out.asm.add(word, value)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn xadd(
+        &self,
+        frame: &mut Frame,
+        word: AsmMemoryOperand,
+        value: AsmRegister64,
+    ) -> Result<(), Unsupported> {
+        if self.lock {
+            frame.out.asm.lock().xadd(word, value)?;
+        } else {
+            frame.out.asm.xadd(word, value)?;
         }
         Ok(())
     }
@@ -161,7 +176,7 @@ impl Body<'_> {
         self.frame.out.asm.jne(to_other)?;
         self.same_key(table, &access, sought, other, found)?;
         self.frame.out.here(found)?;
-        let parts: Vec<u32> = (0..table.key_size() / 8).collect();
+        let words = table.key_size() / 8;
         let scratch = self.scratch_base(0);
         let space = self.space;
         self.frame.later(move |frame| {
@@ -187,12 +202,17 @@ impl Body<'_> {
             match sought {
                 Sought::Word(word) => frame.out.asm.mov(access.slot(KEY), word)?,
                 Sought::Scratch(at) => {
-                    for part in parts {
-                        let from = scratch + u64::from(at + 8 * part);
-                        let from = in_block(space, ptr(rbx + from));
-                        frame.out.asm.mov(rdx, from)?;
-                        frame.out.asm.mov(access.slot(KEY + 8 * part), rdx)?;
-                    }
+                    let from = scratch + u64::from(at);
+                    copy_words(frame, words, |index| match index {
+                        None => (
+                            in_block(space, ptr(rbx + r10 * 8 + from)),
+                            access.indexed(true, r10, KEY),
+                        ),
+                        Some(index) => (
+                            in_block(space, ptr(rbx + (from + 8 * u64::from(index)))),
+                            access.slot(KEY + 8 * index),
+                        ),
+                    })?;
                 }
             }
             frame.out.asm.mov(access.slot(BORN), 1)?;

@@ -20,8 +20,12 @@ pub(super) fn record_field(
     space: Space,
     offset: u32,
 ) -> AsmMemoryOperand {
-    let base = environment.shared_block + environment.layout.ring() + offset;
-    in_block(space, ptr(rcx + u64::from(base)))
+    in_block(space, ptr(rcx + record_base(environment, offset)))
+}
+
+/// What stands in the displacement of such an operand.
+pub(super) fn record_base(environment: &Environment, offset: u32) -> u64 {
+    u64::from(environment.shared_block + environment.layout.ring() + offset)
 }
 
 impl Body<'_> {
