@@ -39,8 +39,6 @@ pub const MAGIC_AT: u32 = 0x20;
 pub const MAPS_MAGIC: u64 = u64::from_le_bytes(*b"kptrmaps");
 /// See [`MAPS_MAGIC`].
 pub const MAPS_HEAD: u64 = 4096;
-/// What the names start with of sockets that the session's object is passed through.
-pub const SOCKET_NAME: &str = "kptrace-passes-";
 
 /// Code starts with [`MAGIC`], the version and the address of block 0: all that a forked child still
 /// has of us is code. The first detour follows at this offset.

@@ -399,7 +399,7 @@ fn what_a_killed_tracer_left_is_taken_away() {
     assert!(looks::different(target.pid()).len() > 1);
     kptrace(&["restore", &pid]).expect(0);
     as_before(target.pid(), &before);
-    const TIMES: u32 = 24;
+    const TIMES: u32 = 48;
     for time in 1..=TIMES {
         let begun = Instant::now();
         let tracer = start_tracer("attach", &[&pid]);
@@ -420,37 +420,43 @@ fn what_a_killed_tracer_left_is_taken_away() {
     right(target);
 }
 
-/// What a tracer leaves that is killed after it made the socket, and after the descriptor came.
-fn what_was_being_passed_is_taken_away() {
-    let text = "#include <fcntl.h>\n#include <string.h>\n#include <sys/mman.h>\n\
-        #include <sys/socket.h>\n#include <sys/un.h>\n#include <unistd.h>\n#include \"target.h\"\n\
-        static int named(const char *name) {\n struct sockaddr_un to = {.sun_family = AF_UNIX};\n\
-        memcpy(to.sun_path + 1, name, strlen(name));\n int fd = socket(AF_UNIX, SOCK_DGRAM, 0);\n\
-        bind(fd, (struct sockaddr *)&to, 3 + strlen(name));\n return fd; }\n\
+/// What a tracer leaves that is killed after the descriptor came.
+fn a_descriptor_of_tables_that_are_not_mapped_yet_is_closed() {
+    let text = "#include <fcntl.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
+        #include \"target.h\"\n\
         static int marked(unsigned long mark) {\n unsigned long head[8] = {0, 0, 0, VERSION, mark};\n\
-        int fd = syscall(319, \"\", 0);\n return write(fd, head, sizeof head) > 0 ? fd : -1; }\n\
-        int main(void) {\n\
-        int ours[] = {named(NAME \"1f\"), named(NAME \"2e\"), marked(MARK)};\n\
-        int theirs[] = {named(\"theirs\"), marked(MARK + 1)};\n ready();\n wait_for_go();\n\
-        for (int i = 0; i < 3; i++) if (fcntl(ours[i], F_GETFD) != -1) return 1;\n\
-        for (int i = 0; i < 2; i++) if (fcntl(theirs[i], F_GETFD) == -1) return 2;\n\
+        int fd = syscall(SYS_memfd_create, \"\", 0);\n\
+        return write(fd, head, sizeof head) > 0 ? fd : -1; }\n\
+        int main(void) {\n int ours = marked(MARK), theirs = marked(MARK + 1);\n ready();\n\
+        wait_for_go();\n if (fcntl(ours, F_GETFD) != -1 || fcntl(theirs, F_GETFD) == -1) return 1;\n\
         puts(\"right\"); return 0;\n}\n";
-    let defined = [
-        format!("-DNAME=\"{}{}\"", abi::SOCKET_NAME, std::process::id()),
-        format!("-DMARK={}UL", abi::MAPS_MAGIC),
-        format!("-DVERSION={}", abi::VERSION),
-    ];
-    let source = Source::new("cc", "c", "passed", text);
-    let mut line = command(
-        source
-            .flags(&defined.each_ref().map(String::as_str))
-            .build(),
-    );
+    let mark = format!("-DMARK={}UL", abi::MAPS_MAGIC);
+    let version = format!("-DVERSION={}", abi::VERSION);
+    let source = Source::new("cc", "c", "passed", text).flags(&[&mark, &version]);
+    let mut line = command(source.build());
     line.stdin(Stdio::piped());
     let mut target = start(line);
     target.out.wait_for("ready");
     kptrace(&["restore", &target.pid().to_string()]).expect(0);
     right(target);
+}
+
+/// Calls that only tables of a session need are tried when there are some.
+fn calls_that_filters_do_not_allow_are_named() {
+    let filters = c("filters").flags(&["-pthread"]).build();
+    let under = |words: &[&str]| {
+        let mut line = command(&filters);
+        line.arg("unbound").args(words);
+        start(line).end()
+    };
+    let own = std::env::current_exe().unwrap();
+    let target = built().to_str().unwrap();
+    let refused = under(&[own.to_str().unwrap(), "tracer", "run", target]).expect(1);
+    assert_eq!(refused.out, "", "it does not run untraced");
+    assert!(refused.err.contains("do not allow bind"), "{}", refused.err);
+    let traced = under(&[launch::binary(), "run", "-c", "-p", "step", "--", target]).expect(0);
+    assert!(traced.out.ends_with("right\n"), "{}", traced.out);
+    assert!(traced.err.contains("3 jumps"), "{}", traced.err);
 }
 
 /// Whether these namespaces can be made here.
@@ -515,8 +521,12 @@ fn main() {
             Box::new(what_a_killed_tracer_left_is_taken_away),
         ),
         trial(
-            "what_was_being_passed_is_taken_away",
-            Box::new(what_was_being_passed_is_taken_away),
+            "calls_that_filters_do_not_allow_are_named",
+            Box::new(calls_that_filters_do_not_allow_are_named),
+        ),
+        trial(
+            "a_descriptor_of_tables_that_are_not_mapped_yet_is_closed",
+            Box::new(a_descriptor_of_tables_that_are_not_mapped_yet_is_closed),
         ),
     ];
     for free in ["0", "1"] {

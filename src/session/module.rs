@@ -205,11 +205,21 @@ pub(super) fn new_modules(
                 module.alias = is_program.then(|| procfs::comm(Pid(tid.0)));
                 modules.push(module);
             }
-            Err(error) => notes.push(format!("{}: not probed: {error:#}", mapping.path)),
+            // One that was closed meanwhile is nobody's loss.
+            Err(error) if is_still(tid, mapping) => {
+                notes.push(format!("{}: not probed: {error:#}", mapping.path));
+            }
+            Err(_) => {}
         }
     }
     modules.sort_by_key(|module| (!module.program, module.span.start));
     Ok(modules)
+}
+
+/// Whether a mapping is still where it was.
+fn is_still(tid: Tid, mapping: &Mapping) -> bool {
+    let same = |now: &Mapping| now.span == mapping.span && now.inode == mapping.inode;
+    procfs::maps(Pid(tid.0), tid).map_or(true, |maps| maps.iter().any(same))
 }
 
 fn open(

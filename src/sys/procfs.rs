@@ -371,36 +371,6 @@ pub fn objects(pid: Pid, name: &str) -> Vec<(i64, u64, Vec<u8>)> {
     entries.flatten().filter_map(look).collect()
 }
 
-/// Sockets of a process that are bound to a name that starts so (`unix(7)`, abstract names).
-pub fn named_sockets(pid: Pid, start: &str) -> Vec<i64> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd"));
-    let socket = |entry: fs::DirEntry| {
-        let link = fs::read_link(entry.path()).ok()?;
-        let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
-        let descriptor = entry.file_name().to_str()?.parse().ok()?;
-        Some((inode.parse().ok()?, descriptor))
-    };
-    let sockets = entries.into_iter().flatten().flatten().filter_map(socket);
-    let sockets: Vec<(u64, i64)> = sockets.collect();
-    if sockets.is_empty() {
-        return Vec::new();
-    }
-    let bytes = fs::read(format!("/proc/{pid}/net/unix")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    // Num RefCount Protocol Flags Type St Inode Path; `@` stands for the first zero.
-    let named = |line: &str| {
-        let mut words = line.split_whitespace().skip(6);
-        let inode: u64 = words.next()?.parse().ok()?;
-        let name = words.next()?.strip_prefix('@')?;
-        name.starts_with(start).then_some(inode)
-    };
-    let inodes: Vec<u64> = text.lines().filter_map(named).collect();
-    let ours = sockets
-        .into_iter()
-        .filter(|(inode, _)| inodes.contains(inode));
-    ours.map(|(_, descriptor)| descriptor).collect()
-}
-
 /// Yama's `ptrace_scope`, where that module is active.
 pub fn yama_scope() -> Option<u32> {
     fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope")

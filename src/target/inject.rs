@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::process::Process;
 use super::remote::{MapRequest, Remote};
 use super::room::Space;
-use super::session_maps::SessionMaps;
+use super::session_maps::{CLOSES, SessionMaps};
 use crate::abi::{self, Layout};
 use crate::base::{Addr, Span, Tid};
 use crate::sys::errno;
@@ -21,6 +21,9 @@ use crate::sys::shm::Shared;
 const PAGE: u64 = 4096;
 /// Bytes at the start of the memory for frames that are no frame's.
 const FRAMES_MARK: u64 = 64;
+/// Where in the head of code stands what calls are made by that leave nothing open.
+const CALLS_AT: u64 = 24;
+const _: () = assert!(CALLS_AT + CLOSES.len() as u64 <= abi::CODE_HEAD);
 
 // mman-linux.h, mman-common.h, memfd.h: the kernel's interface, the same on every x86-64 Linux.
 const PROT_READ: u64 = 1;
@@ -449,6 +452,7 @@ fn build(
             offset += len.next_multiple_of(PAGE);
         }
         mark_code(object, offset, low);
+        object.copy_in(offset + CALLS_AT, &CLOSES);
         let place = ((Span::new(low, block), request.table), (fd, 0, offset));
         let table = slab(remote, mapped, space, place.0, place.1);
         let table = table.context("no room for the table of its breakpoints")?;
@@ -457,7 +461,8 @@ fn build(
     // With one descriptor at a time it serves who has only one left.
     let maps = request.maps.as_ref();
     let room = alive - abi::FRAME_SIZE + FRAMES_MARK;
-    let maps = maps.map(|maps| map_maps(remote, mapped, space, (maps, room)));
+    let code = table.span.start + CALLS_AT;
+    let maps = maps.map(|maps| map_maps(remote, mapped, space, (maps, room, code)));
     let maps = maps.transpose().context("mapping the session's maps")?;
     let shared = Arc::new(shared);
     let injected = Injected {
@@ -481,11 +486,11 @@ fn map_maps(
     remote: &mut Remote<'_>,
     mapped: &mut Vec<Span>,
     space: &mut Space,
-    (maps, room): (&SessionMaps, Addr),
+    (maps, room, code): (&SessionMaps, Addr, Addr),
 ) -> anyhow::Result<Span> {
     let len = maps.size();
     let at = space.low(len).context("no room for them below 2 GiB")?;
-    let descriptor = maps.pass(remote, room)?;
+    let descriptor = maps.pass(remote, room, code)?;
     let request = blocks(at, len, descriptor, MAP_FIXED_NOREPLACE);
     let done = map(remote, mapped, request).and_then(|at| {
         let kept = remote.advise(at, len, MADV_DONTDUMP);

@@ -59,8 +59,10 @@ impl Code {
     fn find(memory: &Memory, maps: &[Mapping]) -> Option<Code> {
         let (mut call, mut back) = (None, None);
         let text = maps.iter().filter(|m| m.exec && m.path != "[vsyscall]");
-        // What comes from a file stays there, longer than what a program makes itself.
-        for mapping in text.filter(|m| m.inode != 0 || m.path == "[vdso]") {
+        // What comes from a file stays there, longer than what a program makes itself. Code of ours
+        // does not: calls may be made to unmap it.
+        let stays = |m: &&Mapping| m.inode != 0 && !m.path.starts_with("/memfd:");
+        for mapping in text.filter(|m| stays(m) || m.path == "[vdso]") {
             let mut at = mapping.span.start;
             let mut chunk = vec![0; 64 << 10];
             while at < mapping.span.end && (call.is_none() || back.is_none()) {

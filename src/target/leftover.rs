@@ -125,14 +125,6 @@ impl Process {
             left.code.extend(object.code);
             left.descriptors.extend(descriptors(inode));
         }
-        let sockets = procfs::named_sockets(self.pid, abi::SOCKET_NAME);
-        if !sockets.is_empty() {
-            let left = shared.get_or_insert_with(|| Leftover {
-                version: abi::VERSION.into(),
-                ..Leftover::default()
-            });
-            left.descriptors.extend(sockets);
-        }
         sessions.into_values().chain(shared).collect()
     }
 }

@@ -25,6 +25,8 @@ pub struct Remote<'a> {
     /// How the thread comes back when we die. Without one it would go on with our registers: where
     /// the target has no code or room for it there is no better way.
     way_back: Option<WayBack>,
+    /// Code of ours to make calls by.
+    by: Option<Addr>,
     /// Signals that cannot be blocked and came meanwhile: SIGSTOP.
     came: Vec<i32>,
 }
@@ -50,6 +52,7 @@ impl<'a> Remote<'a> {
             before,
             mask,
             way_back,
+            by: None,
             came: Vec::new(),
         })
     }
@@ -79,6 +82,12 @@ impl<'a> Remote<'a> {
         self.way_back.is_some()
     }
 
+    /// From here on makes calls by this code of ours: `syscall`, what the thread is to do when we
+    /// die, `ret`. A thread that does not come back by itself is none the better for it.
+    pub fn calls_by(&mut self, code: Option<Addr>) {
+        self.by = code;
+    }
+
     /// Makes a system call; a kernel's refusal is an error with its number.
     pub fn call(&mut self, number: u64, args: &[u64]) -> io::Result<u64> {
         self.enter(number, args)?;
@@ -95,7 +104,7 @@ impl<'a> Remote<'a> {
         let at = match &self.way_back {
             Some(way) => {
                 regs.set_sp(way.sp);
-                way.call
+                self.by.unwrap_or(way.call)
             }
             None => self.process.syscall_at,
         };

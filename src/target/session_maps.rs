@@ -2,8 +2,8 @@
 //! passed to a socket of the target's (`unix(7)`, `SCM_RIGHTS`): that works whatever namespaces it
 //! lives in, and without `/proc` there.
 //!
-//! Knows no tables. Invariant: what is received is compared with what was sent: names of sockets can
-//! be seen by others, who may be faster.
+//! Knows no tables. Invariants: what is received is compared with what was sent, as names of sockets
+//! can be seen by others, who may be faster; the socket is closed, also when we die.
 
 use std::fs::File;
 use std::io;
@@ -33,6 +33,16 @@ const BYTE_AT: u64 = 128;
 const RIGHTS: u64 = 1 | 1 << 32;
 /// Most messages that are looked at.
 const MESSAGES: usize = 16;
+
+/// What calls are made by while there is a socket: when we die the thread goes on here, and closes it.
+/// `socket` first: `syscall; mov %eax,%edi; mov $3,%eax; syscall; ret`. Then those that have it for
+/// their first argument: the same without the move.
+pub(super) const CLOSES: [u8; 22] = [
+    0x0f, 0x05, 0x89, 0xc7, 0xb8, 3, 0, 0, 0, 0x0f, 0x05, 0xc3, //
+    0x0f, 0x05, 0xb8, 3, 0, 0, 0, 0x0f, 0x05, 0xc3,
+];
+/// Where the second part begins.
+const CLOSES_OWN: u64 = 12;
 
 const _: () = assert!(abi::MAPS_HEAD == HEAD_PAGE);
 
@@ -71,11 +81,21 @@ impl SessionMaps {
     }
 
     /// Gives the target a descriptor of it, closed at exec. `room` is memory of ours in the target, of
-    /// a few hundred bytes.
-    pub(super) fn pass(&self, remote: &mut Remote<'_>, room: Addr) -> anyhow::Result<i64> {
+    /// a few hundred bytes; [`CLOSES`] lies at `code`.
+    pub(super) fn pass(
+        &self,
+        remote: &mut Remote<'_>,
+        room: Addr,
+        code: Addr,
+    ) -> anyhow::Result<i64> {
         remote.may_receive()?;
-        let socket = remote.socket().context("socket in the target")?;
-        let passed = self.pass_by(remote, room, socket);
+        remote.calls_by(Some(code));
+        let socket = remote.socket();
+        remote.calls_by(Some(code + CLOSES_OWN));
+        let socket = socket.context("socket in the target");
+        let passed = socket.and_then(|socket| Ok((socket, self.pass_by(remote, room, socket))));
+        remote.calls_by(None);
+        let (socket, passed) = passed?;
         let closed = remote.close(socket).context("closing the socket in it");
         let descriptor = passed?;
         if closed.is_err() {
@@ -139,7 +159,7 @@ impl SessionMaps {
 fn name() -> String {
     use std::hash::{BuildHasher, RandomState};
     let [one, two] = [(); 2].map(|()| RandomState::new().hash_one(0));
-    format!("{}{one:016x}{two:016x}", abi::SOCKET_NAME)
+    format!("kptrace-{one:016x}{two:016x}")
 }
 
 /// What `recvmsg` is given when it lies at `room`.

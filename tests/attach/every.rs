@@ -128,7 +128,8 @@ fn text_that_is_protected_anew_goes_on() {
         round(&mut target);
         let told = let_go(kptrace);
         assert!(json::count(&told, "guarded") > 0, "{options:?}: {told}");
-        assert_eq!(told["notes"], serde_json::json!([]), "{options:?}: {told}");
+        let notes = told["notes"].to_string();
+        assert!(!notes.contains("somebody else"), "{options:?}: {told}");
         round(&mut target);
     }
     let ended = target.end().expect(0);

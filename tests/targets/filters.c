@@ -1,6 +1,7 @@
-/* attach/filters.rs: seccomp filters. `one`: the first thread is under a filter that ends the process
- * for memfd_create, another thread is not. `all`: both are. `refuse CMD...` and `allow CMD...`: become
- * CMD under a filter that refuses memfd_create, or one that refuses nothing that anybody needs. */
+/* attach/filters.rs, memory.rs: seccomp filters. `one`: the first thread is under a filter that ends the process
+ * for memfd_create, another thread is not. `all`: both are. `refuse CMD...`, `unbound CMD...` and
+ * `allow CMD...`: become CMD under a filter that refuses memfd_create, bind, or nothing that anybody
+ * needs. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -37,8 +38,9 @@ static void *worker(void *arg) {
 
 int main(int argc, char **argv) {
     if (argc > 2) {
-        int refuses = !strcmp(argv[1], "refuse");
-        int number = refuses ? SYS_memfd_create : SYS_kexec_load;
+        int number = SYS_kexec_load;
+        if (!strcmp(argv[1], "refuse")) number = SYS_memfd_create;
+        if (!strcmp(argv[1], "unbound")) number = SYS_bind;
         if (filter(number, SECCOMP_RET_ERRNO | EPERM)) return 126;
         execvp(argv[2], argv + 2);
         return 127;
