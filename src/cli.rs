@@ -6,6 +6,7 @@ pub mod exit;
 pub mod habits;
 mod inspect;
 pub mod pages;
+mod program;
 mod progress;
 mod restore;
 mod texts;

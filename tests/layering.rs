@@ -31,15 +31,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "session",
         &[
-            "base", "abi", "program", "spec", "symbols", "arch", "probe", "analysis", "sys",
-            "target", "data", "guardian",
+            "base", "abi", "program", "language", "spec", "symbols", "arch", "probe", "analysis",
+            "sys", "target", "data", "guardian",
         ],
     ),
     (
         "cli",
         &[
-            "base", "spec", "symbols", "probe", "analysis", "sys", "target", "data", "output",
-            "guardian", "session",
+            "base", "spec", "language", "symbols", "probe", "analysis", "sys", "target", "data",
+            "output", "guardian", "session",
         ],
     ),
 ];

@@ -70,12 +70,6 @@ pub struct Run {
     /// What and how to trace.
     #[command(flatten)]
     pub trace: Trace,
-    /// Not ours yet: a file of the probe language. A flag, so that `-f ls -l` is understood.
-    #[arg(short = 'f', hide = true)]
-    pub(super) program_file: bool,
-    /// Not ours yet: a program of the probe language.
-    #[arg(short = 'e', hide = true)]
-    pub(super) program: bool,
     /// The command and its arguments; everything after CMD is CMD's
     #[arg(value_name = "CMD", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     pub cmd: Vec<OsString>,
@@ -87,12 +81,6 @@ pub struct Attach {
     /// What and how to trace.
     #[command(flatten)]
     pub trace: Trace,
-    /// Not ours yet: the probe language.
-    #[arg(short = 'f', value_name = "FILE", hide = true)]
-    pub(super) program_file: Option<OsString>,
-    /// Not ours yet.
-    #[arg(short = 'e', value_name = "PROGRAM", hide = true)]
-    pub(super) program: Option<OsString>,
     /// The process
     #[arg(value_name = "PID", value_parser = pid)]
     pub pid: Option<Pid>,
@@ -111,6 +99,22 @@ pub struct Trace {
         allow_hyphen_values = true
     )]
     pub probes: Vec<String>,
+
+    /// Run PROGRAM, in bpftrace's language (may be repeated: all are one program)
+    #[arg(short = 'e', value_name = "PROGRAM")]
+    pub programs: Vec<String>,
+
+    /// Run the program in FILE (may be repeated)
+    #[arg(short = 'f', value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+
+    /// Give the program its next parameter: $1, $2 and so on
+    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
+    pub parameters: Vec<String>,
+
+    /// Let the program run commands and read files: system(), cat()
+    #[arg(long = "unsafe")]
+    pub allow_unsafe: bool,
 
     /// Leave out what matches PATTERN, as in 'mem*', '/_unlocked$/' or 'libc:*' (may be repeated)
     #[arg(short = 'x', long, value_name = "PATTERN")]

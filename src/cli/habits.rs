@@ -26,14 +26,13 @@ fn check_run(run: &Run) -> Result<(), String> {
         ));
     }
     let cmd = words(&run.cmd);
-    language(run.program_file, run.program, &run.trace, &cmd)?;
     if run.cmd.is_empty() {
         return Err(format!(
             "error: no command to run\nhelp: kptrace run{} -- CMD [ARG...]",
             probes(&run.trace)
         ));
     }
-    if run.trace.probes.is_empty() {
+    if !asks(&run.trace) {
         return Err(format!(
             "error: no probe\nhelp: to count every function: kptrace run -c -p '*' -- {cmd}"
         ));
@@ -45,8 +44,6 @@ fn check_attach(attach: &Attach) -> Result<(), String> {
     let pid = attach
         .pid
         .map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
-    let (file, program) = (attach.program_file.is_some(), attach.program.is_some());
-    language(file, program, &attach.trace, "")?;
     if attach.pid.is_none() {
         if let Some(pid) = pid_probe(&attach.trace) {
             return Err(format!(
@@ -59,7 +56,7 @@ fn check_attach(attach: &Attach) -> Result<(), String> {
             probes(&attach.trace)
         ));
     }
-    if attach.trace.probes.is_empty() {
+    if !asks(&attach.trace) {
         return Err(format!(
             "error: no probe\nhelp: to count every function: kptrace attach -c -p '*' {pid}"
         ));
@@ -67,27 +64,9 @@ fn check_attach(attach: &Attach) -> Result<(), String> {
     Ok(())
 }
 
-/// `-f` and `-e` are the probe language's. Who writes `-f ls` means strace's `-f`.
-fn language(file: bool, program: bool, trace: &Trace, cmd: &str) -> Result<(), String> {
-    let (option, help) = match (file, program) {
-        (false, false) => return Ok(()),
-        (true, _) if cmd.is_empty() => ("-f", "children are not followed yet; leave -f out".into()),
-        (true, _) => (
-            "-f",
-            format!(
-                "children are not followed yet; leave -f out: kptrace run{} -- {cmd}",
-                probes(trace)
-            ),
-        ),
-        (false, true) => (
-            "-e",
-            "name functions by -p, as in -p 'libc:malloc size=%di'".to_owned(),
-        ),
-    };
-    Err(format!(
-        "error: {option} is for programs of the probe language, which comes in a later release\n\
-         help: {help}"
-    ))
+/// Whether there is anything to do.
+fn asks(trace: &Trace) -> bool {
+    !(trace.probes.is_empty() && trace.programs.is_empty() && trace.files.is_empty())
 }
 
 /// The number, when the only probe is one: `-p` is a process elsewhere.

@@ -11,11 +11,13 @@ use anyhow::Context as _;
 use super::args::{self, Attach, Format, Run, Trace, Trap};
 use super::complain;
 use super::exit::Exit;
+use super::program;
 use super::progress::progress;
 use crate::analysis::Cache;
 use crate::base::{Pid, Tid};
 use crate::data::Sink;
 use crate::guardian::Guardian;
+use crate::language::debug::Nothing;
 use crate::output::{Json, Style, SummaryTable, Text, Verbosity, report};
 use crate::probe::{Limit, TrapPolicy};
 use crate::session::{
@@ -80,20 +82,24 @@ fn wanted(trace: &Trace) -> Result<Wanted, Vec<Diagnostic>> {
     }
     let specs = specs(&trace.probes);
     match specs {
-        Ok(specs) if wrong.is_empty() => Ok(Wanted {
-            specs,
-            exclude,
-            count_only: trace.count_only(),
-            max_probes: trace.max_probes,
-            cache: cache(),
-            progress: progress(!trace.talk.quiet && io::stderr().is_terminal()),
-            pending: match trace.pending {
-                args::Pending::Warn => Pending::Warn,
-                args::Pending::Error => Pending::Error,
-                args::Pending::Ignore => Pending::Ignore,
-            },
-            ..Wanted::default()
-        }),
+        Ok(specs) if wrong.is_empty() => {
+            let mut wanted = Wanted {
+                specs,
+                exclude,
+                count_only: trace.count_only(),
+                max_probes: trace.max_probes,
+                cache: cache(),
+                progress: progress(!trace.talk.quiet && io::stderr().is_terminal()),
+                pending: match trace.pending {
+                    args::Pending::Warn => Pending::Warn,
+                    args::Pending::Error => Pending::Error,
+                    args::Pending::Ignore => Pending::Ignore,
+                },
+                ..Wanted::default()
+            };
+            program::add(trace, &mut wanted, &Nothing)?;
+            Ok(wanted)
+        }
         Ok(_) => Err(wrong),
         Err(mut errors) => {
             errors.extend(wrong);

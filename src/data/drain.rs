@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,15 +15,20 @@ use super::catalogue::Catalogue;
 use super::clock::Clock;
 use super::directory::Directory;
 use super::event::{Hit, Sink};
-use super::source::Source;
+use super::script::{Running, Script, Wish};
+use super::source::{Source, Waiting};
 use crate::abi::Layout;
 use crate::base::{FeedId, Pid, ProbeId};
+use crate::language::lower::FIRST_ACTION;
 use crate::sys::shm::Shared;
 use crate::sys::{clock, poll};
 
 /// How long rings are left alone while records come, and while none do.
 const BUSY: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_millis(20);
+
+/// The feed of a program's own blocks.
+const OWN: FeedId = FeedId(u32::MAX);
 
 /// What the drain is told.
 pub enum Command {
@@ -66,6 +71,8 @@ pub struct Drained {
     pub recorded: Vec<Recorded>,
     /// Why the sink took no more.
     pub error: Option<io::Error>,
+    /// What a user must know of a program's maps.
+    pub notes: Vec<String>,
 }
 
 /// The running drain.
@@ -75,19 +82,28 @@ pub struct Drain {
     thread: JoinHandle<Drained>,
     failed: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
+    /// One more than the status with which a program wants to end; 0 while none does.
+    exit: Arc<AtomicU32>,
 }
 
 impl Drain {
-    /// Starts draining into `sink`.
-    pub fn start(sink: Box<dyn Sink>) -> io::Result<Drain> {
+    /// Starts draining into `sink`. A program's `BEGIN` blocks have run when this returns.
+    pub fn start(sink: Box<dyn Sink>, script: Option<(Script, Feed)>) -> io::Result<Drain> {
         let (commands, inbox) = channel();
+        let exit = Arc::new(AtomicU32::new(0));
+        let mut worker = Worker::new(sink, Arc::clone(&exit));
+        if let Some((script, feed)) = script {
+            worker.sources.insert(OWN, Source::new(feed));
+            worker.running = Some(Running::begin(script));
+        }
         let failed = Arc::new(AtomicBool::new(false));
         let over = Arc::new(AtomicBool::new(false));
-        let (failed_flag, over_flag) = (Arc::clone(&failed), Arc::clone(&over));
+        let over_flag = Arc::clone(&over);
+        worker.failed = Arc::clone(&failed);
         let thread = std::thread::Builder::new()
             .name("drain".to_owned())
             .spawn(move || {
-                let drained = Worker::new(sink, failed_flag).run(&inbox);
+                let drained = worker.run(&inbox);
                 over_flag.store(true, Ordering::Release);
                 poll::wake();
                 drained
@@ -97,7 +113,14 @@ impl Drain {
             thread,
             failed,
             over,
+            exit,
         })
+    }
+
+    /// The status with which a program wants to end, if it does.
+    pub fn wants_to_end(&self) -> Option<u8> {
+        let wish = self.exit.load(Ordering::Relaxed).checked_sub(1)?;
+        u8::try_from(wish).ok()
     }
 
     /// Tells it something; a drain that has ended does not mind.
@@ -141,22 +164,28 @@ struct Worker {
     shown: bool,
     recorded: Vec<Recorded>,
     losses: u64,
+    notes: Vec<String>,
     clock: Clock,
+    running: Option<Running>,
     error: Option<io::Error>,
     failed: Arc<AtomicBool>,
+    exit: Arc<AtomicU32>,
 }
 
 impl Worker {
-    fn new(sink: Box<dyn Sink>, failed: Arc<AtomicBool>) -> Worker {
+    fn new(sink: Box<dyn Sink>, exit: Arc<AtomicU32>) -> Worker {
         Worker {
             sources: BTreeMap::new(),
             sink,
             shown: false,
             recorded: Vec::new(),
             losses: 0,
+            notes: Vec::new(),
             clock: Clock::start(),
+            running: None,
             error: None,
-            failed,
+            failed: Arc::default(),
+            exit,
         }
     }
 
@@ -171,6 +200,7 @@ impl Worker {
             // Before the heads are read: what is older than this is all here.
             let horizon = clock::ticks();
             self.clock.renew();
+            let next = self.tick();
             let any = self.sources.values_mut().fold(false, |any, source| {
                 let more = source.read_all();
                 any | more
@@ -194,11 +224,12 @@ impl Worker {
                         source.close();
                     }
                 }
-                Some(Command::Finish) => self.sources.values_mut().for_each(Source::close),
+                Some(Command::Finish) => self.close_all(),
                 None => {}
             }
             if finish {
                 self.deliver(u64::MAX);
+                self.end();
             } else if self.shown && self.clock.is_ready() {
                 self.deliver(horizon);
             }
@@ -211,10 +242,50 @@ impl Worker {
                     sink: self.sink,
                     recorded: self.recorded,
                     error: self.error,
+                    notes: self.notes,
                 };
             }
             pause = if any { BUSY } else { IDLE };
+            pause = next.map_or(pause, |next| pause.min(next));
         }
+    }
+
+    /// Runs the intervals of a program that are due, once hits are shown.
+    fn tick(&mut self) -> Option<Duration> {
+        let running = self.running.as_mut().filter(|_| self.shown)?;
+        running.tick()
+    }
+
+    fn close_all(&mut self) {
+        let others = self.sources.iter_mut().filter(|(id, _)| **id != OWN);
+        others.for_each(|(_, source)| source.close());
+    }
+
+    /// The end of a program: its `END` blocks, then its maps.
+    fn end(&mut self) {
+        self.let_go();
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        running.end();
+        if let Some(own) = self.sources.get_mut(&OWN) {
+            own.read_all();
+            own.close();
+        }
+        self.deliver(u64::MAX);
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let (maps, full) = running.at_end(self.sources.values());
+        let notes = running.notes(self.sources.values());
+        self.attempt(|sink| sink.maps_at_end(&maps));
+        let full = full.iter().map(|(name, missed)| {
+            format!(
+                "{name} had no room for {missed} entries: config = {{ max_map_keys = N }} makes more"
+            )
+        });
+        self.notes.extend(full);
+        self.notes.extend(notes);
     }
 
     /// Gives the sink every record up to a time, oldest first; order within a block is kept.
@@ -246,6 +317,10 @@ impl Worker {
             if self.error.is_some() {
                 continue;
             }
+            if record.action >= FIRST_ACTION {
+                self.perform(id, &record);
+                continue;
+            }
             let mut values = Vec::new();
             decoder.values(&record.bytes, &mut values);
             let hit = Hit {
@@ -260,6 +335,33 @@ impl Worker {
                 Ok(()) => source.delivered(record.probe),
                 Err(error) => self.fail(error),
             }
+        }
+    }
+
+    /// Does what a record of a program asks for.
+    fn perform(&mut self, id: FeedId, record: &Waiting) {
+        let wall = self.clock.next_wall(record.ticks);
+        let (Some(running), Some(source)) = (&mut self.running, self.sources.get(&id)) else {
+            return;
+        };
+        let pid = source.feed.pid;
+        let done = running.perform(
+            (record.action, &record.bytes),
+            (wall, pid),
+            self.sources.values(),
+            self.sink.as_mut(),
+        );
+        match done {
+            Ok(wish) => {
+                if let Some(source) = self.sources.get_mut(&id) {
+                    source.delivered(record.probe);
+                }
+                if let Wish::Exit(status) = wish {
+                    self.exit.store(u32::from(status) + 1, Ordering::Relaxed);
+                    poll::wake();
+                }
+            }
+            Err(error) => self.fail(error),
         }
     }
 
@@ -285,6 +387,9 @@ impl Worker {
             .collect();
         for id in over {
             if let Some(source) = self.sources.remove(&id) {
+                if let Some(running) = &mut self.running {
+                    running.retire(&source);
+                }
                 self.attempt(|sink| sink.closed(&source.feed));
                 self.recorded.push((id, source.recorded()));
             }

@@ -7,6 +7,7 @@
 use std::io::{self, Read as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::datum::{self, Names};
@@ -17,7 +18,7 @@ use super::value::{Cell, Datum, MapData};
 use crate::abi;
 use crate::base::Pid;
 use crate::language::layout;
-use crate::language::lower::{Action, Deed, Lowered};
+use crate::language::lower::{Action, Lowered};
 use crate::language::typed::{Map, MapId, Piece, Type};
 use crate::program::{self, Home, Table};
 use crate::sys::clock;
@@ -57,6 +58,10 @@ pub struct Script {
     pub session: Option<Arc<Shared>>,
     /// Its own blocks.
     pub own: Own,
+    /// The word that lets them run.
+    pub alive: Shared,
+    /// Which half of minima and maxima is written in processes that are yet to come.
+    pub epoch: Arc<AtomicU64>,
     /// Whether all maps are printed at the end.
     pub print_at_end: bool,
     /// Who knows what numbers stand for.
@@ -84,6 +89,9 @@ pub(super) struct Running {
     epoch: u64,
     due: Vec<u64>,
     exited: bool,
+    /// Of processes that are gone.
+    faults: u64,
+    dropped: u64,
 }
 
 impl Running {
@@ -101,6 +109,8 @@ impl Running {
             baseline: vec![None; count],
             epoch: 0,
             exited: false,
+            faults: 0,
+            dropped: 0,
         }
     }
 
@@ -129,9 +139,8 @@ impl Running {
     /// Does what a record asks for. `wall` is its time in nanoseconds since 1970.
     pub(super) fn perform<'a>(
         &mut self,
-        action: u16,
-        (bytes, wall): (&[u8], u64),
-        pid: Pid,
+        (action, bytes): (u16, &[u8]),
+        (wall, pid): (u64, Pid),
         sources: impl Iterator<Item = &'a Source> + Clone,
         sink: &mut dyn Sink,
     ) -> io::Result<Wish> {
@@ -298,9 +307,10 @@ impl Running {
     /// Every map that holds something, and the entries that found no room, by map.
     pub(super) fn at_end<'a>(
         &mut self,
-        pid: Pid,
         sources: impl Iterator<Item = &'a Source> + Clone,
     ) -> (Vec<MapData>, Vec<(String, u64)>) {
+        // Whose addresses they are, nobody knows any more.
+        let pid = Pid(0);
         let mut maps = Vec::new();
         let mut full = Vec::new();
         for index in 0..u32::try_from(self.script.maps.len()).unwrap_or(0) {
@@ -318,6 +328,8 @@ impl Running {
 
     /// A process's threads will write no more: keeps what they have written.
     pub(super) fn retire(&mut self, source: &Source) {
+        self.faults += source.sum(abi::FAULTS);
+        self.dropped += source.sum(abi::DROPPED);
         let lowered = Arc::clone(&self.script.lowered);
         for (table, retired) in lowered.tables.iter().zip(&mut self.retired) {
             if table.home == Home::Thread {
@@ -385,6 +397,7 @@ impl Running {
                 }
             }
         }
+        self.script.epoch.store(self.epoch ^ 1, Ordering::Release);
         for source in sources.clone() {
             source.set_epoch(self.epoch ^ 1);
         }
@@ -397,9 +410,23 @@ impl Running {
         self.retired[cleared.0 as usize] = Contents::default();
     }
 
-    /// The epoch at which a process that comes must begin.
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch
+    /// What did not happen as the program says.
+    pub(super) fn notes<'a>(&self, sources: impl Iterator<Item = &'a Source>) -> Vec<String> {
+        let (mut faults, mut dropped) = (self.faults, self.dropped);
+        for source in sources {
+            faults += source.sum(abi::FAULTS);
+            dropped += source.sum(abi::DROPPED);
+        }
+        let mut notes = Vec::new();
+        if faults > 0 {
+            notes.push(format!("{faults} reads of bad pointers gave 0 or nothing"));
+        }
+        if dropped > 0 {
+            notes.push(format!(
+                "{dropped} hits were cut short: a loop went on too long, or too many were in progress at once"
+            ));
+        }
+        notes
     }
 }
 

@@ -178,6 +178,14 @@ impl Source {
         }
     }
 
+    /// The sum of a word over all blocks.
+    pub(super) fn sum(&self, offset: u32) -> u64 {
+        let Feed { shared, layout, .. } = &self.feed;
+        let of = |block: u32| shared.load(layout.block(block) + u64::from(offset));
+        let used = self.feed.directory.used();
+        used.into_iter().map(of).fold(0, u64::wrapping_add)
+    }
+
     /// From now on the other half is written.
     pub(super) fn set_epoch(&self, epoch: u64) {
         self.feed.shared.store(u64::from(abi::EPOCH), epoch);

@@ -17,6 +17,8 @@ pub enum Ended {
 pub struct Outcome {
     /// How the target ended.
     pub ended: Ended,
+    /// The status that a program of the language gave to `exit`.
+    pub exit: Option<u8>,
     /// What was seen.
     pub summary: Summary,
     /// The sink, for the summary; `None` if its thread died.

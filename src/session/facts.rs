@@ -42,6 +42,11 @@ impl Facts {
         }
     }
 
+    /// The process that we started.
+    pub(super) fn child(&self) -> Option<Pid> {
+        self.child
+    }
+
     /// How ticks become nanoseconds, for the whole session.
     pub(super) fn line(&self) -> anyhow::Result<Line> {
         anyhow::ensure!(

@@ -348,6 +348,7 @@ impl Tracee {
         if age == Age::Relocated {
             new.iter_mut().for_each(|module| module.read_chosen(memory));
         }
+        self.chart(&new);
         let grown = match self.plan.grow(new, &common.wanted, age) {
             Ok(grown) => grown,
             Err(error) if !self.plan.complete => return Err(error.into()),

@@ -145,11 +145,17 @@ impl Tracee {
 
     fn ensure_detour(&mut self, at: Addr) -> Result<(), Refusal> {
         let wanted = self.registry.detour(at).ok_or(Refusal::NoRoom)?;
-        let ground = self.plan.ground.get_mut(&at).ok_or(Refusal::NoRoom)?;
         let signature = (wanted.probes.to_vec(), wanted.whole);
+        let ground = self.plan.ground.get(&at).ok_or(Refusal::NoRoom)?;
         if ground.built.as_ref() == Some(&signature) {
             return Ok(());
         }
+        let probes: Vec<_> = signature
+            .0
+            .iter()
+            .filter_map(|&id| self.armed(id))
+            .collect();
+        let ground = self.plan.ground.get_mut(&at).ok_or(Refusal::NoRoom)?;
         let live = self.live.as_mut().ok_or(Refusal::NoRoom)?;
         let mut len = usize::from(ground.window.len);
         if !wanted.whole {
@@ -164,20 +170,20 @@ impl Tracee {
             dead: ground.window.dead_regs,
             nops: ground.window.kind == WindowKind::Nop,
         };
-        // Hooks run nothing, unless they ask.
-        let asks = |id: &ProbeId| self.hooks.asks(*id).then_some(self.ask_class?);
-        let class = |id: &ProbeId| self.plan.class.get(id.0 as usize).copied();
-        let armed = |id: &ProbeId| {
-            Some(Armed {
-                id: *id,
-                class: class(id).or_else(|| asks(id))?,
-                name: 0,
-            })
-        };
-        let probes: Vec<_> = wanted.probes.iter().filter_map(armed).collect();
         Rc::make_mut(&mut live.detours).build(&live.injected, ground.slab, displaced, &probes)?;
         ground.built = Some(signature);
         Ok(())
+    }
+
+    /// What a probe is in a detour. Hooks run nothing, unless they ask.
+    fn armed(&self, id: ProbeId) -> Option<Armed> {
+        let class = self.plan.class.get(id.0 as usize).copied();
+        let asks = || self.hooks.asks(id).then_some(self.ask_class?);
+        Some(Armed {
+            id,
+            class: class.or_else(asks)?,
+            name: self.title(id),
+        })
     }
 
     /// Who hits a breakpoint there finds the way to the detour before there is one.

@@ -96,6 +96,8 @@ pub struct Session {
     launched: bool,
     /// Whether the program that was asked for runs code of its own.
     pub(super) begun: bool,
+    /// The status with which a program of the language ended the session.
+    exit: Option<u8>,
 }
 
 impl Session {
@@ -146,7 +148,11 @@ impl Session {
             0 => None,
             len => Some(SessionMaps::create(len).context("making memory for maps")?),
         };
-        let drain = Drain::start(sink).context("starting a thread")?;
+        let facts = Facts::new(launched.then_some(process.pid));
+        let shared = maps.as_ref().map(|maps| Arc::clone(maps.shared()));
+        let language = wanted.language.as_ref();
+        let script = language.map(|language| language.prepare(shared, &facts));
+        let drain = Drain::start(sink, script.transpose()?).context("starting a thread")?;
         let common = Rc::new(Common {
             options,
             wanted,
@@ -158,7 +164,7 @@ impl Session {
             traced: RefCell::new(BTreeSet::from([process.pid])),
             guard: Guard::default(),
             kin: Kin::default(),
-            facts: Facts::new(launched.then_some(process.pid)),
+            facts,
             maps: maps.map(Arc::new),
         });
         let root = process.pid;
@@ -181,6 +187,7 @@ impl Session {
             interrupted: None,
             launched,
             begun: false,
+            exit: None,
         })
     }
 
@@ -329,8 +336,11 @@ impl Session {
             }
         };
         let late = |deadline| clock::monotonic() >= deadline;
-        let failed = self.drain.as_ref().is_some_and(Drain::has_failed);
-        if self.deadline.is_some_and(late) || failed {
+        let drain = self.drain.as_ref();
+        let failed = drain.is_some_and(Drain::has_failed);
+        let wish = drain.and_then(Drain::wants_to_end);
+        self.exit = self.exit.or(wish);
+        if self.deadline.is_some_and(late) || failed || wish.is_some() {
             self.detach()?;
         }
         Ok(more)
@@ -444,6 +454,7 @@ impl Session {
                         self.totals.recorded(recorded);
                     }
                 }
+                self.notes.extend(drained.notes);
                 (Some(drained.sink), drained.error)
             }
             None if left => {
@@ -459,6 +470,7 @@ impl Session {
         self.ended.into_iter().for_each(Tracee::forget);
         Outcome {
             ended: self.ended_as.unwrap_or(Ended::Detached),
+            exit: self.exit,
             summary,
             sink,
             output_error,

@@ -2,6 +2,7 @@
 //! Plain data.
 
 use super::resolve::Exclude;
+use super::script::Language;
 use crate::analysis::Cache;
 use crate::program::Program;
 use crate::spec::ProbeSpec;
@@ -26,6 +27,8 @@ pub struct Wanted {
     pub programs: Vec<Option<Program>>,
     /// What programs need of memory.
     pub memory: Memory,
+    /// The program of the language that some of these belong to.
+    pub language: Option<Language>,
 }
 
 impl Wanted {
@@ -47,6 +50,7 @@ impl Default for Wanted {
             pending: Pending::default(),
             programs: Vec::new(),
             memory: Memory::default(),
+            language: None,
         }
     }
 }

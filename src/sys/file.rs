@@ -55,6 +55,12 @@ pub fn create_output(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// The name of a user, where there is one.
+pub fn user_name(uid: u32) -> Option<String> {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+    user.ok().flatten().map(|user| user.name)
+}
+
 /// The effective user.
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()

@@ -47,5 +47,10 @@ impl Injected {
         for (offset, half) in [abi::COMM, abi::COMM + 8].into_iter().zip(halves) {
             self.tell(block, offset, u64::from_le_bytes(*half));
         }
+        let length = name
+            .iter()
+            .position(|&byte| byte == 0)
+            .unwrap_or(name.len());
+        self.tell(block, abi::COMM + 16, length as u64);
     }
 }
