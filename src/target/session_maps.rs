@@ -21,11 +21,10 @@ use crate::sys::{apart, errno, file, packets};
 
 /// `struct sockaddr_un` (`unix(7)`): the family, then the name behind a zero.
 const AF_UNIX: u16 = 1;
-/// `struct msghdr` with one buffer of one byte and room for one descriptor, and these.
-const MESSAGE: usize = 56;
-const BUFFER: usize = 16;
+/// A control message with one descriptor (`cmsg(3)`).
 const CONTROL: usize = 20;
-/// Where they stand, from the message's start.
+/// Behind `struct msghdr` (`recvmsg(2)`), of 56 bytes, stand a buffer's `struct iovec`, room for a
+/// control message, and the buffer: one byte.
 const BUFFER_AT: u64 = 64;
 const CONTROL_AT: u64 = 96;
 const BYTE_AT: u64 = 128;
@@ -93,7 +92,7 @@ impl SessionMaps {
         let socket = remote.socket();
         remote.calls_by(Some(code + CLOSES_OWN));
         let socket = socket.context("socket in the target");
-        let passed = socket.and_then(|socket| Ok((socket, self.pass_by(remote, room, socket))));
+        let passed = socket.map(|socket| (socket, self.pass_by(remote, room, socket)));
         remote.calls_by(None);
         let (socket, passed) = passed?;
         let closed = remote.close(socket).context("closing the socket in it");
@@ -174,7 +173,6 @@ fn message(room: Addr) -> Vec<u8> {
     // iov_base, iov_len.
     put(BUFFER_AT as usize, room.0 + BYTE_AT);
     put(BUFFER_AT as usize + 8, 1);
-    debug_assert!(MESSAGE <= BUFFER_AT as usize && BUFFER <= (CONTROL_AT - BUFFER_AT) as usize);
     bytes
 }
 
