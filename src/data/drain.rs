@@ -208,7 +208,12 @@ impl Worker {
             let finish = matches!(command, Some(Command::Finish));
             match command {
                 Some(Command::Open(id, feed)) => {
-                    self.sources.insert(id, Source::new(feed));
+                    let source = Source::new(feed);
+                    if let Some(running) = &self.running {
+                        // It may have begun while the halves were turned round.
+                        source.set_epoch(running.epoch());
+                    }
+                    self.sources.insert(id, source);
                 }
                 Some(Command::Armed(probes)) => {
                     self.shown = true;

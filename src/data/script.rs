@@ -184,8 +184,10 @@ impl Running {
                 sink.time(&text)?;
             }
             Action::Join(separator) => {
-                let parts = values.into_iter().map_while(|value| match value {
-                    Datum::Str(bytes) => Some(bytes),
+                // A null pointer ends the array.
+                let parts = values.into_iter().enumerate();
+                let parts = parts.map_while(|(number, value)| match value {
+                    Datum::Str(bytes) if faults >> (number & 31) & 1 == 0 => Some(bytes),
                     _ => None,
                 });
                 sink.join(&parts.collect::<Vec<_>>(), separator)?;
@@ -203,7 +205,11 @@ impl Running {
             let field = bytes.get(at..).unwrap_or_default();
             values.push(if faults >> (number & 31) & 1 != 0 {
                 let address = field.first_chunk::<8>();
-                Datum::Fault(address.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+                match (address.map_or(0, |bytes| u64::from_le_bytes(*bytes)), ty) {
+                    // A null pointer is the empty string.
+                    (0, Type::Str { .. }) => Datum::Str(Vec::new()),
+                    (address, _) => Datum::Fault(address),
+                }
             } else {
                 datum::datum(ty, field, pid, self.script.names.as_mut())
             });
@@ -408,6 +414,11 @@ impl Running {
         self.epoch ^= 1;
         self.carried[cleared.0 as usize] = Contents::default();
         self.retired[cleared.0 as usize] = Contents::default();
+    }
+
+    /// Which half of minima and maxima is written.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// What did not happen as the program says.

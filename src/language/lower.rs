@@ -139,6 +139,17 @@ pub fn lower(
 }
 
 impl Attach {
+    /// Whether it is at the entry of a function, where the caller's address is on top of the stack.
+    pub fn is_entry(&self) -> bool {
+        let Attach::Entry(point) = self else {
+            return false;
+        };
+        matches!(
+            point.spec.location,
+            crate::spec::Location::Symbol { offset: 0, .. }
+        )
+    }
+
     /// Whether it is hit in the target, rather than in the tracer.
     pub fn is_in_target(&self) -> bool {
         !matches!(self, Attach::Begin | Attach::End | Attach::Interval(_))

@@ -101,6 +101,9 @@ impl Program {
                     self.scratch(*to, *size)?;
                     self.scratch(*from, *size)?;
                 }
+                Effect::Walk(at, frames, _) => {
+                    self.scratch(*at, frames.saturating_mul(8).saturating_add(8))?;
+                }
                 Effect::Compare(local, a, b, _) => {
                     self.local(*local)?;
                     self.scratch(*a, abi::STR_BYTES)?;

@@ -80,6 +80,10 @@ fn effects(f: &mut fmt::Formatter<'_>, body: &[Effect], depth: usize) -> fmt::Re
             Effect::Move(to, from, size) => {
                 writeln!(f, "scratch[{to}] = scratch[{from}], {size} bytes")?;
             }
+            Effect::Walk(at, frames, entry) => {
+                let from = if *entry { " from an entry" } else { "" };
+                writeln!(f, "scratch[{at}] = stack of {frames}{from}")?;
+            }
             Effect::Compare(local, a, b, most) => writeln!(
                 f,
                 "${} = compare scratch[{a}], scratch[{b}], {most}",

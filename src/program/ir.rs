@@ -124,6 +124,8 @@ pub enum Known {
     Random,
     /// The probe's number.
     Probe,
+    /// The address of the probe.
+    Site,
     /// The n-th eight bytes, 0 or 1, of the thread's name; 2 for its length.
     Comm(u8),
 }
@@ -350,6 +352,10 @@ pub enum Effect {
     Literal(u32, Vec<u8>),
     /// Copies scratch memory: to, from, how much (a multiple of 8). They do not overlap.
     Move(u32, u32, u32),
+    /// Walks the stack by frame pointers into scratch memory: how many frames, then their addresses, the
+    /// probe's first; at most so many, and zeros for those that are not there. `true`: the probe stands
+    /// at a function's entry, so the caller's address is on top of the stack.
+    Walk(u32, u32, bool),
     /// Compares two strings in scratch memory, at most so many bytes: 0 when they are equal, else 1.
     Compare(Local, u32, u32, u32),
     /// Something done to a map.

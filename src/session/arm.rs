@@ -40,8 +40,8 @@ const HOOK: u64 = 512;
 /// How often a thread is looked for that can make calls: seconds, as a vfork's child may take.
 const ATTEMPTS: u32 = 20_000;
 /// Offset in a block's header that nothing else uses: for results of calls made in the target.
-const SCRATCH: u64 = 0xc0;
-const _: () = assert!(SCRATCH >= abi::EPOCH as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
+const SCRATCH: u64 = 0xe0;
+const _: () = assert!(SCRATCH >= abi::IN_VAIN as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
 
 /// What stands in the target while probes are armed.
 pub(super) struct Live {

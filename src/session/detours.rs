@@ -220,7 +220,7 @@ impl Detours {
         let cold = heap.slab.span.start + cold_offset;
         let ids: Vec<(ProbeId, u32)> = probes.iter().map(|probe| (probe.id, probe.name)).collect();
         let (mut hot_bytes, cold_bytes) = template
-            .place(&ids, start.0, cold.0)
+            .place(&ids, displaced.at.0, start.0, cold.0)
             .ok_or(Refusal::NoRoom)?;
         hot_bytes.extend_from_slice(&map.bytes);
         // Without a cold part its place may be the end of the slab.

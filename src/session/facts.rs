@@ -82,7 +82,7 @@ impl Asks {
                 Known::Uid | Known::Gid => self.user = true,
                 Known::Nanos | Known::Elapsed => self.clock = true,
                 Known::Pid | Known::Tid | Known::Child => {}
-                Known::Cpu | Known::Random | Known::Probe => {}
+                Known::Cpu | Known::Random | Known::Probe | Known::Site => {}
             }
         }
     }

@@ -84,7 +84,18 @@ impl Module {
 
     /// Whether a user's word for a module means this one.
     pub fn is_called(&self, name: &ModuleName) -> bool {
-        name.matches(&self.path) || self.alias.as_ref().is_some_and(|alias| name.matches(alias))
+        name.matches(&self.path)
+            || self.alias.as_ref().is_some_and(|alias| name.matches(alias))
+            || self.is_at(name)
+    }
+
+    /// Whether a path with links or dots in it leads here.
+    fn is_at(&self, name: &ModuleName) -> bool {
+        let ModuleName::Path(path) = name else {
+            return false;
+        };
+        let found = std::fs::canonicalize(path);
+        found.is_ok_and(|found| found.as_os_str().as_encoded_bytes() == self.path.as_bytes())
     }
 
     /// Whether a mapping is of its file.

@@ -56,7 +56,7 @@ pub fn preview(plan: &Plan, id: ProbeId) -> Option<Vec<String>> {
     };
     let displaced = displaced.copy(Addr(copy)).ok()?;
     let cold_at = copy.wrapping_add(displaced.bytes.len() as u64);
-    let (hot, cold) = template.place(&[(id, 0)], start, cold_at)?;
+    let (hot, cold) = template.place(&[(id, 0)], planned.at.0, start, cold_at)?;
     let mut lines = Vec::new();
     for (title, bytes, at) in [
         ("handlers", &hot, start),

@@ -245,7 +245,7 @@ fn native(program: &Program, environment: &Environment) -> anyhow::Result<Native
     let cold_at = (template.hot_len() as u64 + 1).next_multiple_of(16);
     let len = cold_at as usize + template.cold_len();
     let code = |at: u64| {
-        let (mut code, cold) = template.place(&[(ProbeId(0), 0)], at, at + cold_at)?;
+        let (mut code, cold) = template.place(&[(ProbeId(0), 0)], at, at, at + cold_at)?;
         code.push(RET);
         code.resize(cold_at as usize, RET);
         code.extend_from_slice(&cold);

@@ -207,7 +207,7 @@ fn emitted(bench: &Bench, records: bool, time: bool) -> anyhow::Result<String> {
     }
     let template = Template::new(&[program], &environment, false, Some(R11))?;
     let (mut code, cold) = template
-        .place(&[(ProbeId(0), 0)], CODE, CODE + COLD as u64)
+        .place(&[(ProbeId(0), 0)], HOT, CODE, CODE + COLD as u64)
         .context("placing the code")?;
     let copy = relocate(HOT, &DISPLACED, CODE + code.len() as u64)?;
     code.extend(&copy.bytes);

@@ -335,7 +335,7 @@ impl Hit<'_> {
             Known::Child => facts.child,
             Known::Comm(half) => facts.comm[usize::from(half)],
             Known::Probe => u64::from(self.probe),
-            Known::Cpu | Known::Random => 0,
+            Known::Cpu | Known::Random | Known::Site => 0,
             Known::Nanos | Known::Elapsed => 1 << 40,
         }
     }
@@ -371,6 +371,7 @@ impl Hit<'_> {
             Effect::Count => self.state.hits[self.probe as usize] += 1,
             // Nobody is there to answer.
             Effect::Ask => return Err(Refused("nobody to ask")),
+            Effect::Walk(..) => return Err(Refused("no stack to walk")),
             Effect::Record(record) => self.record(record)?,
             Effect::Set(local, value) => {
                 let value = self.plain(*value)?;

@@ -109,7 +109,7 @@ pub fn place(template: &Template, probes: &[ProbeId]) -> Native {
     let native = Native::new(len, |address| {
         at = address;
         let named: Vec<(ProbeId, u32)> = probes.iter().map(|id| (*id, id.0)).collect();
-        let (mut code, cold) = template.place(&named, address, address + cold_from)?;
+        let (mut code, cold) = template.place(&named, address, address, address + cold_from)?;
         code.push(0xc3);
         code.extend(cold);
         Some(code)

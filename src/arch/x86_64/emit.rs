@@ -24,6 +24,7 @@ mod registers;
 mod template;
 mod unset;
 mod value;
+mod walk;
 mod wide;
 
 pub use listing::listing;

@@ -3,7 +3,7 @@
 
 use super::{Lowering, Operand, Result, Storage, unsupported};
 use crate::language::layout::{self, is_word, size};
-use crate::language::typed::{Binary, Builtin, Expr, ExprKind, Step, Type, Unary};
+use crate::language::typed::{Attach, Binary, Builtin, Expr, ExprKind, Step, Type, Unary};
 use crate::program::{
     BinaryOp, Cell, Copy, Effect, Inst, Key, Known, Local, MapOp, RegId, UnaryOp, Value, Width,
 };
@@ -12,6 +12,8 @@ use crate::program::{
 const AF_INET6: u64 = 10;
 /// DWARF number of the stack pointer.
 const STACK_POINTER: RegId = RegId(7);
+/// Most frames of a stack: what `ustack` takes.
+const MAX_FRAMES: u32 = 127;
 /// Most bytes of one string in memory.
 const MAX_STRING: u32 = 4096;
 
@@ -180,7 +182,19 @@ impl Lowering<'_> {
                 effects.push(Effect::Compare(local, a, b, *most));
                 word(self.push(Inst::Local(local)))
             }
-            ExprKind::Ustack => return unsupported(&e.span, "stacks are not taken yet"),
+            ExprKind::Ustack => {
+                let Type::Ustack { frames, .. } = e.ty else {
+                    return unsupported(&e.span, "a stack is needed here");
+                };
+                if !self.block.attach.iter().all(Attach::is_in_target) {
+                    return unsupported(&e.span, "there is no stack of the target here");
+                }
+                let frames = frames.min(MAX_FRAMES);
+                let at = self.scratch(size(&e.ty));
+                let entry = self.block.attach.iter().all(Attach::is_entry);
+                effects.push(Effect::Walk(at, frames, entry));
+                Operand::Scratch(at)
+            }
             ExprKind::Strcontains(..) => {
                 return unsupported(&e.span, "strcontains is not compiled yet");
             }

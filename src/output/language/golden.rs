@@ -180,7 +180,7 @@ fn histograms() {
         end(out, &[one("@", hist(0, (1..=10).map(|n| 1 << (n * 4))))]);
     });
     same("hist_bits", |out| {
-        end(out, &[one("@h", hist(2, SPREAD.map(|n| n & 31)))]);
+        end(out, &[one("@", hist(2, SPREAD.map(|n| n & 31)))]);
     });
     let linear = |name, map: &str, cell: &dyn Fn() -> Cell| {
         same(name, |out| end(out, &[one(map, cell())]));

@@ -19,6 +19,8 @@ pub(super) enum Patch {
     Number(usize),
     /// A 32-bit immediate: the number of the probe's name.
     Name(usize),
+    /// A 32-bit displacement from the instruction's end, which it ends with: the site.
+    Site,
 }
 
 /// A place that can be jumped to; may be used before it is set.
@@ -133,7 +135,7 @@ impl Assembler {
             .map(|&(index, patch)| {
                 let constants = &result.constant_offsets[index];
                 let field = match patch {
-                    Patch::Counter(_) => constants.displacement_offset(),
+                    Patch::Counter(_) | Patch::Site => constants.displacement_offset(),
                     Patch::Number(_) | Patch::Name(_) => constants.immediate_offset(),
                 };
                 (place(offset_of(index) + field), patch)

@@ -41,7 +41,7 @@ pub(super) struct Body<'a> {
     pub(super) environment: &'a Environment,
     pub(super) space: Space,
     /// Where the program ends for this hit.
-    end: Mark,
+    pub(super) end: Mark,
     /// Where the loops around begin their next turn, and where they end.
     loops: Vec<(Mark, Mark)>,
 }
@@ -202,6 +202,7 @@ impl Body<'_> {
             Effect::Copy(copy) => self.copy(copy)?,
             Effect::Literal(at, bytes) => self.literal(*at, bytes)?,
             Effect::Move(to, from, size) => self.shift(*to, *from, *size)?,
+            Effect::Walk(at, frames, entry) => self.walk(*at, *frames, *entry)?,
             Effect::Compare(local, a, b, most) => self.compare(*local, (*a, *b), *most)?,
             Effect::Map(table, key, op) => self.map(table, *key, op)?,
             Effect::If(value, then, otherwise) => self.choose(*value, then, otherwise)?,

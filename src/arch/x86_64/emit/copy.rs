@@ -129,6 +129,9 @@ impl Body<'_> {
         let out = &mut self.frame.out;
         out.asm.mov(flags, 0)?;
         out.asm.xor(r10d, r10d)?;
+        // A null pointer is the empty string.
+        out.asm.test(r11, r11)?;
+        out.asm.je(to_done)?;
         if copy.string {
             out.asm.mov(rcx, ONES)?;
             out.asm.mov(rax, HIGHS)?;

@@ -61,6 +61,12 @@ impl Body<'_> {
                 asm.imul_2(rax, rcx)?;
                 asm.shr(rax, 32)?;
             }
+            Known::Site => {
+                self.frame.out.patch_next(Patch::Site);
+                // Some address in the code: the site's is put in for each site.
+                let here = self.frame.out.to(self.end);
+                self.frame.out.asm.lea(rax, ptr(here))?;
+            }
             Known::Probe => {
                 self.frame.out.patch_next(Patch::Name(self.index));
                 self.frame.out.asm.mov(eax, 0)?;

@@ -288,6 +288,10 @@ impl Needs {
                 }
                 self.wide = true;
             }
+            Effect::Walk(..) => {
+                self.temporaries = TEMPORARIES.len();
+                self.wide = true;
+            }
             Effect::Compare(..) => {
                 self.temporaries = TEMPORARIES.len();
                 self.wide = true;

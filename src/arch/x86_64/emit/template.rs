@@ -151,11 +151,13 @@ impl Template {
         self.code.cold.len()
     }
 
-    /// The bytes of both parts for the given probes (with the numbers of their names) and addresses. `None` when the parts are out
+    /// The bytes of both parts for the given probes (with the numbers of their names) at a site, and
+    /// addresses. `None` when the parts are out
     /// of each other's reach or the number of probes is not the template's.
     pub fn place(
         &self,
         probes: &[(ProbeId, u32)],
+        site: u64,
         hot_at: u64,
         cold_at: u64,
     ) -> Option<(Vec<u8>, Vec<u8>)> {
@@ -164,25 +166,30 @@ impl Template {
         }
         let mut hot = self.code.hot.clone();
         let mut cold = self.code.cold.clone();
-        for &(place, patch) in &self.code.patches {
-            let more = match patch {
-                Patch::Counter(index) => probes.get(index)?.0.0.checked_mul(8)?,
-                Patch::Number(index) => probes.get(index)?.0.0,
-                Patch::Name(index) => probes.get(index)?.1,
-            };
-            let field = field(&mut hot, &mut cold, place)?;
-            let value = u32::from_le_bytes(*field).checked_add(more)?;
-            *field = value.to_le_bytes();
-        }
         let address = |place: Place| match place.section {
             Section::Hot => hot_at.wrapping_add(place.offset as u64),
             Section::Cold => cold_at.wrapping_add(place.offset as u64),
         };
+        let distance = |from: Place, to: u64| {
+            let next = address(from).wrapping_add(4);
+            i32::try_from(to.wrapping_sub(next).cast_signed()).ok()
+        };
+        for &(place, patch) in &self.code.patches {
+            let field = field(&mut hot, &mut cold, place)?;
+            let more = match patch {
+                Patch::Counter(index) => probes.get(index)?.0.0.checked_mul(8)?,
+                Patch::Number(index) => probes.get(index)?.0.0,
+                Patch::Name(index) => probes.get(index)?.1,
+                Patch::Site => {
+                    *field = distance(place, site)?.to_le_bytes();
+                    continue;
+                }
+            };
+            let value = u32::from_le_bytes(*field).checked_add(more)?;
+            *field = value.to_le_bytes();
+        }
         for &(at, target) in &self.code.crossings {
-            let distance = address(target)
-                .wrapping_sub(address(at).wrapping_add(4))
-                .cast_signed();
-            *field(&mut hot, &mut cold, at)? = i32::try_from(distance).ok()?.to_le_bytes();
+            *field(&mut hot, &mut cold, at)? = distance(at, address(target))?.to_le_bytes();
         }
         Some((hot, cold))
     }
@@ -415,7 +422,7 @@ mod tests {
     fn a_count_is_one_increment_in_the_own_block() {
         let template = Template::new(&[Program::count()], &ENVIRONMENT, false, None).unwrap();
         let (hot, cold) = template
-            .place(&[(ProbeId(3), 0)], 0x1000_0000, 0x1100_0000)
+            .place(&[(ProbeId(3), 0)], 0, 0x1000_0000, 0x1100_0000)
             .unwrap();
         let hot = listing(&hot, 0x1000_0000);
         assert_eq!(
@@ -434,7 +441,9 @@ mod tests {
     #[test]
     fn a_dead_register_and_dead_flags_leave_the_stack_alone() {
         let template = Template::new(&[Program::count()], &ENVIRONMENT, false, Some(11)).unwrap();
-        let (hot, _) = template.place(&[(ProbeId(0), 0)], 0x1000, 0x2000).unwrap();
+        let (hot, _) = template
+            .place(&[(ProbeId(0), 0)], 0, 0x1000, 0x2000)
+            .unwrap();
         let hot = listing(&hot, 0x1000);
         assert!(
             !hot.contains("rsp") && hot.contains("rdfsbase r11"),
@@ -445,7 +454,9 @@ mod tests {
     #[test]
     fn live_flags_are_saved_around_everything() {
         let template = Template::new(&[Program::count()], &ENVIRONMENT, true, Some(11)).unwrap();
-        let (hot, _) = template.place(&[(ProbeId(0), 0)], 0x1000, 0x2000).unwrap();
+        let (hot, _) = template
+            .place(&[(ProbeId(0), 0)], 0, 0x1000, 0x2000)
+            .unwrap();
         let hot = listing(&hot, 0x1000);
         assert!(
             hot.starts_with("lea rsp,[rsp-80h]\npush rax\nlahf\nseto al\npush rax\n"),
@@ -479,7 +490,7 @@ mod tests {
         }));
         let template = Template::new(&[program], &ENVIRONMENT, false, None).unwrap();
         let (hot, cold) = template
-            .place(&[(ProbeId(1), 0)], 0x1000_0000, 0x1000_4000)
+            .place(&[(ProbeId(1), 0)], 0, 0x1000_0000, 0x1000_4000)
             .unwrap();
         let text = listing(&hot, 0x1000_0000);
         assert!(text.contains("mov r11d,[rdi+8h]"), "{text}");
@@ -504,9 +515,9 @@ mod tests {
         let template = Template::new(&[Program::count()], &ENVIRONMENT, false, None).unwrap();
         assert!(
             template
-                .place(&[(ProbeId(0), 0)], 0x1000, 0x2_0000_0000)
+                .place(&[(ProbeId(0), 0)], 0, 0x1000, 0x2_0000_0000)
                 .is_none()
         );
-        assert!(template.place(&[], 0x1000, 0x2000).is_none());
+        assert!(template.place(&[], 0, 0x1000, 0x2000).is_none());
     }
 }

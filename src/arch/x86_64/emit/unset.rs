@@ -96,7 +96,11 @@ impl Unset {
             }
             // Nothing behind it is reached from here.
             Effect::Break | Effect::Continue | Effect::Return => Set::MAX,
-            Effect::Count | Effect::Ask | Effect::Literal(..) | Effect::Move(..) => set,
+            Effect::Count
+            | Effect::Ask
+            | Effect::Walk(..)
+            | Effect::Literal(..)
+            | Effect::Move(..) => set,
         }
     }
 
