@@ -22,6 +22,7 @@ mod stmt;
 mod texts;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use self::groups::Group;
 use self::state::{Locals, Maps};
@@ -88,7 +89,7 @@ pub(super) fn check(
             };
             blocks.push(checker.block(index, group, probe));
         }
-        if !checker.changed {
+        if !checker.changed && !checker.default_types() {
             break;
         }
     }
@@ -116,7 +117,7 @@ pub(super) struct Checker<'a, 's> {
     /// Types of variables as the round before left them: by group, name and place.
     hints: HashMap<(usize, String, usize), (Type, bool)>,
     locals: Locals,
-    group: Option<Group>,
+    group: Option<Rc<Group>>,
     /// Statements that come before the one that is being checked.
     pre: Vec<Stmt>,
     /// Loops around.
@@ -126,8 +127,8 @@ pub(super) struct Checker<'a, 's> {
 }
 
 impl Checker<'_, '_> {
-    fn block(&mut self, index: usize, group: &Group, probe: &tree::Probe) -> Block {
-        self.group = Some(group.clone());
+    fn block(&mut self, index: usize, group: &Rc<Group>, probe: &tree::Probe) -> Block {
+        self.group = Some(Rc::clone(group));
         self.locals = Locals::new(index);
         self.pre.clear();
         self.loops = 0;
@@ -155,6 +156,15 @@ impl Checker<'_, '_> {
             locals,
             span: probe.span.clone(),
         }
+    }
+
+    /// Variables that are never assigned are integers; whether there were such.
+    fn default_types(&mut self) -> bool {
+        if self.reports.has_errors() {
+            return false;
+        }
+        let unknown = self.hints.values_mut().filter(|(ty, _)| *ty == Type::Void);
+        unknown.map(|seen| *seen = (I64, true)).count() > 0
     }
 
     fn enums(&mut self, tree: &Tree) {
@@ -196,7 +206,9 @@ impl Checker<'_, '_> {
 
     /// The probes of the block that is being checked.
     fn probes(&self) -> Vec<crate::spec::ProbeSpec> {
-        self.group.as_ref().map_or_else(Vec::new, Group::specs)
+        self.group
+            .as_ref()
+            .map_or_else(Vec::new, |group| group.specs())
     }
 }
 

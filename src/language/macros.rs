@@ -386,6 +386,9 @@ impl Expander<'_, '_> {
             .cloned();
         let closest = fitting.clone().next().or(all.first()).cloned();
         let Some(definition) = chosen else {
+            if args.is_empty() && builtins::is_word(&name.text) {
+                return ExprKind::Ident(name.text.clone());
+            }
             if let Some(closest) = closest {
                 self.no_match(name, &closest, &args, span);
             }

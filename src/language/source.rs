@@ -22,6 +22,8 @@ pub struct Source {
     text: String,
     /// Where each piece starts, and its name.
     pieces: Vec<(usize, String)>,
+    /// Where each line ends.
+    ends: Vec<usize>,
 }
 
 impl Source {
@@ -40,6 +42,10 @@ impl Source {
         self.pieces.push((self.text.len(), name.into()));
         self.text
             .push_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+        let from = self.ends.last().map_or(0, |end| end + 1);
+        let added = self.text.get(from..).unwrap_or_default();
+        let ends = added.match_indices('\n').map(|(at, _)| from + at);
+        self.ends.extend(ends);
     }
 
     /// The whole text.
@@ -64,11 +70,10 @@ impl Source {
             Some((start, name)) => (*start, name.clone()),
             None => (0, String::new()),
         };
-        let before = self.text.as_bytes().get(start..at.min(self.text.len()));
-        let lines = before.map_or(0, |text| text.iter().filter(|b| **b == b'\n').count());
+        let before = |at: usize| self.ends.partition_point(|end| *end < at);
         Place {
             file: name,
-            line: lines + 1,
+            line: before(at).saturating_sub(before(start)) + 1,
         }
     }
 

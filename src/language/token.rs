@@ -136,8 +136,9 @@ impl<'s> Lexer<'_, 's> {
     /// Whether nothing but spaces stands before `at` on its line.
     fn starts_line(&self, at: usize) -> bool {
         let before = self.text.get(..at).unwrap_or_default();
-        let line = before.rsplit('\n').next().unwrap_or_default();
-        line.trim().is_empty()
+        let mut before = before.chars().rev();
+        let last = before.find(|c| *c == '\n' || !c.is_whitespace());
+        last.is_none_or(|c| c == '\n')
     }
 
     /// Reads one token; false at the end.

@@ -310,7 +310,8 @@ pub struct Conversion {
     pub precision: Option<u32>,
     /// In what width an integer is taken: `hh` 8, `h` 16; with `l`, `ll`, `j`, `z`, nothing 64.
     pub size: Width,
-    /// `d` (also for `i`), `u`, `x`, `X`, `o`, `c`, `p`, `s`, `r` (escaped bytes), `f` (a float).
+    /// `d` (also for `i`), `u`, `x`, `X`, `o`, `c`, `p`, `s`, `r` (escaped bytes; with `alternate`
+    /// all of them as `\xNN`, with `space` as `NN NN`), `f` (a float).
     pub kind: char,
 }
 

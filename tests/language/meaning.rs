@@ -202,3 +202,54 @@ fn parameters_are_numbers_or_strings() {
         assert!(dump.contains(part), "{part}:\n{dump}");
     }
 }
+
+#[test]
+fn a_variable_that_is_never_assigned_is_zero() {
+    let dump = body("let $x; print($x); let $s; $s = comm; print($s);");
+    assert!(dump.contains("$0 = 0\n  print $0: int64"), "{dump}");
+    assert!(dump.contains("print $1: string[15]"), "{dump}");
+}
+
+#[test]
+fn a_map_that_is_given_only_itself_is_refused() {
+    for text in ["u:f { @a = @b; @b = @a; }", "u:f { @a = (@a, 1); }"] {
+        assert!(
+            first_error(text).contains("is never given a value"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn hostile_sizes_are_read_in_time() {
+    let repeated = |part: &str| part.repeat((1 << 18) / part.len());
+    let nested = |open: &str, close: &str| {
+        let chain = " + 1".repeat(180);
+        format!(
+            "u:f {{ {} print(1{chain}); {} }}",
+            open.repeat(190),
+            close.repeat(190)
+        )
+    };
+    for text in [
+        repeated("u:f,"),
+        repeated("u:f{}"),
+        repeated("#"),
+        repeated("/"),
+        repeated("("),
+        repeated("{"),
+        format!("BEGIN {{ {} }}", repeated("@a[1]=2;")),
+        format!("BEGIN {{ print(({})); }}", "{ $x = 1; $x },".repeat(5000)),
+        format!(
+            "#define A {}\nBEGIN {{ {} }}",
+            "1+".repeat(90),
+            repeated("A ")
+        ),
+        nested("if (1) {", "}"),
+        nested("{", "}"),
+        format!("u:f {{ {} }}", "$x = { ".repeat(190) + &"1 }".repeat(190)),
+    ] {
+        let source = Source::new("t", &text);
+        let _ = compile(&source, &[], false, &Nothing);
+    }
+}

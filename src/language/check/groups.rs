@@ -2,6 +2,7 @@
 //! with the points that are alike. Knows what debug information and prototypes say of parameters.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use super::Checker;
 use crate::language::builtins::{self, Word};
@@ -14,6 +15,12 @@ use crate::spec::{Location, ModuleName, NameText, ProbeSpec};
 
 /// Most blocks that one becomes.
 const MOST: usize = 1000;
+
+/// Most attach points of a program.
+const POINTS: usize = 10_000;
+
+/// In the modules of so many of a block's probes structures are looked for.
+const MODULES: usize = 16;
 
 /// How a parameter is passed, or why that is not known.
 pub(super) type Passed = Result<(Type, Option<u8>), String>;
@@ -46,8 +53,10 @@ impl Group {
         })
     }
 
+    /// Where structures are looked for.
     pub fn specs(&self) -> Vec<ProbeSpec> {
-        self.points().map(|point| point.spec.clone()).collect()
+        let some = self.points().take(MODULES);
+        some.map(|point| point.spec.clone()).collect()
     }
 
     /// Whether it runs in the target.
@@ -86,9 +95,25 @@ fn uses(probe: &tree::Probe) -> Uses {
 }
 
 /// All blocks of the program, with their attach points read and sorted.
-pub(super) fn groups(tree: &Tree, config: &Config, checker: &mut Checker<'_, '_>) -> Vec<Group> {
+pub(super) fn groups(
+    tree: &Tree,
+    config: &Config,
+    checker: &mut Checker<'_, '_>,
+) -> Vec<Rc<Group>> {
     let mut all = Vec::new();
     let mut known = HashMap::new();
+    let points: usize = tree.probes.iter().map(|probe| probe.attach.len()).sum();
+    if points > POINTS {
+        let first = tree.probes.iter().flat_map(|p| &p.attach).next();
+        let span = first.map_or(0..0, |name| name.span.clone());
+        let message = format!("this program has more than {POINTS} probes");
+        checker.reports.error_help(
+            &span,
+            message,
+            "a pattern names many at once: uprobe:libc:mem*",
+        );
+        return all;
+    }
     for (index, probe) in tree.probes.iter().enumerate() {
         let uses = uses(probe);
         let mut own: Vec<Group> = Vec::new();
@@ -130,7 +155,7 @@ pub(super) fn groups(tree: &Tree, config: &Config, checker: &mut Checker<'_, '_>
                 }
             }
         }
-        all.append(&mut own);
+        all.extend(own.into_iter().map(Rc::new));
     }
     all
 }

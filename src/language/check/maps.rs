@@ -341,7 +341,9 @@ impl Checker<'_, '_> {
     pub(super) fn unset_maps(&mut self) {
         let facts: Vec<MapFacts> = self.maps.all.clone();
         let given = |f: &&MapFacts| f.value.is_some();
-        for map in facts.iter().filter(|f| f.value.is_none() && !f.given) {
+        let failed = self.reports.has_errors();
+        let unset = |f: &&MapFacts| f.value.is_none() && !(f.given && failed);
+        for map in facts.iter().filter(unset) {
             let close = suggest::closest(
                 &map.name,
                 facts.iter().filter(given).map(|f| f.name.as_str()),

@@ -64,7 +64,11 @@ impl Checker<'_, '_> {
         let mut at = mark;
         for expr in exprs {
             let fixed = matches!(expr.kind, ExprKind::Int(_) | ExprKind::Str(_));
-            if fixed || expr.ty == Type::Void {
+            let kept = match expr.kind {
+                ExprKind::Local(local) => self.locals.get(local).is_some_and(|l| l.name.is_empty()),
+                _ => false,
+            };
+            if fixed || kept || expr.ty == Type::Void {
                 continue;
             }
             let span = expr.span.clone();

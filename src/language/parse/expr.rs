@@ -3,7 +3,7 @@
 use super::Parser;
 use crate::language::source::Span;
 use crate::language::token::Kind;
-use crate::language::tree::{self, DEEPEST, Expr, ExprKind, Name};
+use crate::language::tree::{self, DEEPEST, Expr, ExprKind, Name, Stmt, StmtKind};
 
 /// Binary operators, the loosest first.
 const LEVELS: &[&[&str]] = &[
@@ -45,6 +45,9 @@ impl Parser<'_, '_> {
         if !self.eat("?") {
             return condition;
         }
+        if self.eat(":") {
+            return self.or_else(condition);
+        }
         let then = self.expr();
         if !self.expect(":", "between the two values of `?`") {
             return Expr::bad(self.since(condition.span.start));
@@ -54,6 +57,32 @@ impl Parser<'_, '_> {
         let depths = [condition.depth, then.depth, otherwise.depth];
         let kind = ExprKind::Ternary(Box::new(condition), Box::new(then), Box::new(otherwise));
         self.node(kind, span, &depths)
+    }
+
+    /// `a ?: b`: a where it is not 0. It is evaluated once.
+    fn or_else(&mut self, condition: Expr) -> Expr {
+        let otherwise = self.expr();
+        let at = condition.span.clone();
+        let span = at.start..otherwise.span.end.max(at.end);
+        let depths = [condition.depth, otherwise.depth];
+        let kept = || Box::new(Expr::leaf(ExprKind::Var("$?".to_owned()), at.clone()));
+        let choice = ExprKind::Ternary(kept(), kept(), Box::new(otherwise));
+        let choice = self.node(choice, span.clone(), &depths);
+        let stmt = |kind, closed| Stmt {
+            kind,
+            span: span.clone(),
+            closed,
+        };
+        let name = Name {
+            text: "$?".to_owned(),
+            span: at.clone(),
+        };
+        let body = vec![
+            stmt(StmtKind::Let(name, None, Some(condition)), true),
+            stmt(StmtKind::Expr(choice), false),
+        ];
+        let depth = tree::depth_of(&body);
+        self.node(ExprKind::Block(body), span.clone(), &[depth])
     }
 
     fn binary(&mut self, level: usize) -> Expr {

@@ -329,7 +329,8 @@ impl Parser<'_, '_> {
                 break;
             }
         }
-        if !self.expect(";", "after the member") {
+        // Before the `}` it may be left out.
+        if !self.is("}") && !self.expect(";", "after the member") {
             self.recover();
         }
     }

@@ -11,7 +11,7 @@ pub(super) fn length(text: &str) -> usize {
     // A predicate may follow the last part without a space.
     let last = name.rfind(':').map_or(0, |at| at + 1);
     let part = name.get(last..).unwrap_or_default();
-    let Some(slash) = part.find('/').map(|at| last + at) else {
+    let Some(slash) = part.find('/').map(|at| last + at).filter(|at| *at > 0) else {
         return end;
     };
     if part.starts_with(['/', '.']) || !name.contains(':') {
