@@ -10,6 +10,8 @@ use crate::program::{
 
 /// `AF_INET6` (`<bits/socket.h>`).
 const AF_INET6: u64 = 10;
+/// "Return address column" in DWARF: where control is.
+const INSTRUCTION_POINTER: RegId = RegId(16);
 /// DWARF number of the stack pointer.
 const STACK_POINTER: RegId = RegId(7);
 /// Most frames of a stack: what `ustack` takes.
@@ -51,6 +53,7 @@ impl Lowering<'_> {
                 word(self.load(base, 8 * (i64::from(*n) + 1), Width::W64, false))
             }
             ExprKind::Reg(name) => match (self.regs)(name) {
+                Some(INSTRUCTION_POINTER) => word(self.known(Known::Site, effects)),
                 Some(reg) => word(self.push(Inst::Reg(reg))),
                 None => return unsupported(&e.span, format!("there is no register `{name}`")),
             },
