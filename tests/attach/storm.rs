@@ -190,12 +190,6 @@ fn survive(rounds: usize, least: &[(&str, u64)]) {
 }
 
 #[test]
-fn threads_libraries_children_and_signals_at_once_survive_12_rounds() {
-    survive(12, &[]);
-}
-
-#[test]
-#[ignore = "takes minutes; the same as the 12 rounds"]
 fn threads_libraries_children_and_signals_at_once_survive_100_rounds() {
     let least = [
         ("threads", 4000),
