@@ -16,7 +16,7 @@ use crate::data::Command;
 use crate::sys::errno::{self, sig};
 use crate::sys::wait::{self, Status};
 use crate::sys::{poll, procfs, ptrace};
-use crate::target::{Kinship, Process, State, Thread};
+use crate::target::{Kinship, Process, Reports, State, Thread};
 
 impl Session {
     /// The process that a task belongs to or whose memory it borrows.
@@ -28,10 +28,63 @@ impl Session {
         owner.map(|tracee| tracee.process.pid)
     }
 
+    /// Notes in the books of each process what others took of its threads' reports: it must not wait
+    /// for a stop that was told already. What is to be done about them is done when they are routed.
+    pub(super) fn hand_over(&mut self) {
+        let others = |tracee: &Tracee| !(tracee.backlog.is_empty() && tracee.strangers.is_empty());
+        let pids = self.tracees.iter().filter(|(_, tracee)| others(tracee));
+        let pids: Vec<Pid> = pids.map(|(&pid, _)| pid).collect();
+        for pid in pids {
+            let Some(tracee) = self.tracees.get_mut(&pid) else {
+                continue;
+            };
+            let taken = [&mut tracee.backlog, &mut tracee.strangers].map(std::mem::take);
+            let [backlog, strangers] = taken.map(|reports| {
+                let keeps = |(tid, status): &(Tid, Status)| {
+                    let ended = matches!(status, Status::Exited(_) | Status::Killed(_));
+                    let owner = self.owner(*tid).filter(|owner| !ended && *owner != pid);
+                    let Some(owner) = owner.and_then(|owner| self.tracees.get_mut(&owner)) else {
+                        return true;
+                    };
+                    owner.process.note(*tid, *status);
+                    self.noted.push_back((*tid, *status));
+                    false
+                };
+                reports.into_iter().filter(keeps).collect::<Reports>()
+            });
+            if let Some(tracee) = self.tracees.get_mut(&pid) {
+                tracee.backlog = backlog;
+                tracee.strangers = strangers;
+            }
+        }
+    }
+
+    /// What was noted and not dealt with since.
+    fn act_on_noted(&mut self) -> anyhow::Result<()> {
+        while let Some((tid, status)) = self.noted.pop_front() {
+            let stands = |tracee: &&mut Tracee| {
+                let thread = tracee.process.threads.get(&tid);
+                thread.is_some_and(|thread| thread.state == State::Stopped(status))
+                    && tracee.held != Some(tid)
+            };
+            let owner = self.owner(tid);
+            let owner = owner.and_then(|pid| self.tracees.get_mut(&pid));
+            if let Some(tracee) = owner.filter(stands) {
+                let pid = tracee.process.pid;
+                let result = tracee.handle(tid, status);
+                self.bear(pid, result)?;
+                self.hand_over();
+            }
+        }
+        Ok(())
+    }
+
     /// Passes on what the processes left for others: reports of tasks that are not theirs, ends,
     /// new programs.
     pub(super) fn route(&mut self) -> anyhow::Result<()> {
         loop {
+            self.hand_over();
+            self.act_on_noted()?;
             let mut strangers = std::mem::take(&mut self.strangers);
             let mut over = Vec::new();
             let mut departed = Vec::new();
@@ -47,12 +100,15 @@ impl Session {
             }
             for (tid, status) in strangers {
                 self.deal(tid, status)?;
+                self.hand_over();
             }
             for tid in departed {
                 self.began_program(Pid(tid.0), tid)?;
+                self.hand_over();
             }
             for pid in over {
                 self.close(pid)?;
+                self.hand_over();
             }
         }
     }
@@ -116,11 +172,12 @@ impl Session {
             self.released.remove(&tid);
             return Ok(());
         }
-        if self.released.remove(&tid) {
-            let signal = match status {
-                Status::Signal(signal) => signal,
-                _ => 0,
-            };
+        let signal = match status {
+            Status::Signal(signal) => signal,
+            _ => 0,
+        };
+        // Who is born reports something else first: this one was let go while it ran.
+        if self.released.remove(&tid) || signal != 0 {
             return ignore_gone(ptrace::detach(tid, signal));
         }
         let Ok(about) = procfs::status(Pid(tid.0), tid) else {

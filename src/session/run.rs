@@ -76,6 +76,8 @@ pub struct Session {
     pub(super) tracees: BTreeMap<Pid, Tracee>,
     /// Reports of tasks that belong to none of them.
     pub(super) strangers: Reports,
+    /// Reports that are in the books of those whose threads they are of, and nothing else was done.
+    pub(super) noted: Reports,
     /// Threads that run and are let go when they stop.
     pub(super) released: BTreeSet<Tid>,
     /// Processes that ended lately.
@@ -174,6 +176,7 @@ impl Session {
             common,
             tracees: BTreeMap::from([(root, tracee)]),
             strangers: Reports::new(),
+            noted: Reports::new(),
             released: BTreeSet::new(),
             ended: VecDeque::new(),
             totals: Totals::default(),
@@ -265,6 +268,7 @@ impl Session {
         let armed = self.tracees.iter().filter(|(_, t)| t.live.is_some());
         let armed: Vec<Pid> = armed.map(|(&pid, _)| pid).collect();
         for pid in armed {
+            self.hand_over();
             if let Some(tracee) = self.tracees.get_mut(&pid) {
                 tracee.look_at_foreign();
                 tracee.renew_facts();
@@ -352,6 +356,7 @@ impl Session {
         let pids = self.tracees.iter().filter(|(_, tracee)| late(tracee));
         let pids: Vec<Pid> = pids.map(|(&pid, _)| pid).collect();
         for pid in pids {
+            self.hand_over();
             if let Some(tracee) = self.tracees.get_mut(&pid) {
                 let result = tracee.take_backlog().map(drop);
                 self.bear(pid, result)?;
@@ -412,6 +417,7 @@ impl Session {
     fn detach(&mut self) -> anyhow::Result<()> {
         self.deadline = None;
         while let Some(pid) = self.tracees.keys().next().copied() {
+            self.take_backlogs()?;
             let Some(tracee) = self.tracees.get_mut(&pid) else {
                 break;
             };

@@ -15,6 +15,12 @@ impl Tracee {
     /// A task that we do not know has stopped. It is ours if it is a thread of ours or borrows our
     /// memory; who it is else is for the session to say.
     pub(super) fn stranger(&mut self, tid: Tid, status: Status) -> anyhow::Result<()> {
+        // Whoever has ended has no memory to compare, and one that is traced has an alive word too.
+        let process = procfs::status(Pid(tid.0), tid).map(|status| Pid(status.process));
+        if process.is_ok_and(|process| self.is_of_another(process)) {
+            self.strangers.push_back((tid, status));
+            return Ok(());
+        }
         self.common.newborn.borrow_mut().insert(tid);
         let alive = self.live.as_ref().map(|live| live.injected.alive);
         match self.process.kinship(tid, alive) {
@@ -31,6 +37,11 @@ impl Tracee {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a process is traced on its own account.
+    fn is_of_another(&self, process: Pid) -> bool {
+        process != self.process.pid && self.common.traced.borrow().contains(&process)
     }
 
     /// Whether a task is the thread of a child of ours that is not to be traced.

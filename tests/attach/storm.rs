@@ -1,6 +1,7 @@
 //! Many rounds of attaching and letting go, with threads that never rest; targets that are killed
 //! while they are armed.
 
+use std::collections::HashMap;
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
@@ -94,29 +95,107 @@ fn everything_moves() -> Source {
     c("everything_moves").flags(&["-pthread", "-ldl", &plugin])
 }
 
-fn survive(rounds: usize) {
+/// A round of everything; what the target made in it and in all, by name.
+fn made(target: &mut Running) -> HashMap<String, u64> {
+    target.write("more\n");
+    let told = target.out.wait_for("made ");
+    target.out.wait_for("round");
+    let mut words = told.split(' ');
+    let mut number = || -> Option<u64> { words.next()?.parse().ok() };
+    number();
+    let own = number().expect("calls of its own");
+    let others = number().expect("calls of others");
+    let mut made = HashMap::from([("own".to_owned(), own), ("others".to_owned(), others)]);
+    while let (Some(name), Some(count)) = (words.next(), words.next()) {
+        made.insert(name.to_owned(), count.parse().expect("a count"));
+    }
+    made
+}
+
+/// Recorded and missed are what was made: `traced` is all that kptrace printed.
+fn adds_up(traced: &str, made: u64) {
+    let told = summary(traced);
+    let counted = json::probe(&told, "counted");
+    assert_eq!(counted["hits"].as_u64(), Some(made), "{counted}");
+    let missed = counted["missed"].as_object().expect("causes").values();
+    let missed: u64 = missed.filter_map(serde_json::Value::as_u64).sum();
+    let recorded = hits(traced)
+        .into_iter()
+        .filter(|hit| hit["probe"] == "everything_moves:counted");
+    assert_eq!(recorded.count() as u64 + missed, made, "{counted}");
+}
+
+/// Arms and lets go so many times while everything goes on; at least so much is made meanwhile.
+fn survive(rounds: usize, least: &[(&str, u64)]) {
+    const COUNTED: &str = "everything_moves:counted n=%di:s32";
     let mut target = at_work(&everything_moves());
+    let mut all = made(&mut target);
     for turn in 0..rounds {
         let way: &[&str] = match turn % 4 {
-            0 => &["-p", "*:*"],
-            1 => &["--follow", "-p", "*:*"],
-            2 => &["--no-opt", "--trap-limit", "0", "-p", "*"],
-            _ => &["-p", "libmoves.so:*", "--pending", "ignore"],
+            0 => &["--no-follow", "-c", "-p", "*:*"],
+            1 => &["--follow", "-c", "-p", "*:*"],
+            2 => &[
+                "--no-follow",
+                "-c",
+                "--no-opt",
+                "--trap-limit",
+                "0",
+                "-p",
+                "*",
+            ],
+            _ => &[
+                "--follow",
+                "-p",
+                COUNTED,
+                "-p",
+                "libmoves.so:*",
+                "--pending",
+                "ignore",
+            ],
         };
-        let_go(attach(&target, way));
+        let mut line = command(launch::binary());
+        let records = turn % 4 == 3;
+        line.args(["attach", "--format", "json"])
+            .args(way)
+            .arg(target.pid().to_string());
+        let mut kptrace = start(line);
+        kptrace.out.wait_for("attached_probes");
+        // Every fifth meets another way each time.
+        let calls = (turn % 5 == 0).then(|| {
+            all = made(&mut target);
+            let others = if turn % 2 == 1 { all["others"] } else { 0 };
+            all["own"] + others
+        });
+        kptrace.signal(Signal::SIGINT);
+        let traced = kptrace.end().expect(0).out;
+        if let Some(calls) = calls {
+            if records {
+                adds_up(&traced, calls);
+            } else {
+                assert_eq!(
+                    json::count(&summary(&traced), "counted"),
+                    calls,
+                    "turn {turn}"
+                );
+            }
+        }
     }
-    round(&mut target);
+    while least.iter().any(|(name, least)| all[*name] < *least) {
+        let_go(attach(&target, &["-p", "*:*"]));
+        all = made(&mut target);
+    }
+    println!("{rounds} rounds: {all:?}");
     assert_eq!(different(target.pid()), [""; 0]);
     target.end().expect(0);
 }
 
 #[test]
-fn threads_libraries_children_and_signals_at_once_survive_12_rounds() {
-    survive(12);
-}
-
-#[test]
-#[ignore = "takes minutes; the same as the 12 rounds"]
 fn threads_libraries_children_and_signals_at_once_survive_100_rounds() {
-    survive(100);
+    let least = [
+        ("threads", 4000),
+        ("opened", 1000),
+        ("trees", 1),
+        ("chains", 1),
+    ];
+    survive(100, &least);
 }

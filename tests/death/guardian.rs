@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -43,18 +44,27 @@ fn it_holds_nothing_of_the_callers_and_is_deaf() {
     let target = at_work();
     let kptrace = attach(&target, &[]);
     let guardian = guardian(kptrace.pid());
-    let links = fs::read_dir(format!("/proc/{guardian}/fd")).expect("it is ours");
-    let mut links: Vec<String> = links
-        .flatten()
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .map(|link| link.display().to_string())
-        .map(|link| link.split([':', '(']).next().unwrap_or_default().to_owned())
-        .map(|link| link.replace(&target.pid().to_string(), "PID"))
-        .collect();
-    links.sort();
+    let links = || -> Vec<String> {
+        let links = fs::read_dir(format!("/proc/{guardian}/fd")).expect("it is ours");
+        let mut links: Vec<String> = links
+            .flatten()
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .map(|link| link.display().to_string())
+            .map(|link| link.split([':', '(']).next().unwrap_or_default().to_owned())
+            .map(|link| link.replace(&target.pid().to_string(), "PID"))
+            .collect();
+        links.sort();
+        links
+    };
     let null = "/dev/null";
     let own = ["/memfd", "/proc/PID/task/PID/mem", "anon_inode", "socket"];
-    assert_eq!(links, [&[null; 3][..], &own].concat().map_sorted());
+    let wanted = [&[null; 3][..], &own].concat().map_sorted();
+    // It is told of the target, and nobody waits until it has read that.
+    let end = Instant::now() + LIMIT;
+    while links() != wanted && Instant::now() < end {
+        std::thread::yield_now();
+    }
+    assert_eq!(links(), wanted);
     let stat = fs::read_to_string(format!("/proc/{guardian}/stat")).expect("it is there");
     let fields: Vec<&str> = stat
         .rsplit_once(')')

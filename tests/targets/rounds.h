@@ -14,6 +14,14 @@
 
 static NOINLINE int check(void);
 
+/* Whether the round was asked for. */
+static volatile int asked;
+
+/* What is told before `round`. */
+#ifndef TOLD
+#define TOLD()
+#endif
+
 /* For use inside `check`: says what is not so, and makes it fail. */
 #define RIGHT(condition)                                           \
     do {                                                           \
@@ -25,7 +33,7 @@ static NOINLINE int check(void);
 
 int main(int argc, char **argv) {
     unsigned long round = 0;
-    int asked = 0, open = 1;
+    int open = 1;
     (void)argv;
     if (argc > 1) ready();
     while (argc > 1 ? open : round < ROUNDS) {
@@ -36,6 +44,7 @@ int main(int argc, char **argv) {
         round++;
         if (asked) {
             asked = 0;
+            TOLD();
             puts("round");
             fflush(stdout);
         }
