@@ -5,7 +5,7 @@
 
 use kptrace::program::{Each, Effect, Program};
 
-use crate::native::{Arena, Case, Outcome, case};
+use crate::native::{Arena, Case, ONE_AT_A_TIME, Outcome, case};
 use crate::support::Rng;
 
 /// Cases of a usual run.
@@ -79,6 +79,7 @@ fn describe(case: &Case, why: &str) -> String {
 
 #[test]
 fn generated_code_does_what_the_evaluator_does() {
+    let _alone = ONE_AT_A_TIME.lock();
     let mut arena = Arena::new();
     let mut rng = Rng::seeded(1);
     let times = std::env::var("KPTRACE_CASES").ok();

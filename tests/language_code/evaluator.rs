@@ -202,7 +202,7 @@ struct Hit<'a> {
 }
 
 /// Most effects of one hit.
-const STEPS: usize = 200_000;
+const STEPS: usize = 1 << 23;
 
 fn extend(value: u64, width: Width, signed: bool) -> u64 {
     let by = 64 - width.bits();

@@ -1,7 +1,7 @@
 //! Runs a site's code in this process as a hit would, and says where what it leaves behind is not what
 //! the evaluator says. Knows the layout of blocks, tables and records by `abi.rs` and `table.rs` alone.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use kptrace::abi::{self, Layout};
 use kptrace::arch::x86_64::emit::{Environment, Place, Section, Template};
@@ -71,15 +71,18 @@ pub enum Outcome {
 
 /// The memory that code needs, for one case after the other.
 pub struct Arena {
-    blocks: Shared,
-    maps: Shared,
+    pub blocks: Shared,
+    pub maps: Shared,
     memory: Guarded,
     machine: Box<Machine>,
     tid: u64,
 }
 
+/// There is one handler of faults, and one thread has a base of gs: who runs code holds this.
+pub static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Offset in the object of the first block, behind the alive word's page.
-const D: u64 = abi::ALIVE_SIZE;
+pub const D: u64 = abi::ALIVE_SIZE;
 
 /// Code in place, for the handler of faults.
 static PLACED: RwLock<Option<(Template, u64, u64)>> = RwLock::new(None);
@@ -134,11 +137,16 @@ struct Input {
 
 impl Arena {
     pub fn new() -> Arena {
+        Arena::of(LAYOUT.blocks)
+    }
+
+    /// With so many blocks.
+    pub fn of(blocks: u32) -> Arena {
         trial::on_fault(resume).expect("a handler");
-        let (blocks, _) = Shared::create_low(D + LAYOUT.size()).expect("low memory");
+        let (blocks, _) = Shared::create_low(D + LAYOUT.block(blocks)).expect("low memory");
         let (maps, _) = Shared::create_low(u64::from(LAYOUT.tables)).expect("low memory");
         let memory = Guarded::new(MEMORY as usize).expect("memory");
-        let tid = nix::unistd::gettid().as_raw().cast_unsigned();
+        let tid = trial::thread().cast_unsigned();
         Arena {
             blocks,
             maps,
@@ -366,6 +374,11 @@ impl Arena {
                 .store(block + u64::from(LAYOUT.tables()) + offset, value),
             Home::Session => self.maps.store(offset, value),
         }
+    }
+
+    /// A word of a table, in a block or in the session's maps.
+    pub fn word(&self, table: &Table, block: u64, offset: u64) -> u64 {
+        self.table_load(table.home, D + block, u64::from(table.offset) + offset)
     }
 
     fn table_load(&self, home: Home, block: u64, offset: u64) -> u64 {
