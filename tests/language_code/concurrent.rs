@@ -142,9 +142,7 @@ fn large_value(site: &mut Site, ticket: Value) {
         .push(Effect::If(taken, Vec::new(), vec![delete]));
     site.map(&wide, Key::Word(key), MapOp::GetScratch(0));
     let first = site.program.push(Inst::Scratch(0));
-    let count = |table: &Arc<Table>| {
-        Effect::Map(table.clone(), Key::None, MapOp::Aggregate(None))
-    };
+    let count = |table: &Arc<Table>| Effect::Map(table.clone(), Key::None, MapOp::Aggregate(None));
     site.program
         .effects
         .push(Effect::If(first, vec![count(&seen)], Vec::new()));

@@ -101,4 +101,13 @@ fn generated_code_does_what_the_evaluator_does() {
     }
     println!("{same} the same, refused: {refused:?}");
     assert!(same > CASES * times / 2, "most can be compared");
+    // All there is: what each of these sets can hold at most.
+    let seen = &arena.seen;
+    assert_eq!(seen.effects.len(), 15);
+    assert_eq!(seen.values.len(), 11);
+    assert_eq!(seen.binary.len(), 19);
+    assert_eq!(seen.known.len(), 12);
+    // Of nine cells: three operations on each, seven aggregations, six of a word's worth, the store and
+    // the addition; a store of and a look at a large one.
+    assert_eq!(seen.maps.len(), 9 * 3 + 7 + 6 + 2 + 2);
 }

@@ -6,15 +6,19 @@ use std::sync::{Arc, Mutex, RwLock};
 use kptrace::abi::{self, Layout};
 use kptrace::arch::x86_64::emit::{Environment, Place, Section, Template};
 use kptrace::base::ProbeId;
-use kptrace::program::table::{BORN, FULL, HEADER, KEY, TAG};
 use kptrace::program::{Home, Program, Table};
 use kptrace::sys::native::Native;
 use kptrace::sys::native::trial::{self, Guarded, Machine, STATUS_FLAGS};
 use kptrace::sys::shm::Shared;
 
-use crate::evaluator::{Facts, Leaf, Left, Map, State, World, spread};
+use crate::evaluator::{Facts, Leaf, Seen, State, World};
 use crate::random::{self, LARGEST, SCRATCH, Target, number};
 use crate::support::Rng;
+
+#[path = "native/compare.rs"]
+mod compare;
+
+use compare::same;
 
 /// One layout for all cases.
 pub const LAYOUT: Layout = Layout {
@@ -76,6 +80,8 @@ pub struct Arena {
     memory: Guarded,
     machine: Box<Machine>,
     tid: u64,
+    /// What the cases that were compared consisted of.
+    pub seen: Seen,
 }
 
 /// There is one handler of faults, and one thread has a base of gs: who runs code holds this.
@@ -153,6 +159,7 @@ impl Arena {
             memory,
             machine: Machine::new(),
             tid: u64::from(tid),
+            seen: Seen::default(),
         }
     }
 
@@ -216,8 +223,7 @@ impl Arena {
         let rng = &mut rng;
         let own_blocks = case.mode != Mode::Shared;
         let environment = self.environment(own_blocks, case.loads);
-        let template =
-            Template::new(&case.programs, &environment, case.flags_live, case.free);
+        let template = Template::new(&case.programs, &environment, case.flags_live, case.free);
         let template = template.map_err(|why| format!("not emitted: {why}"))?;
         self.fill_memory(rng);
         let memory = self.memory.bytes().to_vec();
@@ -328,6 +334,7 @@ impl Arena {
                 same("the other block", found, 0)?;
             }
         }
+        self.seen.take(&state.seen);
         Ok(Outcome::Same)
     }
 
@@ -363,7 +370,9 @@ impl Arena {
         assert!(self.maps.copy_in(0, session));
         for block in 0..2 {
             let at = D + LAYOUT.block(block);
-            each_gap(case, |home, offset| self.table_store(home, at, offset, UNTOUCHED));
+            each_gap(case, |home, offset| {
+                self.table_store(home, at, offset, UNTOUCHED)
+            });
         }
     }
 
@@ -468,108 +477,6 @@ impl Arena {
         red_zone.for_each(|&word| assert_eq!(word, UNTOUCHED, "the red zone"));
         same("the stack", &machine.above()[..8], &input.above[..])
     }
-
-    fn records(&self, case: &Case, block: u64, from: u64, input: &Input) -> Result<(), String> {
-        let ring = block + u64::from(LAYOUT.ring());
-        let mask = u64::from(LAYOUT.ring_size) - 1;
-        let mut position = from;
-        for (number, leaf) in input.expected.iter().enumerate() {
-            let record = |what: &str| format!("record {number} ({leaf:?}): {what}");
-            let at = ring + (position & mask);
-            let word = |offset: u32| self.blocks.load(at + u64::from(offset));
-            same(&record("position"), word(abi::REC_POSITION), position)?;
-            let name = u64::from(leaf.probe) | u64::from(leaf.action) << abi::PROBE_BITS;
-            let fault = |(bit, field): (usize, &Left)| {
-                u64::from(matches!(field, Left::Fault(_))) << (32 + bit)
-            };
-            let faults: u64 = leaf.fields.iter().enumerate().map(fault).sum();
-            same(&record("name"), word(abi::REC_PROBE), name | faults)?;
-            let thread = match case.mode {
-                Mode::Shared | Mode::Own => 0,
-                Mode::Foreign | Mode::Stale => trial::fs_base(),
-            };
-            same(&record("thread"), word(abi::REC_THREAD), thread)?;
-            same(&record("time"), word(abi::REC_TIME) != 0, leaf.time)?;
-            let program = (0..case.programs.len()).find(|&n| probe(case, n).0 == leaf.probe);
-            let records = case.programs[program.expect("a probe")].records();
-            let form = records.iter().find(|form| form.action == leaf.action);
-            let (offsets, size) = form.expect("a record").layout();
-            for (index, (field, offset)) in leaf.fields.iter().zip(offsets).enumerate() {
-                let what = record(&format!("field {index}"));
-                match field {
-                    Left::Word(value) | Left::Fault(value) => same(&what, word(offset), *value)?,
-                    Left::Str(bytes, flags) => {
-                        let head = bytes.len() as u64 | u64::from(*flags) << 32;
-                        same(&what, word(offset), head)?;
-                        let mut found = vec![0; bytes.len()];
-                        let at = at + u64::from(offset + abi::STR_BYTES);
-                        assert!(self.blocks.copy_out(at, &mut found));
-                        same(&what, &found, bytes)?;
-                    }
-                    Left::Words(words) => {
-                        for (offset, expected) in (offset..).step_by(8).zip(words) {
-                            if let Some(expected) = expected {
-                                same(&what, word(offset), *expected)?;
-                            }
-                        }
-                    }
-                }
-            }
-            position = position.wrapping_add(u64::from(size));
-        }
-        let head = self.blocks.load(block + u64::from(abi::HEAD));
-        same("the ring's head", head, input.head)?;
-        same("the expected head", position, input.head)
-    }
-
-    fn counters(&self, block: u64, state: &State, taken: u64) -> Result<(), String> {
-        let word = |offset: u32| self.blocks.load(block + u64::from(offset));
-        for probe in 0..LAYOUT.probes {
-            let index = probe as usize;
-            same("hits", word(LAYOUT.hits(ProbeId(probe))), state.hits[index])?;
-            same("lost", word(LAYOUT.lost(ProbeId(probe))), state.lost[index])?;
-        }
-        same("all lost", word(abi::LOST), state.lost.iter().sum())?;
-        same("faults", word(abi::FAULTS), state.faults)?;
-        same("dropped", word(abi::DROPPED), state.dropped)?;
-        same("scratch memory in use", word(abi::IN_USE), taken)
-    }
-
-    /// Compares a table with what it should hold, slot by slot.
-    pub fn map(&self, map: &Map, block: u64) -> Result<(), String> {
-        let table = &*map.table;
-        let base = u64::from(table.offset);
-        let load = |offset: u64| self.table_load(table.home, block, base + offset);
-        same("full", load(u64::from(FULL)), map.full)?;
-        for (index, slot) in map.slots.iter().enumerate() {
-            let at = u64::from(HEADER) + index as u64 * u64::from(table.slot_size());
-            let word = |offset: u32| load(at + u64::from(offset));
-            let what = |what: &str| format!("slot {index}: {what}");
-            if table.is_keyed() {
-                let key = slot.key.as_ref().map(|key| spread(table, key));
-                let bytes = key.iter().flatten();
-                let bytes: Vec<u8> = bytes
-                    .flat_map(|word| word.unwrap_or(0).to_le_bytes())
-                    .collect();
-                let tag = key.as_ref().map_or(0, |_| table.tag(&bytes));
-                same(&what("tag"), word(TAG), tag)?;
-                same(&what("born"), word(BORN), u64::from(key.is_some()))?;
-                for (offset, expected) in (KEY..).step_by(8).zip(key.iter().flatten()) {
-                    if let Some(expected) = expected {
-                        same(&what("key"), word(offset), *expected)?;
-                    }
-                }
-            }
-            let cell = table.cell_at();
-            for (number, expected) in (0..).zip(&slot.cell) {
-                if let Some(expected) = expected {
-                    let cell_word = what(&format!("word {number}"));
-                    same(&cell_word, word(cell + 8 * number), *expected)?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The probe of the n-th program.
@@ -586,19 +493,16 @@ fn each_gap(case: &Case, mut f: impl FnMut(Home, u64)) {
     }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(format!("{what}: {found:x?}, not {expected:x?}"))
-}
-
 /// A case of its own for each seed.
 pub fn case(seed: u64, target: Target) -> Case {
     let mut rng = Rng(seed);
     let rng = &mut rng;
     let tables = random::tables(rng, GAP);
-    let count = if rng.below(5) == 0 { 2 + rng.below(2) } else { 1 };
+    let count = if rng.below(5) == 0 {
+        2 + rng.below(2)
+    } else {
+        1
+    };
     let programs: Vec<Program> = (0..count)
         .map(|_| random::program(rng, target, &tables))
         .collect();

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use kptrace::program::{
-    BinaryOp, Cell, Effect, Home, Inst, KeyPart, Known, Local, Program, RegId, Table, UnaryOp, Value, Width,
+    BinaryOp, Cell, Effect, Home, Inst, KeyPart, Known, Local, Program, RegId, Table, UnaryOp,
+    Value, Width,
 };
 
 use crate::support::Rng;
@@ -217,7 +218,8 @@ impl Generator<'_> {
             let place = self.place(8 + max);
             self.strings.extend(place);
         }
-        for table in self.tables.to_vec() {
+        let tables = self.tables;
+        for table in tables {
             let key = table.is_keyed().then(|| self.place(table.key_size()));
             let key = key.flatten();
             if let Some(key) = key {
@@ -239,7 +241,8 @@ impl Generator<'_> {
                 Cell::Wide(size) => self.place(size),
                 _ => None,
             };
-            self.words.extend(wide.map(|wide| Place { size: 8, ..wide }));
+            self.words
+                .extend(wide.map(|wide| Place { size: 8, ..wide }));
             self.wides.push(wide);
         }
     }
@@ -316,9 +319,8 @@ impl Generator<'_> {
             return self.leaf(room, simple);
         }
         if self.chance(6) && self.written {
-            let fits = |cost: &Cost| {
-                cost.depth <= room && cost.nodes <= nodes && (cost.simple || !simple)
-            };
+            let fits =
+                |cost: &Cost| cost.depth <= room && cost.nodes <= nodes && (cost.simple || !simple);
             let fitting: Vec<u16> = (0_u16..)
                 .zip(&self.costs)
                 .filter_map(|(index, cost)| fits(cost).then_some(index))
@@ -358,8 +360,25 @@ impl Generator<'_> {
             &[Add, Sub, And, Or, Xor, Mul]
         } else {
             &[
-                Add, Sub, And, Or, Xor, Mul, Div, SignedDiv, Rem, SignedRem, Shl, Shr, Sar, Equal,
-                NotEqual, Less, SignedLess, LessEqual, SignedLessEqual,
+                Add,
+                Sub,
+                And,
+                Or,
+                Xor,
+                Mul,
+                Div,
+                SignedDiv,
+                Rem,
+                SignedRem,
+                Shl,
+                Shr,
+                Sar,
+                Equal,
+                NotEqual,
+                Less,
+                SignedLess,
+                LessEqual,
+                SignedLessEqual,
             ]
         };
         let op = any(self.rng, ops);
@@ -432,7 +451,11 @@ impl Generator<'_> {
             }
             _ => {
                 let low = self.rng.below(2000) as u64 + 64;
-                let n = if self.chance(4) { low } else { target.at + inside };
+                let n = if self.chance(4) {
+                    low
+                } else {
+                    target.at + inside
+                };
                 self.constant(n)
             }
         }

@@ -64,10 +64,7 @@ fn table(slots: u32, cell: Cell) -> Arc<Table> {
 #[test]
 fn a_loop_without_an_end_ends() {
     let program = Program {
-        effects: vec![
-            Effect::Loop(Local(0), Vec::new()),
-            Effect::Count,
-        ],
+        effects: vec![Effect::Loop(Local(0), Vec::new()), Effect::Count],
         locals: 1,
         ..Program::default()
     };
@@ -99,7 +96,7 @@ fn keys(table: &Arc<Table>, many: u64) -> Program {
 fn keys_are_found_in_a_table_that_is_nearly_full_and_lost_in_one_that_is() {
     for (slots, many) in [(512, 480), (256, 600), (1024, 500)] {
         let table = table(slots, Cell::Count);
-        let mut case = case(&[table.clone()], keys(&table, many));
+        let mut case = case(std::slice::from_ref(&table), keys(&table, many));
         case.hits = 3;
         compare(&case);
     }
@@ -161,7 +158,7 @@ fn time_processor_and_chance_are_what_they_are() {
         }
     });
     let at = |time: u64| {
-        let scaled = u128::from(time - ticks) * u128::from(slope) >> 32;
+        let scaled = (u128::from(time - ticks) * u128::from(slope)) >> 32;
         scaled as u64 + nanos
     };
     let (before, after, words) = (records[0].0, records[1].0, &records[1].1);
@@ -183,7 +180,10 @@ fn a_value_that_somebody_is_writing_is_left_alone_and_not_shown() {
     };
     let one = program.push(Inst::Const(1));
     let seen = program.push(Inst::Local(Local(1)));
-    let read = [program.push(Inst::Scratch(0)), program.push(Inst::Scratch(8))];
+    let read = [
+        program.push(Inst::Scratch(0)),
+        program.push(Inst::Scratch(8)),
+    ];
     let map = |op| Effect::Map(wide.clone(), Key::Word(one), op);
     program.effects = vec![
         Effect::Put(0, one),

@@ -271,8 +271,7 @@ impl Guarded {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let all = len + 2 * 4096;
         // SAFETY: a fresh private mapping at an address the kernel chooses.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), all, libc::PROT_NONE, flags, -1, 0) };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), all, libc::PROT_NONE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kptrace::program::{
-    BinaryOp, Cell, Copy, Each, Effect, Field, FieldKind, Home, Inst, IntFormat, Key, KeyPart, Local,
-    MapOp, Record, Table, Width,
+    BinaryOp, Cell, Copy, Each, Effect, Field, FieldKind, Home, Inst, IntFormat, Key, KeyPart,
+    Local, MapOp, Record, Table, Width,
 };
 
 use super::{FREE, Generator, NODES, Place, any};
@@ -145,7 +145,7 @@ impl Generator<'_> {
                 } else {
                     Effect::Continue
                 }
-            },
+            }
             14 if depth > 0 && self.chance(2) => Effect::Return,
             _ => self.map()?,
         })
@@ -233,7 +233,7 @@ impl Generator<'_> {
     }
 
     fn finish(&mut self, fields: Vec<Field>) -> Record {
-        self.actions += 1;
+        self.actions += 1 + self.rng.below(90) as u16;
         Record {
             action: self.actions - 1,
             time: self.chance(2),

@@ -1,8 +1,8 @@
 //! One program's effects: control flow, variables, counters. What needs more than a few instructions
 //! has a file of its own.
 
-use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::registers::gpr32::eax;
+use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{AsmMemoryOperand, CodeLabel, ptr, qword_ptr};
 
 use super::assembler::{Mark, Patch};

@@ -6,8 +6,8 @@ use iced_x86::code_asm::{AsmRegister64, dword_ptr, ptr, qword_ptr};
 
 use super::assembler::Patch;
 use super::body::{Body, Space};
-use super::template::Unsupported;
 use super::registers::TEMPORARIES;
+use super::template::Unsupported;
 use crate::abi;
 use crate::program::{Known, table};
 

@@ -43,9 +43,8 @@ impl Costs {
     fn inst(&self, program: &Program, inst: &Inst, saved: &[AsmRegister64]) -> Cost {
         let leaf = |number: Option<u8>| {
             let whole = number.and_then(register);
-            let stays = whole.is_some_and(|whole| {
-                whole != rsp && whole != rax && !saved.contains(&whole)
-            });
+            let stays =
+                whole.is_some_and(|whole| whole != rsp && whole != rax && !saved.contains(&whole));
             Cost {
                 depth: usize::from(!stays),
                 wide: false,
@@ -188,7 +187,7 @@ pub(super) struct Needs {
     temporaries: usize,
     /// `rcx` and `rdx`.
     wide: bool,
-    /// `rsi` and `rdi`.
+    /// `r14` and `r15`, which hold no arguments: keys and values often are.
     index: bool,
     /// `rbx`, for scratch memory.
     scratch: bool,
@@ -242,7 +241,7 @@ impl Needs {
         }
         registers.extend(TEMPORARIES.iter().take(self.temporaries));
         if self.index {
-            registers.extend([rsi, rdi]);
+            registers.extend([r14, r15]);
         }
         if self.scratch {
             registers.push(rbx);

@@ -24,16 +24,18 @@ pub(super) fn unset(program: &Program) -> Vec<Local> {
         reads.push(match *inst {
             Inst::Local(local) => bit(local),
             Inst::Binary(_, a, b) => of(a) | of(b),
-            Inst::Unary(_, value)
-            | Inst::Extend { value, .. }
-            | Inst::Load { base: value, .. } => of(value),
+            Inst::Unary(_, value) | Inst::Extend { value, .. } | Inst::Load { base: value, .. } => {
+                of(value)
+            }
             _ => 0,
         });
     }
     let mut unset = Unset { reads, found: 0 };
     unset.effects(&program.effects, 0);
     let locals = (0..program.locals).map(Local);
-    locals.filter(|local| unset.found & bit(*local) != 0).collect()
+    locals
+        .filter(|local| unset.found & bit(*local) != 0)
+        .collect()
 }
 
 impl Unset {

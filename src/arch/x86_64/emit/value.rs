@@ -103,7 +103,9 @@ impl Body<'_> {
         if self.costs.cost(value).plain {
             Ok(())
         } else {
-            Err(Unsupported("a field that is to be computed first".to_owned()))
+            Err(Unsupported(
+                "a field that is to be computed first".to_owned(),
+            ))
         }
     }
 
