@@ -18,7 +18,7 @@ use kptrace::program::{
 };
 use kptrace::sys::native::trial;
 
-use crate::native::{Arena, D, LAYOUT, ONE_AT_A_TIME, place};
+use crate::native::{Arena, D, LAYOUT, ONE_AT_A_TIME, own_blocks, place};
 
 const THREADS: u32 = 8;
 const TURNS: u64 = 100_000;
@@ -336,6 +336,9 @@ fn totals_are_exact_in_the_block_that_all_threads_share() {
 
 #[test]
 fn totals_are_exact_in_blocks_of_their_own() {
+    if !own_blocks() {
+        return;
+    }
     let _alone = ONE_AT_A_TIME.lock();
     let (arena, site) = (Arena::of(THREADS + 1), site());
     let runs = run(&arena, &site, true);

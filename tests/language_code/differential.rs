@@ -86,10 +86,11 @@ fn generated_code_does_what_the_evaluator_does() {
     let times: u64 = times.map_or(1, |n| n.parse().expect("KPTRACE_CASES is a number"));
     let (mut same, mut refused) = (0_u64, std::collections::BTreeMap::new());
     let first = rng.0;
+    let target = arena.target();
     for number in 0..CASES * times {
         // The first seed is the one that is given: a failing case comes first when it is named.
         let seed = if number == 0 { first } else { rng.next() };
-        let case = case(seed, arena.target());
+        let case = case(seed, target);
         match arena.run(&case) {
             Ok(Outcome::Same) => same += 1,
             Ok(Outcome::Refused(why)) => *refused.entry(why).or_insert(0_u64) += 1,

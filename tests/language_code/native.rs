@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use kptrace::abi::{self, Layout};
 use kptrace::arch::x86_64::emit::{Environment, Place, Section, Template};
-use kptrace::base::ProbeId;
+use kptrace::base::{ProbeId, Tid};
 use kptrace::program::{Home, Program, Table};
 use kptrace::sys::native::Native;
 use kptrace::sys::native::trial::{self, Guarded, Machine, STATUS_FLAGS};
+use kptrace::sys::procfs;
 use kptrace::sys::shm::Shared;
 
 use crate::evaluator::{Facts, Leaf, Seen, State, World};
@@ -168,6 +169,7 @@ impl Arena {
             at: self.memory.address(),
             len: MEMORY,
             pointers: POINTERS,
+            own_blocks: own_blocks(),
         }
     }
 
@@ -493,6 +495,12 @@ fn each_gap(case: &Case, mut f: impl FnMut(Home, u64)) {
     }
 }
 
+/// Whether threads can have blocks of their own here.
+pub fn own_blocks() -> bool {
+    let auxv = procfs::auxv(Tid(trial::thread())).expect("our own");
+    auxv.hwcap2 & procfs::HWCAP2_FSGSBASE != 0
+}
+
 /// A case of its own for each seed.
 pub fn case(seed: u64, target: Target) -> Case {
     let mut rng = Rng(seed);
@@ -507,6 +515,7 @@ pub fn case(seed: u64, target: Target) -> Case {
         .map(|_| random::program(rng, target, &tables))
         .collect();
     let mode = match rng.below(8) {
+        _ if !target.own_blocks => Mode::Shared,
         0..3 => Mode::Shared,
         3..6 => Mode::Own,
         6 => Mode::Foreign,

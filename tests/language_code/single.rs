@@ -12,14 +12,18 @@ use kptrace::program::{
 };
 use kptrace::sys::native::trial;
 
-use crate::native::{Arena, Case, D, GAP, LAYOUT, Mode, ONE_AT_A_TIME, Outcome, place};
+use crate::native::{Arena, Case, D, GAP, LAYOUT, Mode, ONE_AT_A_TIME, Outcome, own_blocks, place};
 
 fn case(tables: &[Arc<Table>], program: Program) -> Case {
     Case {
         seed: 3,
         tables: tables.to_vec(),
         programs: vec![program],
-        mode: Mode::Own,
+        mode: if own_blocks() {
+            Mode::Own
+        } else {
+            Mode::Shared
+        },
         loads: true,
         flags_live: true,
         free: None,
@@ -239,4 +243,43 @@ fn a_field_that_would_write_over_the_record_is_refused() {
         let refused = Template::new(std::slice::from_ref(&program), &environment, true, None);
         assert!(refused.is_err(), "{op:?}");
     }
+}
+
+#[test]
+fn strings_are_compared_as_far_as_counts_and_no_further() {
+    let mut program = Program {
+        locals: 1,
+        scratch: 128,
+        ..Program::default()
+    };
+    let differ = program.push(Inst::Local(Local(0)));
+    let string = |at: u32, bytes: &[u8]| {
+        let mut literal = (bytes.len() as u64).to_le_bytes().to_vec();
+        literal.extend(bytes);
+        Effect::Literal(at, literal)
+    };
+    let mut results = Vec::new();
+    for length in 0..19_usize {
+        let a: Vec<u8> = (0..length as u8).map(|byte| byte ^ 0x80).collect();
+        for (changed, most) in [(length, 40), (0, 0), (0, 1), (length / 2, length as u32)] {
+            let mut b = a.clone();
+            if let Some(byte) = b.get_mut(changed) {
+                *byte ^= 0x80;
+            }
+            for most in [most, changed as u32, changed as u32 + 1] {
+                program.effects.extend([
+                    string(0, &a),
+                    string(64, &b),
+                    Effect::Compare(Local(0), 0, 64, most),
+                    record(vec![int(differ)]),
+                ]);
+                let cut = |bytes: &[u8]| bytes[..bytes.len().min(most as usize)].to_vec();
+                results.push(u64::from(cut(&a) != cut(&b)));
+            }
+        }
+    }
+    assert!(results.contains(&0) && results.contains(&1));
+    let found = fields(&program, |_| {});
+    let found: Vec<u64> = found.into_iter().map(|(_, words)| words[0]).collect();
+    assert_eq!(found, results);
 }

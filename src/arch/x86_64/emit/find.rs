@@ -176,7 +176,7 @@ impl Body<'_> {
         self.frame.out.asm.jne(to_other)?;
         self.same_key(table, &access, sought, other, found)?;
         self.frame.out.here(found)?;
-        let words = table.key_size() / 8;
+        let words = table.key.iter().map(|part| part.size() / 8).sum();
         let scratch = self.scratch_base(0);
         let space = self.space;
         self.frame.later(move |frame| {
