@@ -35,6 +35,9 @@ complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "completions" -d 'Pr
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "man" -d 'Print the manual page'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s p -l probe -d 'Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or @FILE; arguments to print follow after a space (may be repeated)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s e -d 'Run PROGRAM, in bpftrace\'s language (may be repeated: all are one program)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s f -d 'Run the program in FILE (may be repeated)' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l format -d 'How to print: a line a hit, a JSON object a line, or a table at the end [default: text]' -r -f -a "text\t'A line a hit'
@@ -53,16 +56,18 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l mem -d 'Most mem
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
 always\t'Always'
 never\t'Never'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l unsafe -d 'Let the program run commands and read files: system(), cat()'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l follow -d 'Trace children, too [default for run]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-follow -d 'Do not trace children [default for attach]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-opt -d 'Leave every probe a breakpoint'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s v -l verbose -d 'Say more'
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s f -d 'Not ours yet: a file of the probe language. A flag, so that `-f ls -l` is understood'
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s e -d 'Not ours yet: a program of the probe language'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s p -l probe -d 'Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or @FILE; arguments to print follow after a space (may be repeated)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s e -d 'Run PROGRAM, in bpftrace\'s language (may be repeated: all are one program)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'Run the program in FILE (may be repeated)' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l format -d 'How to print: a line a hit, a JSON object a line, or a table at the end [default: text]' -r -f -a "text\t'A line a hit'
@@ -81,8 +86,7 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l mem -d 'Most 
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
 always\t'Always'
 never\t'Never'"
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'Not ours yet: the probe language' -r
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s e -d 'Not ours yet' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l unsafe -d 'Let the program run commands and read files: system(), cat()'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l follow -d 'Trace children, too [default for run]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-follow -d 'Do not trace children [default for attach]'

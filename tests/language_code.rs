@@ -8,6 +8,8 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+#[path = "language_code/concurrent.rs"]
+mod concurrent;
 #[path = "language_code/differential.rs"]
 mod differential;
 #[path = "language_code/evaluator.rs"]
@@ -16,4 +18,8 @@ mod evaluator;
 mod native;
 #[path = "language_code/random.rs"]
 mod random;
+#[path = "language_code/single.rs"]
+mod single;
+#[path = "language_code/speed.rs"]
+mod speed;
 mod support;

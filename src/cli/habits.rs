@@ -225,16 +225,6 @@ mod tests {
 
     #[test]
     fn habits_of_other_tools_are_understood() {
-        let text = refused(&["run", "-p", "malloc", "-f", "ls", "-l"]);
-        assert!(
-            text.ends_with("leave -f out: kptrace run -p malloc -- ls -l"),
-            "{text}"
-        );
-        let text = refused(&["run", "-e", "open", "ls"]);
-        assert!(
-            text.contains("later release") && text.contains("help: "),
-            "{text}"
-        );
         let text = refused(&["attach", "-p", "f", "-c", "ls"]);
         assert!(
             text.contains("no process number") && text.contains("kptrace run"),

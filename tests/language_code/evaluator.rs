@@ -3,12 +3,14 @@
 //! instructions. What the IR leaves undefined, such as what lies behind a string in scratch memory, is
 //! `None` here; a program that looks at it is refused.
 
+use std::collections::HashSet;
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
 use kptrace::abi::{self, Layout};
 use kptrace::program::{
-    BinaryOp, Copy, Effect, FieldKind, Inst, Known, Local, MAX_TURNS, Program, Record, Table,
-    UnaryOp, Value, Width,
+    BinaryOp, Cell, Copy, Effect, FieldKind, Inst, Known, Local, MAX_TURNS, MapOp, Program, Record,
+    Table, UnaryOp, Value, Width,
 };
 
 #[path = "evaluator/maps.rs"]
@@ -81,9 +83,31 @@ pub struct Leaf {
     pub fields: Vec<Left>,
 }
 
+/// What was evaluated: each kind at least once.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub effects: HashSet<Discriminant<Effect>>,
+    pub values: HashSet<Discriminant<Inst>>,
+    pub binary: HashSet<BinaryOp>,
+    pub known: HashSet<Known>,
+    /// Operations on maps, by the cell.
+    pub maps: HashSet<(Discriminant<MapOp>, Discriminant<Cell>)>,
+}
+
+impl Seen {
+    pub fn take(&mut self, other: &Seen) {
+        self.effects.extend(&other.effects);
+        self.values.extend(&other.values);
+        self.binary.extend(&other.binary);
+        self.known.extend(&other.known);
+        self.maps.extend(&other.maps);
+    }
+}
+
 /// What hits leave behind.
 #[derive(Clone, Debug)]
 pub struct State {
+    pub seen: Seen,
     pub maps: Vec<Map>,
     pub hits: Vec<u64>,
     pub lost: Vec<u64>,
@@ -133,6 +157,7 @@ impl State {
             full: 0,
         });
         State {
+            seen: Seen::default(),
             maps: maps.collect(),
             hits: vec![0; probes as usize],
             lost: vec![0; probes as usize],
@@ -202,7 +227,7 @@ struct Hit<'a> {
 }
 
 /// Most effects of one hit.
-const STEPS: usize = 200_000;
+const STEPS: usize = 1 << 23;
 
 fn extend(value: u64, width: Width, signed: bool) -> u64 {
     let by = 64 - width.bits();
@@ -268,7 +293,9 @@ impl Hit<'_> {
     /// `strict`: the first load that faults ends it.
     fn value(&mut self, value: Value, strict: bool) -> Result<u64, Halt> {
         let world = self.world;
-        Ok(match self.program.inst(value).expect("checked") {
+        let inst = self.program.inst(value).expect("checked");
+        self.state.seen.values.insert(discriminant(&inst));
+        Ok(match inst {
             Inst::Const(n) => n,
             Inst::Reg(reg) => world.general[usize::from(reg.0)],
             Inst::Arg(n) => match [5, 4, 1, 2, 8, 9].get(usize::from(n)) {
@@ -276,10 +303,14 @@ impl Hit<'_> {
                 None => world.above[usize::from(n) - 6],
             },
             Inst::FloatArg(n) => world.floats[usize::from(n)],
-            Inst::Known(known) => self.known(known),
+            Inst::Known(known) => {
+                self.state.seen.known.insert(known);
+                self.known(known)
+            }
             Inst::Local(local) => self.locals[usize::from(local.0)],
             Inst::Scratch(at) => defined(self.scratch[at as usize / 8])?,
             Inst::Binary(op, a, b) => {
+                self.state.seen.binary.insert(op);
                 let a = self.value(a, strict)?;
                 binary(op, a, self.value(b, strict)?)
             }
@@ -367,6 +398,7 @@ impl Hit<'_> {
         if self.steps > STEPS {
             return Err(Refused("too many steps"));
         }
+        self.state.seen.effects.insert(discriminant(effect));
         match effect {
             Effect::Count => self.state.hits[self.probe as usize] += 1,
             // Nobody is there to answer.

@@ -1,20 +1,25 @@
 //! Runs a site's code in this process as a hit would, and says where what it leaves behind is not what
 //! the evaluator says. Knows the layout of blocks, tables and records by `abi.rs` and `table.rs` alone.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use kptrace::abi::{self, Layout};
 use kptrace::arch::x86_64::emit::{Environment, Place, Section, Template};
-use kptrace::base::ProbeId;
-use kptrace::program::table::{BORN, FULL, HEADER, KEY, TAG};
+use kptrace::base::{ProbeId, Tid};
 use kptrace::program::{Home, Program, Table};
 use kptrace::sys::native::Native;
 use kptrace::sys::native::trial::{self, Guarded, Machine, STATUS_FLAGS};
+use kptrace::sys::procfs;
 use kptrace::sys::shm::Shared;
 
-use crate::evaluator::{Facts, Leaf, Left, Map, State, World, spread};
+use crate::evaluator::{Facts, Leaf, Seen, State, World};
 use crate::random::{self, LARGEST, SCRATCH, Target, number};
 use crate::support::Rng;
+
+#[path = "native/compare.rs"]
+mod compare;
+
+use compare::same;
 
 /// One layout for all cases.
 pub const LAYOUT: Layout = Layout {
@@ -71,15 +76,20 @@ pub enum Outcome {
 
 /// The memory that code needs, for one case after the other.
 pub struct Arena {
-    blocks: Shared,
-    maps: Shared,
+    pub blocks: Shared,
+    pub maps: Shared,
     memory: Guarded,
     machine: Box<Machine>,
     tid: u64,
+    /// What the cases that were compared consisted of.
+    pub seen: Seen,
 }
 
+/// There is one handler of faults, and one thread has a base of gs: who runs code holds this.
+pub static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Offset in the object of the first block, behind the alive word's page.
-const D: u64 = abi::ALIVE_SIZE;
+pub const D: u64 = abi::ALIVE_SIZE;
 
 /// Code in place, for the handler of faults.
 static PLACED: RwLock<Option<(Template, u64, u64)>> = RwLock::new(None);
@@ -135,17 +145,23 @@ struct Input {
 
 impl Arena {
     pub fn new() -> Arena {
+        Arena::of(LAYOUT.blocks)
+    }
+
+    /// With so many blocks.
+    pub fn of(blocks: u32) -> Arena {
         trial::on_fault(resume).expect("a handler");
-        let (blocks, _) = Shared::create_low(D + LAYOUT.size()).expect("low memory");
+        let (blocks, _) = Shared::create_low(D + LAYOUT.block(blocks)).expect("low memory");
         let (maps, _) = Shared::create_low(u64::from(LAYOUT.tables)).expect("low memory");
         let memory = Guarded::new(MEMORY as usize).expect("memory");
-        let tid = nix::unistd::gettid().as_raw().cast_unsigned();
+        let tid = trial::thread().cast_unsigned();
         Arena {
             blocks,
             maps,
             memory,
             machine: Machine::new(),
             tid: u64::from(tid),
+            seen: Seen::default(),
         }
     }
 
@@ -154,6 +170,7 @@ impl Arena {
             at: self.memory.address(),
             len: MEMORY,
             pointers: POINTERS,
+            own_blocks: own_blocks(),
         }
     }
 
@@ -320,6 +337,7 @@ impl Arena {
                 same("the other block", found, 0)?;
             }
         }
+        self.seen.take(&state.seen);
         Ok(Outcome::Same)
     }
 
@@ -368,6 +386,11 @@ impl Arena {
                 .store(block + u64::from(LAYOUT.tables()) + offset, value),
             Home::Session => self.maps.store(offset, value),
         }
+    }
+
+    /// A word of a table, in a block or in the session's maps.
+    pub fn word(&self, table: &Table, block: u64, offset: u64) -> u64 {
+        self.table_load(table.home, D + block, u64::from(table.offset) + offset)
     }
 
     fn table_load(&self, home: Home, block: u64, offset: u64) -> u64 {
@@ -457,108 +480,6 @@ impl Arena {
         red_zone.for_each(|&word| assert_eq!(word, UNTOUCHED, "the red zone"));
         same("the stack", &machine.above()[..8], &input.above[..])
     }
-
-    fn records(&self, case: &Case, block: u64, from: u64, input: &Input) -> Result<(), String> {
-        let ring = block + u64::from(LAYOUT.ring());
-        let mask = u64::from(LAYOUT.ring_size) - 1;
-        let mut position = from;
-        for (number, leaf) in input.expected.iter().enumerate() {
-            let record = |what: &str| format!("record {number} ({leaf:?}): {what}");
-            let at = ring + (position & mask);
-            let word = |offset: u32| self.blocks.load(at + u64::from(offset));
-            same(&record("position"), word(abi::REC_POSITION), position)?;
-            let name = u64::from(leaf.probe) | u64::from(leaf.action) << abi::PROBE_BITS;
-            let fault = |(bit, field): (usize, &Left)| {
-                u64::from(matches!(field, Left::Fault(_))) << (32 + bit)
-            };
-            let faults: u64 = leaf.fields.iter().enumerate().map(fault).sum();
-            same(&record("name"), word(abi::REC_PROBE), name | faults)?;
-            let thread = match case.mode {
-                Mode::Shared | Mode::Own => 0,
-                Mode::Foreign | Mode::Stale => trial::fs_base(),
-            };
-            same(&record("thread"), word(abi::REC_THREAD), thread)?;
-            same(&record("time"), word(abi::REC_TIME) != 0, leaf.time)?;
-            let program = (0..case.programs.len()).find(|&n| probe(case, n).0 == leaf.probe);
-            let records = case.programs[program.expect("a probe")].records();
-            let form = records.iter().find(|form| form.action == leaf.action);
-            let (offsets, size) = form.expect("a record").layout();
-            for (index, (field, offset)) in leaf.fields.iter().zip(offsets).enumerate() {
-                let what = record(&format!("field {index}"));
-                match field {
-                    Left::Word(value) | Left::Fault(value) => same(&what, word(offset), *value)?,
-                    Left::Str(bytes, flags) => {
-                        let head = bytes.len() as u64 | u64::from(*flags) << 32;
-                        same(&what, word(offset), head)?;
-                        let mut found = vec![0; bytes.len()];
-                        let at = at + u64::from(offset + abi::STR_BYTES);
-                        assert!(self.blocks.copy_out(at, &mut found));
-                        same(&what, &found, bytes)?;
-                    }
-                    Left::Words(words) => {
-                        for (offset, expected) in (offset..).step_by(8).zip(words) {
-                            if let Some(expected) = expected {
-                                same(&what, word(offset), *expected)?;
-                            }
-                        }
-                    }
-                }
-            }
-            position = position.wrapping_add(u64::from(size));
-        }
-        let head = self.blocks.load(block + u64::from(abi::HEAD));
-        same("the ring's head", head, input.head)?;
-        same("the expected head", position, input.head)
-    }
-
-    fn counters(&self, block: u64, state: &State, taken: u64) -> Result<(), String> {
-        let word = |offset: u32| self.blocks.load(block + u64::from(offset));
-        for probe in 0..LAYOUT.probes {
-            let index = probe as usize;
-            same("hits", word(LAYOUT.hits(ProbeId(probe))), state.hits[index])?;
-            same("lost", word(LAYOUT.lost(ProbeId(probe))), state.lost[index])?;
-        }
-        same("all lost", word(abi::LOST), state.lost.iter().sum())?;
-        same("faults", word(abi::FAULTS), state.faults)?;
-        same("dropped", word(abi::DROPPED), state.dropped)?;
-        same("scratch memory in use", word(abi::IN_USE), taken)
-    }
-
-    /// Compares a table with what it should hold, slot by slot.
-    pub fn map(&self, map: &Map, block: u64) -> Result<(), String> {
-        let table = &*map.table;
-        let base = u64::from(table.offset);
-        let load = |offset: u64| self.table_load(table.home, block, base + offset);
-        same("full", load(u64::from(FULL)), map.full)?;
-        for (index, slot) in map.slots.iter().enumerate() {
-            let at = u64::from(HEADER) + index as u64 * u64::from(table.slot_size());
-            let word = |offset: u32| load(at + u64::from(offset));
-            let what = |what: &str| format!("slot {index}: {what}");
-            if table.is_keyed() {
-                let key = slot.key.as_ref().map(|key| spread(table, key));
-                let bytes = key.iter().flatten();
-                let bytes: Vec<u8> = bytes
-                    .flat_map(|word| word.unwrap_or(0).to_le_bytes())
-                    .collect();
-                let tag = key.as_ref().map_or(0, |_| table.tag(&bytes));
-                same(&what("tag"), word(TAG), tag)?;
-                same(&what("born"), word(BORN), u64::from(key.is_some()))?;
-                for (offset, expected) in (KEY..).step_by(8).zip(key.iter().flatten()) {
-                    if let Some(expected) = expected {
-                        same(&what("key"), word(offset), *expected)?;
-                    }
-                }
-            }
-            let cell = table.cell_at();
-            for (number, expected) in (0..).zip(&slot.cell) {
-                if let Some(expected) = expected {
-                    let cell_word = what(&format!("word {number}"));
-                    same(&cell_word, word(cell + 8 * number), *expected)?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The probe of the n-th program.
@@ -575,11 +496,10 @@ fn each_gap(case: &Case, mut f: impl FnMut(Home, u64)) {
     }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(format!("{what}: {found:x?}, not {expected:x?}"))
+/// Whether threads can have blocks of their own here.
+pub fn own_blocks() -> bool {
+    let auxv = procfs::auxv(Tid(trial::thread())).expect("our own");
+    auxv.hwcap2 & procfs::HWCAP2_FSGSBASE != 0
 }
 
 /// A case of its own for each seed.
@@ -596,6 +516,7 @@ pub fn case(seed: u64, target: Target) -> Case {
         .map(|_| random::program(rng, target, &tables))
         .collect();
     let mode = match rng.below(8) {
+        _ if !target.own_blocks => Mode::Shared,
         0..3 => Mode::Shared,
         3..6 => Mode::Own,
         6 => Mode::Foreign,

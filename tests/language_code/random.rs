@@ -23,12 +23,15 @@ pub const LARGEST: u32 = 3072;
 /// Most bytes of scratch memory.
 pub const SCRATCH: u32 = 4032;
 
-/// Where the target's memory is: so many bytes, of which the first are pointers into it.
+/// Where the target's memory is, so many bytes, of which the first are pointers into it; and what the
+/// machine can do.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     pub at: u64,
     pub len: u64,
     pub pointers: u64,
+    /// Whether threads can have blocks of their own.
+    pub own_blocks: bool,
 }
 
 /// A number that is likely to be a limit of something.
@@ -218,7 +221,8 @@ impl Generator<'_> {
             let place = self.place(8 + max);
             self.strings.extend(place);
         }
-        for table in self.tables.to_vec() {
+        let tables = self.tables;
+        for table in tables {
             let key = table.is_keyed().then(|| self.place(table.key_size()));
             let key = key.flatten();
             if let Some(key) = key {

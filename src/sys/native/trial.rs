@@ -218,6 +218,22 @@ pub fn runs() -> u64 {
     RUNS.load(Ordering::Acquire)
 }
 
+/// The thread that calls.
+pub fn thread() -> i32 {
+    // SAFETY: it has no effect.
+    unsafe { libc::gettid() }
+}
+
+/// Sends a thread of ours a signal.
+pub fn interrupt(thread: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: integers; the signal has a handler, or does what it does.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal) };
+    if sent != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 extern "C" fn interrupted(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     let code = CODE.load(Ordering::Acquire);
     // SAFETY: what `on_signal` stored: it lives for ever.

@@ -1,5 +1,7 @@
 //! What operations on maps mean: the search for a slot, the cells.
 
+use std::mem::discriminant;
+
 use kptrace::base::histogram;
 use kptrace::program::table::{SEARCH, step_bucket};
 use kptrace::program::{Cell, Key, KeyPart, MapOp, Table};
@@ -72,6 +74,8 @@ impl Hit<'_> {
 
     pub(super) fn map(&mut self, table: &Table, key: Key, op: &MapOp) -> Result<(), Refused> {
         let number = table.map as usize;
+        let seen = (discriminant(op), discriminant(&table.cell));
+        self.state.seen.maps.insert(seen);
         if let MapOp::Len(local) = *op {
             let slots = &self.state.maps[number].slots;
             let count = slots
@@ -140,7 +144,7 @@ impl Hit<'_> {
                 new = vec![Some(1), Some(value)];
             }
             MapOp::SetScratch(at) => {
-                new[0] = Some((word(0) & !2) + 4 | 2);
+                new[0] = Some(((word(0) & !2) + 4) | 2);
                 let at = at as usize / 8;
                 new[1..].copy_from_slice(&self.scratch[at..at + cell.len() - 1]);
             }

@@ -233,7 +233,7 @@ impl Generator<'_> {
     }
 
     fn finish(&mut self, fields: Vec<Field>) -> Record {
-        self.actions += 1;
+        self.actions += 1 + self.rng.below(90) as u16;
         Record {
             action: self.actions - 1,
             time: self.chance(2),

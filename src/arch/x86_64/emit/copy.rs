@@ -255,18 +255,15 @@ impl Body<'_> {
         most: u32,
     ) -> Result<(), Unsupported> {
         let result = self.local(local);
-        let [differ, next, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let [differ, next, tail, after] = std::array::from_fn(|_| self.frame.out.mark());
         let lengths = [dword_ptr(self.scratch(a)), dword_ptr(self.scratch(b))];
         let (a, b) = (
             self.scratch_base(a + abi::STR_BYTES),
             self.scratch_base(b + abi::STR_BYTES),
         );
         let at = |base: u64| in_block(self.space, ptr(rbx + r10 + base));
-        let (to_differ, to_next, to_after) = (
-            self.frame.out.to(differ),
-            self.frame.out.to(next),
-            self.frame.out.to(after),
-        );
+        let (to_differ, to_next) = (self.frame.out.to(differ), self.frame.out.to(next));
+        let (to_tail, to_after) = (self.frame.out.to(tail), self.frame.out.to(after));
         let out = &mut self.frame.out;
         out.asm.mov(result, 0)?;
         // Both cut to what counts must be of one length.
@@ -282,13 +279,23 @@ impl Body<'_> {
         out.asm.jne(to_differ)?;
         out.asm.xor(r10d, r10d)?;
         out.here(next)?;
-        out.asm.cmp(r10d, r8d)?;
-        out.asm.jae(to_after)?;
-        out.asm.movzx(edx, byte_ptr(at(a)))?;
-        out.asm.cmp(dl, byte_ptr(at(b)))?;
+        out.asm.sub(r8d, 8)?;
+        out.asm.jb(to_tail)?;
+        out.asm.mov(rdx, at(a))?;
+        out.asm.cmp(rdx, at(b))?;
         out.asm.jne(to_differ)?;
-        out.asm.inc(r10)?;
+        out.asm.add(r10d, 8)?;
         out.asm.jmp(to_next)?;
+        // Less than a word is left: what is behind it is shifted out. Strings fill whole words.
+        out.here(tail)?;
+        out.asm.add(r8d, 8)?;
+        out.asm.je(to_after)?;
+        out.asm.mov(rdx, at(a))?;
+        out.asm.xor(rdx, at(b))?;
+        out.asm.lea(ecx, dword_ptr(r8 * 8))?;
+        out.asm.neg(ecx)?;
+        out.asm.shl(rdx, cl)?;
+        out.asm.jne(to_differ)?;
         out.here(after)?;
         self.frame.later(move |frame| {
             frame.out.here(differ)?;

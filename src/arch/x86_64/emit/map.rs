@@ -4,7 +4,7 @@
 //! instruction, maxima a compare-and-exchange, wide values have a version.
 
 use iced_x86::code_asm::registers::gpr8::cl;
-use iced_x86::code_asm::registers::gpr32::{eax, ecx, edx, esi, r10d};
+use iced_x86::code_asm::registers::gpr32::{eax, ecx, edx, r10d, r14d};
 use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, ptr, qword_ptr};
 
@@ -397,13 +397,13 @@ impl Body<'_> {
         let next = self.frame.out.mark();
         let to_next = self.frame.out.to(next);
         self.frame.out.asm.mov(result, 0)?;
-        self.frame.out.asm.xor(esi, esi)?;
+        self.frame.out.asm.xor(r14d, r14d)?;
         self.frame.out.here(next)?;
         self.is_present(table.cell, cell)?;
         let asm = &mut self.frame.out.asm;
         asm.add(result, rax)?;
-        asm.add(esi, table.slot_size().cast_signed())?;
-        asm.cmp(esi, last)?;
+        asm.add(r14d, table.slot_size().cast_signed())?;
+        asm.cmp(r14d, last)?;
         Ok(asm.jbe(to_next)?)
     }
 
@@ -428,11 +428,11 @@ impl Body<'_> {
         self.frame.out.asm.mov(cursor, -size)?;
         self.frame.out.here(next)?;
         let asm = &mut self.frame.out.asm;
-        asm.mov(rsi, cursor)?;
-        asm.add(rsi, size)?;
-        asm.cmp(rsi, last)?;
+        asm.mov(r14, cursor)?;
+        asm.add(r14, size)?;
+        asm.cmp(r14, last)?;
         asm.jg(to_end)?;
-        asm.mov(cursor, rsi)?;
+        asm.mov(cursor, r14)?;
         asm.cmp(cell.access.slot(BORN), 0)?;
         asm.je(to_next)?;
         self.is_present(table.cell, cell)?;
@@ -450,7 +450,7 @@ impl Body<'_> {
         self.repeat(next, end, &each.body)
     }
 
-    /// Copies words of the slot at `rsi` into scratch memory.
+    /// Copies words of the slot at `r14` into scratch memory.
     fn copy_out(
         &mut self,
         cell: &CellAt,

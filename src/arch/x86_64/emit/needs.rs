@@ -187,7 +187,7 @@ pub(super) struct Needs {
     temporaries: usize,
     /// `rcx` and `rdx`.
     wide: bool,
-    /// `rsi` and `rdi`.
+    /// `r14` and `r15`, which hold no arguments: keys and values often are.
     index: bool,
     /// `rbx`, for scratch memory.
     scratch: bool,
@@ -241,7 +241,7 @@ impl Needs {
         }
         registers.extend(TEMPORARIES.iter().take(self.temporaries));
         if self.index {
-            registers.extend([rsi, rdi]);
+            registers.extend([r14, r15]);
         }
         if self.scratch {
             registers.push(rbx);

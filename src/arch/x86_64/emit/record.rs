@@ -87,8 +87,13 @@ impl Body<'_> {
         // Probe number in the low half, no faults in the high half.
         out.patch_next(Patch::Number(index));
         let action = (u32::from(record.action) << abi::PROBE_BITS).cast_signed();
-        out.asm.mov(dword_ptr(at(abi::REC_PROBE)), action)?;
-        out.asm.mov(dword_ptr(at(abi::REC_FAULTS)), 0)?;
+        if action >= 0 {
+            out.asm.mov(qword_ptr(at(abi::REC_PROBE)), action)?;
+        } else {
+            // It would be extended into the faults.
+            out.asm.mov(dword_ptr(at(abi::REC_PROBE)), action)?;
+            out.asm.mov(dword_ptr(at(abi::REC_FAULTS)), 0)?;
+        }
         match space {
             Space::Shared if environment.own_blocks => {
                 out.asm.rdfsbase(rdx)?;

@@ -4,7 +4,7 @@
 //! version. Taking a value away leaves that bit to the writer that has set it: until it is done nobody
 //! else writes, and what it wrote stays away.
 
-use iced_x86::code_asm::registers::gpr32::{eax, edi};
+use iced_x86::code_asm::registers::gpr32::{eax, r15d};
 use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{ptr, qword_ptr};
 
@@ -54,8 +54,8 @@ impl Body<'_> {
         asm.mov(rax, version)?;
         asm.test(eax, WRITING)?;
         asm.jne(to_after)?;
-        asm.lea(rdi, qword_ptr(rax + WRITING))?;
-        access.cmpxchg(self.frame, version, rdi)?;
+        asm.lea(r15, qword_ptr(rax + WRITING))?;
+        access.cmpxchg(self.frame, version, r15)?;
         self.frame.out.asm.jne(to_after)?;
         let (space, from) = (self.space, self.scratch_base(from));
         copy_words(self.frame, wide.words, |index| match index {
@@ -69,10 +69,10 @@ impl Body<'_> {
             ),
         })?;
         let asm = &mut self.frame.out.asm;
-        asm.mov(rax, rdi)?;
-        asm.add(rdi, CHANGE - WRITING)?;
-        asm.or(rdi, PRESENT)?;
-        access.cmpxchg(self.frame, version, rdi)?;
+        asm.mov(rax, r15)?;
+        asm.add(r15, CHANGE - WRITING)?;
+        asm.or(r15, PRESENT)?;
+        access.cmpxchg(self.frame, version, r15)?;
         self.frame.out.asm.jne(to_taken)?;
         self.frame.out.here(after)?;
         self.frame.later(move |frame| {
@@ -81,8 +81,8 @@ impl Body<'_> {
             frame
                 .out
                 .asm
-                .lea(rdi, qword_ptr(rax + (CHANGE - WRITING)))?;
-            access.cmpxchg(frame, version, rdi)?;
+                .lea(r15, qword_ptr(rax + (CHANGE - WRITING)))?;
+            access.cmpxchg(frame, version, r15)?;
             frame.out.asm.jne(to_taken)?;
             Ok(frame.out.asm.jmp(to_after)?)
         });
@@ -116,7 +116,7 @@ impl Body<'_> {
         let [again, torn] = std::array::from_fn(|_| self.frame.out.mark());
         let (to_again, to_torn) = (self.frame.out.to(again), self.frame.out.to(torn));
         let to_absent = self.frame.out.to(absent);
-        self.frame.out.asm.mov(edi, LOOKS)?;
+        self.frame.out.asm.mov(r15d, LOOKS)?;
         self.frame.out.here(again)?;
         let asm = &mut self.frame.out.asm;
         asm.mov(rax, version)?;
@@ -139,7 +139,7 @@ impl Body<'_> {
         self.frame.out.asm.jne(to_torn)?;
         self.frame.later(move |frame| {
             frame.out.here(torn)?;
-            frame.out.asm.dec(edi)?;
+            frame.out.asm.dec(r15d)?;
             frame.out.asm.jne(to_again)?;
             Ok(frame.out.asm.jmp(to_absent)?)
         });
