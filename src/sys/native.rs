@@ -7,6 +7,8 @@ use std::ptr::NonNull;
 
 use nix::libc;
 
+pub mod trial;
+
 /// Code in memory that can be run and no longer written.
 #[derive(Debug)]
 pub struct Native {
@@ -16,6 +18,8 @@ pub struct Native {
 
 // SAFETY: the mapping is read-only code that lives as long as `Native`.
 unsafe impl Send for Native {}
+// SAFETY: as above; `&Native` lets it be run, which any thread may.
+unsafe impl Sync for Native {}
 
 impl Native {
     /// Puts code into memory of its own. `code(address)` is asked once for the bytes that belong at
