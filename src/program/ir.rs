@@ -383,7 +383,9 @@ pub struct Program {
     pub effects: Vec<Effect>,
     /// How many variables there are; 0 at first.
     pub locals: u16,
-    /// Bytes of scratch memory, a multiple of 8. Nothing is read there that was not written.
+    /// Bytes of scratch memory, a multiple of 8. Nothing is read there that was not written. A hit that
+    /// finds none free counts, decides by what is there at the hit whether there is more to do, and is
+    /// dropped when there is.
     pub scratch: u32,
 }
 

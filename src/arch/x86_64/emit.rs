@@ -17,9 +17,13 @@ mod known;
 pub mod landing;
 mod listing;
 mod map;
+mod needs;
 mod record;
+mod registers;
 mod template;
+mod unset;
 mod value;
+mod wide;
 
 pub use listing::listing;
 pub use template::{Environment, Place, Section, Template, Unsupported};

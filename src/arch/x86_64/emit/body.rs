@@ -1,18 +1,18 @@
 //! One program's effects: control flow, variables, counters. What needs more than a few instructions
 //! has a file of its own.
 
+use iced_x86::code_asm::registers::gpr32::eax;
 use iced_x86::code_asm::registers::gpr64::*;
-use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, ptr, qword_ptr};
+use iced_x86::code_asm::{AsmMemoryOperand, CodeLabel, ptr, qword_ptr};
 
 use super::assembler::{Mark, Patch};
+use super::needs::{Costs, Gate, Step, is_comparison, small_constant};
+use super::registers::TEMPORARIES;
 use super::template::{Environment, Frame, Unsupported};
-use super::value::Simple;
+use super::unset::unset;
 use crate::abi;
 use crate::base::ProbeId;
-use crate::program::{
-    BinaryOp, Cell, Effect, FieldKind, Home, Inst, Key, Local, MAX_TURNS, MapOp, Program,
-};
-use crate::program::{UnaryOp, Value};
+use crate::program::{BinaryOp, Effect, Inst, Local, MAX_TURNS, Program, UnaryOp, Value};
 
 /// Which block a copy of the code writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +31,11 @@ pub(super) fn in_block(space: Space, operand: AsmMemoryOperand) -> AsmMemoryOper
     }
 }
 
-/// The x86-64 register with this DWARF number.
-pub(super) fn register(number: u8) -> Option<AsmRegister64> {
-    const REGISTERS: [AsmRegister64; 16] = [
-        rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15,
-    ];
-    REGISTERS.get(usize::from(number)).copied()
-}
-
 /// The program being emitted, and where.
 pub(super) struct Body<'a> {
     pub(super) frame: &'a mut Frame,
     pub(super) program: &'a Program,
+    pub(super) costs: Costs,
     /// Its probe's index in the template.
     pub(super) index: usize,
     pub(super) environment: &'a Environment,
@@ -53,33 +46,74 @@ pub(super) struct Body<'a> {
     loops: Vec<(Mark, Mark)>,
 }
 
-/// Emits a program's effects in order.
+/// Where and for which space code is emitted.
+#[derive(Clone, Copy)]
+pub(super) struct Site<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) space: Space,
+}
+
+impl<'a> Body<'a> {
+    fn new(
+        frame: &'a mut Frame,
+        program: &'a Program,
+        index: usize,
+        site: Site<'a>,
+        end: Mark,
+    ) -> Body<'a> {
+        Body {
+            frame,
+            program,
+            costs: Costs::of(program, &[]),
+            index,
+            environment: site.environment,
+            space: site.space,
+            end,
+            loops: Vec::new(),
+        }
+    }
+}
+
+/// Emits a program: what it does without variables and scratch memory, then the rest.
 pub(super) fn emit(
     frame: &mut Frame,
     program: &Program,
     index: usize,
-    environment: &Environment,
-    space: Space,
+    site: Site,
 ) -> Result<(), Unsupported> {
+    let gate = Gate::of(program);
     let end = frame.out.mark();
-    let mut body = Body {
-        frame,
-        program,
-        index,
-        environment,
-        space,
-        end,
-        loops: Vec::new(),
-    };
+    emit_gate(frame, &gate, index, site, end)?;
+    let mut body = Body::new(frame, &gate.rest, index, site, end);
+    body.clear(&unset(&gate.rest))?;
     if program.scratch == 0 {
-        body.effects(&program.effects)?;
+        body.effects(&gate.rest.effects)?;
         return Ok(frame.out.here(end)?);
     }
-    let without = body.take_scratch()?;
-    body.effects(&program.effects)?;
-    body.frame.out.here(end)?;
+    body.end = body.frame.out.mark();
+    body.take_scratch(end)?;
+    body.effects(&gate.rest.effects)?;
+    body.frame.out.here(body.end)?;
     body.give_scratch()?;
-    Ok(frame.out.here(without)?)
+    Ok(frame.out.here(end)?)
+}
+
+/// Emits what a program does first; when that ends it, it goes on at `leave`.
+pub(super) fn emit_gate(
+    frame: &mut Frame,
+    gate: &Gate,
+    index: usize,
+    site: Site,
+    leave: Mark,
+) -> Result<(), Unsupported> {
+    let mut body = Body::new(frame, &gate.rest, index, site, leave);
+    for &step in &gate.steps {
+        match step {
+            Step::Count => body.effect(&Effect::Count)?,
+            Step::Unless(value) => body.branch(value, false, leave)?,
+        }
+    }
+    Ok(())
 }
 
 impl Body<'_> {
@@ -121,6 +155,34 @@ impl Body<'_> {
         self.increment(counter)
     }
 
+    /// Variables are 0 at first.
+    fn clear(&mut self, locals: &[Local]) -> Result<(), Unsupported> {
+        if let &[local] = locals {
+            let slot = self.local(local);
+            return Ok(self.frame.out.asm.mov(slot, 0)?);
+        }
+        if !locals.is_empty() {
+            self.frame.out.asm.xor(eax, eax)?;
+        }
+        for &local in locals {
+            let slot = self.local(local);
+            self.frame.out.asm.mov(slot, rax)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a value into memory. What is known is in `rax`, and needs no temporary.
+    fn store(&mut self, value: Value, to: AsmMemoryOperand) -> Result<(), Unsupported> {
+        if let Some(constant) = small_constant(self.program, value) {
+            return Ok(self.frame.out.asm.mov(qword_ptr(to), constant)?);
+        }
+        let result = match self.program.inst(value) {
+            Some(Inst::Known(known)) => self.known(known, 0)?,
+            _ => self.evaluate(value, 0)?,
+        };
+        Ok(self.frame.out.asm.mov(to, result)?)
+    }
+
     fn effects(&mut self, effects: &[Effect]) -> Result<(), Unsupported> {
         effects.iter().try_for_each(|effect| self.effect(effect))
     }
@@ -134,27 +196,8 @@ impl Body<'_> {
         match effect {
             Effect::Count => self.count(self.environment.layout.hits(ProbeId(0)))?,
             Effect::Record(record) => self.leave_record(record)?,
-            Effect::Set(local, value) => {
-                let slot = self.local(*local);
-                match self.program.inst(*value) {
-                    Some(Inst::Const(n)) if i32::try_from(n.cast_signed()).is_ok() => {
-                        self.frame.out.asm.mov(slot, n.cast_signed() as i32)?;
-                    }
-                    Some(Inst::Known(known)) => {
-                        let result = self.known(known)?;
-                        self.frame.out.asm.mov(slot, result)?;
-                    }
-                    _ => {
-                        let result = self.evaluate(*value, 0)?;
-                        self.frame.out.asm.mov(slot, result)?;
-                    }
-                }
-            }
-            Effect::Put(at, value) => {
-                let result = self.evaluate(*value, 0)?;
-                let word = self.scratch(*at);
-                self.frame.out.asm.mov(word, result)?;
-            }
+            Effect::Set(local, value) => self.store(*value, self.local(*local))?,
+            Effect::Put(at, value) => self.store(*value, self.scratch(*at))?,
             Effect::Copy(copy) => self.copy(copy)?,
             Effect::Literal(at, bytes) => self.literal(*at, bytes)?,
             Effect::Move(to, from, size) => self.shift(*to, *from, *size)?,
@@ -188,7 +231,7 @@ impl Body<'_> {
         otherwise: &[Effect],
     ) -> Result<(), Unsupported> {
         let not = self.frame.out.mark();
-        self.unless(value, not)?;
+        self.branch(value, false, not)?;
         self.effects(then)?;
         if otherwise.is_empty() {
             return Ok(self.frame.out.here(not)?);
@@ -200,29 +243,42 @@ impl Body<'_> {
         Ok(self.frame.out.here(after)?)
     }
 
-    /// Jumps to `not` when the value is 0.
-    fn unless(&mut self, value: Value, not: Mark) -> Result<(), Unsupported> {
-        let to = self.frame.out.to(not);
-        let inst = self.program.inst(value);
-        if let Some(Inst::Unary(UnaryOp::Not, inner)) = inst {
-            let inner = self.evaluate(inner, 0)?;
-            self.frame.out.asm.test(inner, inner)?;
-            return Ok(self.frame.out.asm.jne(to)?);
+    /// Jumps to `mark` when the value is 0, or, when `sense` is set, when it is not.
+    fn branch(&mut self, value: Value, sense: bool, mark: Mark) -> Result<(), Unsupported> {
+        let to = self.frame.out.to(mark);
+        match self.program.inst(value) {
+            Some(Inst::Unary(UnaryOp::Not, inner)) => self.branch(inner, !sense, mark),
+            Some(Inst::Binary(op, a, b)) if is_comparison(op) => {
+                self.compared(a, b, 0)?;
+                self.jump_when(op, sense, to)
+            }
+            _ => {
+                let result = self.evaluate(value, 0)?;
+                self.frame.out.asm.test(result, result)?;
+                if sense {
+                    self.frame.out.asm.jne(to)?;
+                } else {
+                    self.frame.out.asm.je(to)?;
+                }
+                Ok(())
+            }
         }
-        let Some(Inst::Binary(op, a, b)) = inst.filter(is_comparison) else {
-            let result = self.evaluate(value, 0)?;
-            self.frame.out.asm.test(result, result)?;
-            return Ok(self.frame.out.asm.je(to)?);
-        };
-        self.compared(a, b, 0)?;
+    }
+
+    /// Jumps when what was just compared is so, or is not.
+    fn jump_when(&mut self, op: BinaryOp, sense: bool, to: CodeLabel) -> Result<(), Unsupported> {
         let asm = &mut self.frame.out.asm;
-        match op {
-            BinaryOp::Equal => asm.jne(to)?,
-            BinaryOp::NotEqual => asm.je(to)?,
-            BinaryOp::Less => asm.jae(to)?,
-            BinaryOp::SignedLess => asm.jge(to)?,
-            BinaryOp::LessEqual => asm.ja(to)?,
-            _ => asm.jg(to)?,
+        match (op, sense) {
+            (BinaryOp::Equal, true) | (BinaryOp::NotEqual, false) => asm.je(to)?,
+            (BinaryOp::Equal, false) | (BinaryOp::NotEqual, true) => asm.jne(to)?,
+            (BinaryOp::Less, true) => asm.jb(to)?,
+            (BinaryOp::Less, false) => asm.jae(to)?,
+            (BinaryOp::LessEqual, true) => asm.jbe(to)?,
+            (BinaryOp::LessEqual, false) => asm.ja(to)?,
+            (BinaryOp::SignedLess, true) => asm.jl(to)?,
+            (BinaryOp::SignedLess, false) => asm.jge(to)?,
+            (_, true) => asm.jle(to)?,
+            (_, false) => asm.jg(to)?,
         }
         Ok(())
     }
@@ -230,23 +286,17 @@ impl Body<'_> {
     /// Compares two values and leaves the result in the flags.
     pub(super) fn compared(&mut self, a: Value, b: Value, depth: usize) -> Result<(), Unsupported> {
         let left = self.evaluate(a, depth)?;
-        match self.small_constant(b) {
+        match small_constant(self.program, b) {
             Some(0) => self.frame.out.asm.test(left, left)?,
             Some(constant) => self.frame.out.asm.cmp(left, constant)?,
             None => {
-                let right = self.evaluate(b, depth + 1)?;
+                // The left one may still be in its own register.
+                let taken = TEMPORARIES.get(depth) == Some(&left);
+                let right = self.evaluate(b, depth + usize::from(taken))?;
                 self.frame.out.asm.cmp(left, right)?;
             }
         }
         Ok(())
-    }
-
-    /// A constant that an instruction can carry.
-    pub(super) fn small_constant(&self, value: Value) -> Option<i32> {
-        match self.program.inst(value)? {
-            Inst::Const(n) => i32::try_from(n.cast_signed()).ok(),
-            _ => None,
-        }
     }
 
     fn turns(&mut self, turns: Local, body: &[Effect]) -> Result<(), Unsupported> {
@@ -297,12 +347,12 @@ impl Body<'_> {
         self.local(Local(self.program.locals))
     }
 
-    /// Takes a place of scratch memory: `rbx` is its offset. Without one the hit is dropped: what is
-    /// returned is where it goes on then.
-    fn take_scratch(&mut self) -> Result<Mark, Unsupported> {
+    /// Takes a place of scratch memory: `rbx` is its offset. Without one the hit is dropped, and goes on
+    /// at `without`.
+    fn take_scratch(&mut self, without: Mark) -> Result<(), Unsupported> {
         let in_use = self.word(abi::IN_USE);
         let bit = self.scratch_bit();
-        let [again, none, without] = std::array::from_fn(|_| self.frame.out.mark());
+        let [again, none] = std::array::from_fn(|_| self.frame.out.mark());
         let size = i32::try_from(self.environment.layout.scratch);
         let size = size.map_err(|_| Unsupported("too much scratch memory".to_owned()))?;
         let (to_again, to_none) = (self.frame.out.to(again), self.frame.out.to(none));
@@ -325,7 +375,7 @@ impl Body<'_> {
         asm.mov(bit, rdx)?;
         asm.imul_3(rbx, rbx, size)?;
         self.drop_hit(none, without);
-        Ok(without)
+        Ok(())
     }
 
     fn give_scratch(&mut self) -> Result<(), Unsupported> {
@@ -338,127 +388,5 @@ impl Body<'_> {
             Space::Shared => asm.lock().sub(in_use, rax)?,
         }
         Ok(())
-    }
-}
-
-fn is_comparison(inst: &Inst) -> bool {
-    use BinaryOp::{Equal, Less, LessEqual, NotEqual, SignedLess, SignedLessEqual};
-    matches!(
-        inst,
-        Inst::Binary(
-            Equal | NotEqual | Less | SignedLess | LessEqual | SignedLessEqual,
-            ..
-        )
-    )
-}
-
-/// Whether a program does nothing but add one to words of its block.
-pub(super) fn counts_only(program: &Program) -> bool {
-    program.effects.iter().all(|effect| match effect {
-        Effect::Count => true,
-        Effect::Map(table, Key::None, MapOp::Aggregate(None)) => {
-            table.home == Home::Thread && table.cell == Cell::Count
-        }
-        _ => false,
-    })
-}
-
-/// What a program uses beside `rax`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Needs {
-    /// How many of [`super::value::TEMPORARIES`].
-    pub(super) temporaries: usize,
-    /// `rcx` and `rdx`.
-    pub(super) wide: bool,
-    /// `rsi` and `rdi`.
-    pub(super) index: bool,
-    /// `rbx`, for scratch memory.
-    pub(super) scratch: bool,
-    /// Words on the stack.
-    pub(super) locals: u16,
-}
-
-impl Needs {
-    /// What a program uses.
-    pub(super) fn of(program: &Program) -> Needs {
-        let simple = Simple::of(program);
-        let mut needs = Needs {
-            scratch: program.scratch > 0,
-            wide: program.scratch > 0,
-            locals: program.locals + u16::from(program.scratch > 0),
-            ..Needs::default()
-        };
-        program.visit(|effect| needs.add(effect, &simple));
-        needs.temporaries = needs.temporaries.min(super::value::TEMPORARIES.len());
-        needs
-    }
-
-    fn add(&mut self, effect: &Effect, simple: &Simple) {
-        let all = super::value::TEMPORARIES.len();
-        match effect {
-            Effect::Set(_, value) | Effect::Put(_, value) | Effect::If(value, ..) => {
-                self.takes(*value, simple);
-            }
-            Effect::Record(record) => {
-                for field in &record.fields {
-                    match field.kind {
-                        FieldKind::Int { value, .. } => self.takes(value, simple),
-                        _ => self.temporaries = all,
-                    }
-                }
-                self.wide = true;
-            }
-            Effect::Copy(_) | Effect::Compare(..) | Effect::Move(..) | Effect::Literal(..) => {
-                self.temporaries = all;
-                self.wide = true;
-            }
-            Effect::Map(table, key, op) => {
-                if let Key::Word(value) = key {
-                    self.takes(*value, simple);
-                }
-                match op {
-                    MapOp::Aggregate(Some(value)) | MapOp::Set(value) | MapOp::Add(value, _) => {
-                        self.takes(*value, simple);
-                    }
-                    _ => {}
-                }
-                let plain = matches!(
-                    table.cell,
-                    Cell::Count | Cell::Sum | Cell::Average | Cell::Powers { bits: 0 }
-                );
-                let aggregates = matches!(op, MapOp::Aggregate(_));
-                self.wide |= table.is_keyed() || !plain || !aggregates;
-                self.index |= table.is_keyed() || !aggregates;
-                if table.is_keyed() || !plain || !aggregates {
-                    self.temporaries = all;
-                }
-            }
-            Effect::Each(_) => {
-                self.temporaries = all;
-                self.wide = true;
-                self.index = true;
-            }
-            Effect::Count
-            | Effect::Loop(..)
-            | Effect::Break
-            | Effect::Continue
-            | Effect::Return => {}
-        }
-    }
-
-    fn takes(&mut self, value: Value, simple: &Simple) {
-        self.temporaries = self.temporaries.max(simple.depth(value));
-        self.wide |= !simple.is_simple(value);
-    }
-
-    /// What two programs of one site use.
-    pub(super) fn union(self, other: Needs) -> Needs {
-        Needs {
-            temporaries: self.temporaries.max(other.temporaries),
-            wide: self.wide || other.wide,
-            index: self.index || other.index,
-            scratch: self.scratch || other.scratch,
-            locals: self.locals.max(other.locals),
-        }
     }
 }

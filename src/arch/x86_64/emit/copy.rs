@@ -12,14 +12,14 @@ use iced_x86::code_asm::{AsmMemoryOperand, byte_ptr, dword_ptr, ptr, qword_ptr};
 use super::assembler::Mark;
 use super::body::{Body, Space, in_block};
 use super::record::record_field;
-use super::template::Unsupported;
+use super::template::{Frame, Unsupported};
 use crate::abi;
 use crate::program::{Copy, Local};
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = ONES << 7;
 /// Words that are copied one by one; more than that in a loop.
-const UNROLLED: u32 = 8;
+pub(super) const UNROLLED: u32 = 8;
 
 impl Body<'_> {
     /// Copies the string at `r11` into the record's field at `offset`, at most `max` bytes. At
@@ -216,8 +216,13 @@ impl Body<'_> {
         for (index, chunk) in (0_u32..).zip(bytes.chunks(8)) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            self.constant(r11, u64::from_le_bytes(word))?;
+            let word = u64::from_le_bytes(word);
             let to = self.scratch(at + 8 * index);
+            if let Ok(small) = i32::try_from(word.cast_signed()) {
+                self.frame.out.asm.mov(qword_ptr(to), small)?;
+                continue;
+            }
+            self.constant(r11, word)?;
             self.frame.out.asm.mov(to, r11)?;
         }
         Ok(())
@@ -227,45 +232,16 @@ impl Body<'_> {
     pub(super) fn shift(&mut self, to: u32, from: u32, size: u32) -> Result<(), Unsupported> {
         let (to, from) = (self.scratch_base(to), self.scratch_base(from));
         let space = self.space;
-        self.words(size / 8, |index| match index {
+        copy_words(self.frame, size / 8, |index| match index {
             None => (
-                in_block(space, ptr(rbx + rcx * 8 + from)),
-                in_block(space, ptr(rbx + rcx * 8 + to)),
+                in_block(space, ptr(rbx + r10 * 8 + from)),
+                in_block(space, ptr(rbx + r10 * 8 + to)),
             ),
             Some(index) => (
                 in_block(space, ptr(rbx + (from + 8 * u64::from(index)))),
                 in_block(space, ptr(rbx + (to + 8 * u64::from(index)))),
             ),
         })
-    }
-
-    /// Copies words. `operands` gives source and destination of one, or, with `rcx` as the index, of
-    /// any. Loses `rdx`, and `rcx` when there are many.
-    pub(super) fn words(
-        &mut self,
-        count: u32,
-        operands: impl Fn(Option<u32>) -> (AsmMemoryOperand, AsmMemoryOperand),
-    ) -> Result<(), Unsupported> {
-        let asm = &mut self.frame.out.asm;
-        if count <= UNROLLED {
-            for index in 0..count {
-                let (from, to) = operands(Some(index));
-                asm.mov(rdx, from)?;
-                asm.mov(to, rdx)?;
-            }
-            return Ok(());
-        }
-        let again = self.frame.out.mark();
-        let to_again = self.frame.out.to(again);
-        self.frame.out.asm.xor(ecx, ecx)?;
-        self.frame.out.here(again)?;
-        let (from, to) = operands(None);
-        let asm = &mut self.frame.out.asm;
-        asm.mov(rdx, from)?;
-        asm.mov(to, rdx)?;
-        asm.inc(rcx)?;
-        asm.cmp(rcx, count.cast_signed())?;
-        Ok(asm.jb(to_again)?)
     }
 
     /// Compares at most `most` bytes of two strings: 0 when they are equal, else 1.
@@ -276,18 +252,15 @@ impl Body<'_> {
         most: u32,
     ) -> Result<(), Unsupported> {
         let result = self.local(local);
-        let [differ, next, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let [differ, next, tail, after] = std::array::from_fn(|_| self.frame.out.mark());
         let lengths = [dword_ptr(self.scratch(a)), dword_ptr(self.scratch(b))];
         let (a, b) = (
             self.scratch_base(a + abi::STR_BYTES),
             self.scratch_base(b + abi::STR_BYTES),
         );
         let at = |base: u64| in_block(self.space, ptr(rbx + r10 + base));
-        let (to_differ, to_next, to_after) = (
-            self.frame.out.to(differ),
-            self.frame.out.to(next),
-            self.frame.out.to(after),
-        );
+        let (to_differ, to_next) = (self.frame.out.to(differ), self.frame.out.to(next));
+        let (to_tail, to_after) = (self.frame.out.to(tail), self.frame.out.to(after));
         let out = &mut self.frame.out;
         out.asm.mov(result, 0)?;
         // Both cut to what counts must be of one length.
@@ -303,13 +276,23 @@ impl Body<'_> {
         out.asm.jne(to_differ)?;
         out.asm.xor(r10d, r10d)?;
         out.here(next)?;
-        out.asm.cmp(r10d, r8d)?;
-        out.asm.jae(to_after)?;
-        out.asm.movzx(edx, byte_ptr(at(a)))?;
-        out.asm.cmp(dl, byte_ptr(at(b)))?;
+        out.asm.sub(r8d, 8)?;
+        out.asm.jb(to_tail)?;
+        out.asm.mov(rdx, at(a))?;
+        out.asm.cmp(rdx, at(b))?;
         out.asm.jne(to_differ)?;
-        out.asm.inc(r10)?;
+        out.asm.add(r10d, 8)?;
         out.asm.jmp(to_next)?;
+        // Less than a word is left: what is behind it is shifted out. Strings fill whole words.
+        out.here(tail)?;
+        out.asm.add(r8d, 8)?;
+        out.asm.je(to_after)?;
+        out.asm.mov(rdx, at(a))?;
+        out.asm.xor(rdx, at(b))?;
+        out.asm.lea(ecx, dword_ptr(r8 * 8))?;
+        out.asm.neg(ecx)?;
+        out.asm.shl(rdx, cl)?;
+        out.asm.jne(to_differ)?;
         out.here(after)?;
         self.frame.later(move |frame| {
             frame.out.here(differ)?;
@@ -318,4 +301,32 @@ impl Body<'_> {
         });
         Ok(())
     }
+}
+
+/// Copies words. `operands` gives source and destination of one, or, with `r10` as the index, of any.
+/// Loses `rdx`, and `r10` when there are more than [`UNROLLED`].
+pub(super) fn copy_words(
+    frame: &mut Frame,
+    count: u32,
+    operands: impl Fn(Option<u32>) -> (AsmMemoryOperand, AsmMemoryOperand),
+) -> Result<(), Unsupported> {
+    if count <= UNROLLED {
+        for index in 0..count {
+            let (from, to) = operands(Some(index));
+            frame.out.asm.mov(rdx, from)?;
+            frame.out.asm.mov(to, rdx)?;
+        }
+        return Ok(());
+    }
+    let again = frame.out.mark();
+    let to_again = frame.out.to(again);
+    frame.out.asm.xor(r10d, r10d)?;
+    frame.out.here(again)?;
+    let (from, to) = operands(None);
+    let asm = &mut frame.out.asm;
+    asm.mov(rdx, from)?;
+    asm.mov(to, rdx)?;
+    asm.inc(r10)?;
+    asm.cmp(r10, count.cast_signed())?;
+    Ok(asm.jb(to_again)?)
 }

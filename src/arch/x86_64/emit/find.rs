@@ -1,16 +1,17 @@
 //! The slot of a key: search, and taking a free one. See [`crate::program::table`] for the protocol.
 //!
-//! `rsi` is the slot's offset from the table's first slot. `rax` holds the tag, `rdi` how many slots
-//! are left to look at; `rcx` and `rdx` are lost. A single word of key stays in the register that it
-//! was computed into, which is none of these: those are saved, so their values are brought into a
-//! temporary.
+//! `r14` is the slot's offset from the table's first slot. `rax` holds the tag, `r15` how many slots
+//! are left to look at; `rcx` and `rdx` are lost, `r10` where a long key is put into a slot. A single
+//! word of key stays in the register that it was computed into, or in its own; it is none of these:
+//! they are saved, so what was in them is brought into a temporary.
 
-use iced_x86::code_asm::registers::gpr32::{eax, ecx, edi, edx, esi};
+use iced_x86::code_asm::registers::gpr32::{eax, ecx, edx, r14d, r15d};
 use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, dword_ptr, ptr, qword_ptr};
 
 use super::assembler::Mark;
 use super::body::{Body, Space, in_block};
+use super::copy::copy_words;
 use super::template::{Frame, Unsupported};
 use crate::program::table::{BORN, FULL, HEADER, KEY, MULTIPLIER, SEARCH, TAG};
 use crate::program::{Home, Key, KeyPart, Table};
@@ -26,10 +27,10 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// A word of the slot at `rsi`.
+    /// A word of the slot at `r14`.
     pub(super) fn slot(&self, offset: u32) -> AsmMemoryOperand {
         let at = self.base + u64::from(HEADER + offset);
-        in_block(self.space, qword_ptr(rsi + at))
+        in_block(self.space, qword_ptr(r14 + at))
     }
 
     /// A word of the only slot.
@@ -47,7 +48,7 @@ impl Access {
     ) -> AsmMemoryOperand {
         let at = self.base + u64::from(HEADER + offset);
         let operand = if keyed {
-            qword_ptr(rsi + index * 8 + at)
+            qword_ptr(r14 + index * 8 + at)
         } else {
             qword_ptr(index * 8 + at)
         };
@@ -77,6 +78,20 @@ impl Access {
             frame.out.asm.lock().add(word, value)?;
         } else {
             frame.out.asm.add(word, value)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn xadd(
+        &self,
+        frame: &mut Frame,
+        word: AsmMemoryOperand,
+        value: AsmRegister64,
+    ) -> Result<(), Unsupported> {
+        if self.lock {
+            frame.out.asm.lock().xadd(word, value)?;
+        } else {
+            frame.out.asm.xadd(word, value)?;
         }
         Ok(())
     }
@@ -152,16 +167,16 @@ impl Body<'_> {
         let to_again = self.frame.out.to(again);
         let to_missing = self.frame.out.to(missing);
         let asm = &mut self.frame.out.asm;
-        asm.mov(esi, eax)?;
-        asm.and(esi, (table.slots - 1).cast_signed())?;
-        asm.imul_3(esi, esi, size)?;
-        asm.mov(edi, tries)?;
+        asm.mov(r14d, eax)?;
+        asm.and(r14d, (table.slots - 1).cast_signed())?;
+        asm.imul_3(r14d, r14d, size)?;
+        asm.mov(r15d, tries)?;
         self.frame.out.here(again)?;
         self.frame.out.asm.cmp(access.slot(TAG), rax)?;
         self.frame.out.asm.jne(to_other)?;
         self.same_key(table, &access, sought, other, found)?;
         self.frame.out.here(found)?;
-        let parts: Vec<u32> = (0..table.key_size() / 8).collect();
+        let words = table.key.iter().map(|part| part.size() / 8).sum();
         let scratch = self.scratch_base(0);
         let space = self.space;
         self.frame.later(move |frame| {
@@ -172,10 +187,10 @@ impl Body<'_> {
             frame.out.asm.je(to_free)?;
             let asm = &mut frame.out.asm;
             asm.xor(ecx, ecx)?;
-            asm.add(esi, size)?;
-            asm.cmp(esi, all)?;
-            asm.cmovae(esi, ecx)?;
-            asm.dec(edi)?;
+            asm.add(r14d, size)?;
+            asm.cmp(r14d, all)?;
+            asm.cmovae(r14d, ecx)?;
+            asm.dec(r15d)?;
             asm.jne(to_again)?;
             asm.jmp(if insert { to_full } else { to_missing })?;
             frame.out.here(free)?;
@@ -187,12 +202,17 @@ impl Body<'_> {
             match sought {
                 Sought::Word(word) => frame.out.asm.mov(access.slot(KEY), word)?,
                 Sought::Scratch(at) => {
-                    for part in parts {
-                        let from = scratch + u64::from(at + 8 * part);
-                        let from = in_block(space, ptr(rbx + from));
-                        frame.out.asm.mov(rdx, from)?;
-                        frame.out.asm.mov(access.slot(KEY + 8 * part), rdx)?;
-                    }
+                    let from = scratch + u64::from(at);
+                    copy_words(frame, words, |index| match index {
+                        None => (
+                            in_block(space, ptr(rbx + r10 * 8 + from)),
+                            access.indexed(true, r10, KEY),
+                        ),
+                        Some(index) => (
+                            in_block(space, ptr(rbx + (from + 8 * u64::from(index)))),
+                            access.slot(KEY + 8 * index),
+                        ),
+                    })?;
                 }
             }
             frame.out.asm.mov(access.slot(BORN), 1)?;
@@ -244,25 +264,25 @@ impl Body<'_> {
                 let (to_next, to_end) = (self.frame.out.to(next), self.frame.out.to(end));
                 let bytes = in_block(
                     space,
-                    qword_ptr(rbx + rsi * 8 + (base + u64::from(offset + 8))),
+                    qword_ptr(rbx + r14 * 8 + (base + u64::from(offset + 8))),
                 );
                 let most = size.saturating_sub(8) / 8;
                 let out = &mut self.frame.out;
-                out.asm.mov(edi, dword_ptr(word(offset)))?;
-                out.asm.add(edi, 7)?;
-                out.asm.shr(edi, 3)?;
+                out.asm.mov(r15d, dword_ptr(word(offset)))?;
+                out.asm.add(r15d, 7)?;
+                out.asm.shr(r15d, 3)?;
                 out.asm.mov(ecx, most)?;
-                out.asm.cmp(edi, ecx)?;
-                out.asm.cmova(edi, ecx)?;
-                out.asm.xor(esi, esi)?;
+                out.asm.cmp(r15d, ecx)?;
+                out.asm.cmova(r15d, ecx)?;
+                out.asm.xor(r14d, r14d)?;
                 out.here(next)?;
-                out.asm.cmp(esi, edi)?;
+                out.asm.cmp(r14d, r15d)?;
                 out.asm.jae(to_end)?;
                 out.asm.xor(rax, bytes)?;
                 out.asm.imul_2(rax, rdx)?;
                 self.mixed()?;
                 let out = &mut self.frame.out;
-                out.asm.inc(esi)?;
+                out.asm.inc(r14d)?;
                 out.asm.jmp(to_next)?;
                 out.here(end)?;
             }
@@ -315,7 +335,7 @@ impl Body<'_> {
                 let behind = u64::from(offset);
                 let ours = in_block(space, qword_ptr(rbx + rcx * 8 + (base + behind)));
                 let slot = access.base + u64::from(HEADER + KEY) + behind;
-                let theirs = in_block(access.space, qword_ptr(rsi + rcx * 8 + slot));
+                let theirs = in_block(access.space, qword_ptr(r14 + rcx * 8 + slot));
                 let most = size.saturating_sub(8) / 8;
                 let out = &mut self.frame.out;
                 out.asm.mov(ecx, edx)?;
@@ -340,7 +360,7 @@ impl Body<'_> {
     }
 }
 
-/// Takes the free slot at `rsi` for the tag in `rax`, or looks again at who has taken it.
+/// Takes the free slot at `r14` for the tag in `rax`, or looks again at who has taken it.
 fn take(
     frame: &mut Frame,
     access: &Access,

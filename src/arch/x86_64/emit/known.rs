@@ -6,8 +6,8 @@ use iced_x86::code_asm::{AsmRegister64, dword_ptr, ptr, qword_ptr};
 
 use super::assembler::Patch;
 use super::body::{Body, Space};
+use super::registers::TEMPORARIES;
 use super::template::Unsupported;
-use super::value::TEMPORARIES;
 use crate::abi;
 use crate::program::{Known, table};
 
@@ -18,9 +18,13 @@ const GETTID: u32 = 186;
 const CPU_BITS: i32 = 0xfff;
 
 impl Body<'_> {
-    /// Computes what is known into a register that the caller reads at once: `rax`. `rcx`, `rdx` and
-    /// the first temporary may be lost.
-    pub(super) fn known(&mut self, known: Known) -> Result<AsmRegister64, Unsupported> {
+    /// Computes what is known into a register that the caller reads at once: `rax`. `rcx` and `rdx`
+    /// may be lost, and the first temporary when the depth is 0.
+    pub(super) fn known(
+        &mut self,
+        known: Known,
+        depth: usize,
+    ) -> Result<AsmRegister64, Unsupported> {
         let block = u64::from(self.environment.shared_block);
         let shared = |offset: u32| qword_ptr(block + u64::from(offset));
         let half = |offset: u32| dword_ptr(block + u64::from(offset));
@@ -29,7 +33,7 @@ impl Body<'_> {
             Known::Uid => self.frame.out.asm.mov(eax, half(abi::UID))?,
             Known::Gid => self.frame.out.asm.mov(eax, half(abi::UID + 4))?,
             Known::Child => self.frame.out.asm.mov(rax, shared(abi::CHILD))?,
-            Known::Tid => self.thread()?,
+            Known::Tid => self.thread(depth > 0)?,
             Known::Comm(half) => {
                 let name = self.word(abi::COMM + 8 * u32::from(half & 1));
                 self.frame.out.asm.mov(rax, name)?;
@@ -66,15 +70,23 @@ impl Body<'_> {
     }
 
     /// A thread without a block of its own has to ask. The call never waits and has no effect; it
-    /// loses `rcx` and `r11`.
-    fn thread(&mut self) -> Result<(), Unsupported> {
+    /// loses `rcx` and `r11`, which `keep` keeps in `rdx`.
+    fn thread(&mut self, keep: bool) -> Result<(), Unsupported> {
         if self.space == Space::Own {
             let tid = self.word(abi::TID);
             return Ok(self.frame.out.asm.mov(rax, tid)?);
         }
         debug_assert_eq!(TEMPORARIES[0], r11);
-        self.frame.out.asm.mov(eax, GETTID)?;
-        Ok(self.frame.out.asm.syscall()?)
+        let asm = &mut self.frame.out.asm;
+        if keep {
+            asm.mov(rdx, r11)?;
+        }
+        asm.mov(eax, GETTID)?;
+        asm.syscall()?;
+        if keep {
+            asm.mov(r11, rdx)?;
+        }
+        Ok(())
     }
 
     fn nanos(&mut self) -> Result<(), Unsupported> {

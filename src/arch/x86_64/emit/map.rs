@@ -4,36 +4,30 @@
 //! instruction, maxima a compare-and-exchange, wide values have a version.
 
 use iced_x86::code_asm::registers::gpr8::cl;
-use iced_x86::code_asm::registers::gpr32::{eax, ecx, edi, edx, esi};
+use iced_x86::code_asm::registers::gpr32::{eax, ecx, edx, r10d, r14d};
 use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, ptr, qword_ptr};
 
+use super::assembler::Mark;
 use super::body::{Body, in_block};
+use super::copy::{UNROLLED, copy_words};
 use super::find::Access;
-use super::template::Unsupported;
+use super::template::{Frame, Unsupported};
+use super::wide::Wide;
 use crate::abi;
-use crate::program::table::BORN;
+use crate::program::table::{BORN, KEY};
 use crate::program::{Cell, Each, Key, MapOp, Table, Value};
-
-/// Bit of a wide value's version while it is written.
-const WRITING: i32 = 1;
-/// Bit of a wide value's version when there is one.
-const PRESENT: i32 = 2;
-/// What a change adds to a version.
-const CHANGE: i32 = 4;
-/// Looks at a wide value that is being written before a reader does without it.
-const LOOKS: i32 = 64;
 
 /// A cell's words.
 #[derive(Clone, Copy)]
-struct CellAt {
-    access: Access,
+pub(super) struct CellAt {
+    pub(super) access: Access,
     keyed: bool,
     at: u32,
 }
 
 impl CellAt {
-    fn word(&self, index: u32) -> AsmMemoryOperand {
+    pub(super) fn word(&self, index: u32) -> AsmMemoryOperand {
         let offset = self.at + 8 * index;
         if self.keyed {
             self.access.slot(offset)
@@ -43,7 +37,7 @@ impl CellAt {
     }
 
     /// The word behind the first `skip` that a register counts.
-    fn indexed(&self, index: AsmRegister64, skip: u32) -> AsmMemoryOperand {
+    pub(super) fn indexed(&self, index: AsmRegister64, skip: u32) -> AsmMemoryOperand {
         self.access.indexed(self.keyed, index, self.at + 8 * skip)
     }
 }
@@ -65,26 +59,58 @@ impl Body<'_> {
                 op,
                 MapOp::Aggregate(_) | MapOp::Set(_) | MapOp::SetScratch(_) | MapOp::Add(..)
             );
-            // What is answered where there is no entry.
-            match op {
-                MapOp::Get(local) | MapOp::Has(local) | MapOp::Delete(Some(local)) => {
-                    let slot = self.local(*local);
-                    self.frame.out.asm.mov(slot, 0)?;
-                }
-                MapOp::Add(_, Some(old)) => {
-                    let slot = self.local(*old);
-                    self.frame.out.asm.mov(slot, 0)?;
-                }
-                MapOp::GetScratch(at) => self.zeros(*at, table.cell)?,
-                _ => {}
-            }
-            self.find(table, key, insert, after)?;
+            let missing = self.unanswered(table.cell, op, after);
+            self.find(table, key, insert, missing)?;
         }
-        self.perform(table, cell, op)?;
+        self.perform(table, cell, op, after)?;
         Ok(self.frame.out.here(after)?)
     }
 
-    fn perform(&mut self, table: &Table, cell: CellAt, op: &MapOp) -> Result<(), Unsupported> {
+    /// Where it goes on when there is no entry: out of line the answer is put into its place, where
+    /// there is one; not before, since the key and the value may be made of what stands there.
+    fn unanswered(&mut self, kind: Cell, op: &MapOp, after: Mark) -> Mark {
+        let (space, scratch) = (self.space, self.scratch_base(0));
+        let slot = match *op {
+            MapOp::Get(local) | MapOp::Has(local) | MapOp::Delete(Some(local)) => local,
+            MapOp::Add(_, Some(old)) => old,
+            MapOp::GetScratch(at) => {
+                let missing = self.frame.out.mark();
+                let to = scratch + u64::from(at);
+                let words = kind.words() - 1;
+                self.frame.later(move |frame| {
+                    frame.out.here(missing)?;
+                    clear_words(frame, words, |index| match index {
+                        None => in_block(space, qword_ptr(rbx + r10 * 8 + to)),
+                        Some(index) => {
+                            in_block(space, qword_ptr(rbx + (to + 8 * u64::from(index))))
+                        }
+                    })?;
+                    let to_after = frame.out.to(after);
+                    Ok(frame.out.asm.jmp(to_after)?)
+                });
+                return missing;
+            }
+            _ => return after,
+        };
+        let missing = self.frame.out.mark();
+        let slot = self.local(slot);
+        self.frame.later(move |frame| {
+            frame.out.here(missing)?;
+            frame.out.asm.mov(slot, 0)?;
+            let to_after = frame.out.to(after);
+            Ok(frame.out.asm.jmp(to_after)?)
+        });
+        missing
+    }
+
+    fn perform(
+        &mut self,
+        table: &Table,
+        cell: CellAt,
+        op: &MapOp,
+        after: Mark,
+    ) -> Result<(), Unsupported> {
+        let wide = Wide::of(table.cell, cell);
         match *op {
             MapOp::Aggregate(value) => self.aggregate(table.cell, cell, value),
             MapOp::Get(local) => {
@@ -92,7 +118,10 @@ impl Body<'_> {
                 let slot = self.local(local);
                 Ok(self.frame.out.asm.mov(slot, rax)?)
             }
-            MapOp::GetScratch(at) => self.read_wide(table.cell, cell, at),
+            MapOp::GetScratch(at) => {
+                let absent = self.unanswered(table.cell, op, after);
+                self.read_wide(wide?, at, absent)
+            }
             MapOp::Has(local) => {
                 self.is_present(table.cell, cell)?;
                 let slot = self.local(local);
@@ -103,11 +132,15 @@ impl Body<'_> {
                 self.frame.out.asm.mov(cell.word(1), value)?;
                 Ok(self.frame.out.asm.mov(cell.word(0), 1)?)
             }
-            MapOp::SetScratch(at) => self.write_wide(table.cell, cell, at),
+            MapOp::SetScratch(at) => self.write_wide(wide?, at),
             MapOp::Add(value, old) => {
                 let value = self.evaluate(value, 0)?;
+                if old.is_none() {
+                    cell.access.add(self.frame, cell.word(1), value)?;
+                    return Ok(self.frame.out.asm.mov(cell.word(0), 1)?);
+                }
                 self.frame.out.asm.mov(rax, value)?;
-                self.frame.out.asm.lock().xadd(cell.word(1), rax)?;
+                cell.access.xadd(self.frame, cell.word(1), rax)?;
                 self.frame.out.asm.mov(cell.word(0), 1)?;
                 if let Some(old) = old {
                     let slot = self.local(old);
@@ -183,14 +216,14 @@ impl Body<'_> {
         Ok(self.frame.out.here(kept)?)
     }
 
-    /// [`Cell::stored`], which is its own inverse. Loses `r9`.
+    /// [`Cell::stored`], which is its own inverse.
     fn stored(&mut self, kind: Cell, value: AsmRegister64) -> Result<(), Unsupported> {
+        let asm = &mut self.frame.out.asm;
         if let Cell::Least { signed: true } | Cell::Greatest { signed: true } = kind {
-            self.constant(r9, 1 << 63)?;
-            self.frame.out.asm.xor(value, r9)?;
+            asm.btc(value, 63)?;
         }
         if let Cell::Least { .. } = kind {
-            self.frame.out.asm.not(value)?;
+            asm.not(value)?;
         }
         Ok(())
     }
@@ -206,16 +239,13 @@ impl Body<'_> {
             self.frame.out.asm.bsr(rax, rax)?;
             cell.access.inc(self.frame, cell.indexed(rax, 1))?;
         } else {
-            let [large, known] = std::array::from_fn(|_| self.frame.out.mark());
-            let (to_large, to_known) = (self.frame.out.to(large), self.frame.out.to(known));
+            let known = self.frame.out.mark();
+            let to_known = self.frame.out.to(known);
             let (bits, mask) = (i32::from(bits), (1 << bits) - 1);
             let asm = &mut self.frame.out.asm;
             asm.mov(rax, value)?;
             asm.cmp(rax, mask)?;
-            asm.ja(to_large)?;
-            asm.jmp(to_known)?;
-            self.frame.out.here(large)?;
-            let asm = &mut self.frame.out.asm;
+            asm.jbe(to_known)?;
             asm.bsr(rcx, rax)?;
             asm.sub(ecx, bits)?;
             asm.shr(rax, cl)?;
@@ -310,7 +340,7 @@ impl Body<'_> {
         Ok(())
     }
 
-    /// `rax` = whether a cell holds something.
+    /// `rax` = whether a cell holds something. Loses `rcx`.
     fn is_present(&mut self, kind: Cell, cell: CellAt) -> Result<(), Unsupported> {
         use iced_x86::code_asm::registers::gpr8::al;
         match kind {
@@ -324,10 +354,18 @@ impl Body<'_> {
                 return Ok(self.frame.out.asm.mov(rax, cell.indexed(rcx, 1))?);
             }
             Cell::Powers { .. } | Cell::Steps { .. } => {
-                self.frame.out.asm.xor(eax, eax)?;
-                for index in 0..kind.words() {
-                    self.frame.out.asm.or(rax, cell.word(index))?;
-                }
+                let [again, found] = std::array::from_fn(|_| self.frame.out.mark());
+                let (to_again, to_found) = (self.frame.out.to(again), self.frame.out.to(found));
+                self.frame.out.asm.xor(ecx, ecx)?;
+                self.frame.out.here(again)?;
+                let asm = &mut self.frame.out.asm;
+                asm.mov(rax, cell.indexed(rcx, 0))?;
+                asm.test(rax, rax)?;
+                asm.jne(to_found)?;
+                asm.inc(ecx)?;
+                asm.cmp(ecx, kind.words())?;
+                asm.jb(to_again)?;
+                self.frame.out.here(found)?;
             }
             _ => self.frame.out.asm.mov(rax, cell.word(0))?,
         }
@@ -340,104 +378,12 @@ impl Body<'_> {
     /// Takes a cell's value away.
     fn empty(&mut self, kind: Cell, cell: CellAt) -> Result<(), Unsupported> {
         if let Cell::Wide(_) = kind {
-            let again = self.frame.out.mark();
-            let to_again = self.frame.out.to(again);
-            self.frame.out.asm.mov(rax, cell.word(0))?;
-            self.frame.out.here(again)?;
-            let asm = &mut self.frame.out.asm;
-            asm.mov(rdx, rax)?;
-            asm.and(rdx, !(WRITING | PRESENT))?;
-            asm.add(rdx, CHANGE)?;
-            cell.access.cmpxchg(self.frame, cell.word(0), rdx)?;
-            return Ok(self.frame.out.asm.jne(to_again)?);
+            return self.take_wide(Wide::of(kind, cell)?);
         }
-        for index in 0..kind.words() {
-            self.frame.out.asm.mov(cell.word(index), 0)?;
-        }
-        Ok(())
-    }
-
-    fn zeros(&mut self, at: u32, kind: Cell) -> Result<(), Unsupported> {
-        let Cell::Wide(size) = kind else {
-            return Ok(());
-        };
-        // A string's length is enough; a tuple is short.
-        for word in 0..(size / 8).min(16) {
-            let to = self.scratch(at + 8 * word);
-            self.frame.out.asm.mov(qword_ptr(to), 0)?;
-        }
-        Ok(())
-    }
-
-    fn write_wide(&mut self, kind: Cell, cell: CellAt, at: u32) -> Result<(), Unsupported> {
-        let Cell::Wide(size) = kind else {
-            return Err(Unsupported("a map whose values are words".to_owned()));
-        };
-        let after = self.frame.out.mark();
-        let to_after = self.frame.out.to(after);
-        let asm = &mut self.frame.out.asm;
-        asm.mov(rax, cell.word(0))?;
-        asm.test(eax, WRITING)?;
-        asm.jne(to_after)?;
-        asm.mov(rdi, rax)?;
-        asm.or(rdi, WRITING)?;
-        cell.access.cmpxchg(self.frame, cell.word(0), rdi)?;
-        self.frame.out.asm.jne(to_after)?;
-        let (space, from) = (self.space, self.scratch_base(at));
-        self.words(size / 8, |index| match index {
-            None => (
-                in_block(space, ptr(rbx + rcx * 8 + from)),
-                cell.indexed(rcx, 1),
-            ),
-            Some(index) => (
-                in_block(space, ptr(rbx + (from + 8 * u64::from(index)))),
-                cell.word(1 + index),
-            ),
-        })?;
-        // Taken away meanwhile: it stays away, the version has gone on.
-        let asm = &mut self.frame.out.asm;
-        asm.mov(rax, rdi)?;
-        asm.and(rdi, !(WRITING | PRESENT))?;
-        asm.add(rdi, CHANGE | PRESENT)?;
-        cell.access.cmpxchg(self.frame, cell.word(0), rdi)?;
-        Ok(self.frame.out.here(after)?)
-    }
-
-    fn read_wide(&mut self, kind: Cell, cell: CellAt, at: u32) -> Result<(), Unsupported> {
-        let Cell::Wide(size) = kind else {
-            return Err(Unsupported("a map whose values are words".to_owned()));
-        };
-        let [again, torn, absent, after] = std::array::from_fn(|_| self.frame.out.mark());
-        let (to_again, to_torn) = (self.frame.out.to(again), self.frame.out.to(torn));
-        let to_absent = self.frame.out.to(absent);
-        self.frame.out.asm.mov(edi, LOOKS)?;
-        self.frame.out.here(again)?;
-        let asm = &mut self.frame.out.asm;
-        asm.mov(rax, cell.word(0))?;
-        asm.test(eax, WRITING)?;
-        asm.jne(to_torn)?;
-        asm.test(eax, PRESENT)?;
-        asm.je(to_absent)?;
-        let (space, to) = (self.space, self.scratch_base(at));
-        self.words(size / 8, |index| match index {
-            None => (
-                cell.indexed(rcx, 1),
-                in_block(space, ptr(rbx + rcx * 8 + to)),
-            ),
-            Some(index) => (
-                cell.word(1 + index),
-                in_block(space, ptr(rbx + (to + 8 * u64::from(index)))),
-            ),
-        })?;
-        self.frame.out.asm.cmp(cell.word(0), rax)?;
-        self.frame.out.asm.jne(to_torn)?;
-        self.jump(after)?;
-        self.frame.out.here(torn)?;
-        self.frame.out.asm.dec(edi)?;
-        self.frame.out.asm.jne(to_again)?;
-        self.frame.out.here(absent)?;
-        self.zeros(at, kind)?;
-        Ok(self.frame.out.here(after)?)
+        clear_words(self.frame, kind.words(), |index| match index {
+            None => cell.indexed(r10, 0),
+            Some(index) => cell.word(index),
+        })
     }
 
     /// Counts the entries of a map.
@@ -451,13 +397,13 @@ impl Body<'_> {
         let next = self.frame.out.mark();
         let to_next = self.frame.out.to(next);
         self.frame.out.asm.mov(result, 0)?;
-        self.frame.out.asm.xor(esi, esi)?;
+        self.frame.out.asm.xor(r14d, r14d)?;
         self.frame.out.here(next)?;
         self.is_present(table.cell, cell)?;
         let asm = &mut self.frame.out.asm;
         asm.add(result, rax)?;
-        asm.add(esi, table.slot_size().cast_signed())?;
-        asm.cmp(esi, last)?;
+        asm.add(r14d, table.slot_size().cast_signed())?;
+        asm.cmp(r14d, last)?;
         Ok(asm.jbe(to_next)?)
     }
 
@@ -482,33 +428,70 @@ impl Body<'_> {
         self.frame.out.asm.mov(cursor, -size)?;
         self.frame.out.here(next)?;
         let asm = &mut self.frame.out.asm;
-        asm.mov(rsi, cursor)?;
-        asm.add(rsi, size)?;
-        asm.cmp(rsi, last)?;
+        asm.mov(r14, cursor)?;
+        asm.add(r14, size)?;
+        asm.cmp(r14, last)?;
         asm.jg(to_end)?;
-        asm.mov(cursor, rsi)?;
+        asm.mov(cursor, r14)?;
         asm.cmp(cell.access.slot(BORN), 0)?;
         asm.je(to_next)?;
         self.is_present(table.cell, cell)?;
         self.frame.out.asm.test(rax, rax)?;
         self.frame.out.asm.je(to_next)?;
-        let space = self.space;
-        let mut take = |count: u32, from: u32, to: u32| {
-            let to = self.scratch_base(to);
-            let access = cell.access;
-            self.words(count, |index| match index {
-                None => (
-                    access.indexed(true, rcx, from),
-                    in_block(space, ptr(rbx + rcx * 8 + to)),
-                ),
-                Some(index) => (
-                    access.slot(from + 8 * index),
-                    in_block(space, ptr(rbx + (to + 8 * u64::from(index)))),
-                ),
-            })
-        };
-        take(table.key_size() / 8, crate::program::table::KEY, each.key)?;
-        take(table.cell.words(), table.cell_at(), each.cell)?;
+        self.copy_out(&cell, table.key_size() / 8, KEY, each.key)?;
+        match Wide::of(table.cell, cell) {
+            Ok(wide) => {
+                let to = self.scratch(each.cell);
+                self.read_wide(wide, each.cell + 8, next)?;
+                self.frame.out.asm.mov(to, rax)?;
+            }
+            Err(_) => self.copy_out(&cell, table.cell.words(), table.cell_at(), each.cell)?,
+        }
         self.repeat(next, end, &each.body)
     }
+
+    /// Copies words of the slot at `r14` into scratch memory.
+    fn copy_out(
+        &mut self,
+        cell: &CellAt,
+        count: u32,
+        from: u32,
+        to: u32,
+    ) -> Result<(), Unsupported> {
+        let (space, to) = (self.space, self.scratch_base(to));
+        copy_words(self.frame, count, |index| match index {
+            None => (
+                cell.access.indexed(true, r10, from),
+                in_block(space, ptr(rbx + r10 * 8 + to)),
+            ),
+            Some(index) => (
+                cell.access.slot(from + 8 * index),
+                in_block(space, ptr(rbx + (to + 8 * u64::from(index)))),
+            ),
+        })
+    }
+}
+
+/// Clears words. `operand` gives one, or, with `r10` as the index, any. Loses `r10` when there are more
+/// than [`UNROLLED`].
+fn clear_words(
+    frame: &mut Frame,
+    count: u32,
+    operand: impl Fn(Option<u32>) -> AsmMemoryOperand,
+) -> Result<(), Unsupported> {
+    if count <= UNROLLED {
+        for index in 0..count {
+            frame.out.asm.mov(operand(Some(index)), 0)?;
+        }
+        return Ok(());
+    }
+    let again = frame.out.mark();
+    let to_again = frame.out.to(again);
+    frame.out.asm.xor(r10d, r10d)?;
+    frame.out.here(again)?;
+    let asm = &mut frame.out.asm;
+    asm.mov(operand(None), 0)?;
+    asm.inc(r10)?;
+    asm.cmp(r10, count.cast_signed())?;
+    Ok(asm.jb(to_again)?)
 }

@@ -20,8 +20,12 @@ pub(super) fn record_field(
     space: Space,
     offset: u32,
 ) -> AsmMemoryOperand {
-    let base = environment.shared_block + environment.layout.ring() + offset;
-    in_block(space, ptr(rcx + u64::from(base)))
+    in_block(space, ptr(rcx + record_base(environment, offset)))
+}
+
+/// What stands in the displacement of such an operand.
+pub(super) fn record_base(environment: &Environment, offset: u32) -> u64 {
+    u64::from(environment.shared_block + environment.layout.ring() + offset)
 }
 
 impl Body<'_> {
@@ -83,8 +87,13 @@ impl Body<'_> {
         // Probe number in the low half, no faults in the high half.
         out.patch_next(Patch::Number(index));
         let action = (u32::from(record.action) << abi::PROBE_BITS).cast_signed();
-        out.asm.mov(dword_ptr(at(abi::REC_PROBE)), action)?;
-        out.asm.mov(dword_ptr(at(abi::REC_FAULTS)), 0)?;
+        if action >= 0 {
+            out.asm.mov(qword_ptr(at(abi::REC_PROBE)), action)?;
+        } else {
+            // It would be extended into the faults.
+            out.asm.mov(dword_ptr(at(abi::REC_PROBE)), action)?;
+            out.asm.mov(dword_ptr(at(abi::REC_FAULTS)), 0)?;
+        }
         match space {
             Space::Shared if environment.own_blocks => {
                 out.asm.rdfsbase(rdx)?;

@@ -9,8 +9,9 @@ use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{AsmRegister64, byte_ptr, ptr, qword_ptr};
 
 use super::assembler::{Assembled, Assembler, Mark, Patch};
-use super::body::{self, Needs, Space};
-use super::value::TEMPORARIES;
+use super::body::{self, Site, Space};
+use super::needs::{self, Gate, Needs};
+use super::registers::register;
 use crate::abi::{self, Layout};
 use crate::base::ProbeId;
 use crate::program::Program;
@@ -105,12 +106,10 @@ impl Frame {
         part: impl FnOnce(&mut Frame) -> Result<(), Unsupported> + 'static,
     ) {
         // Faults and full rings see the stack as it is here.
-        let pushed = self.pushed.clone();
+        let (pushed, locals) = (self.pushed.clone(), self.locals);
         self.cold.push(Box::new(move |frame| {
-            let outer = std::mem::replace(&mut frame.pushed, pushed);
-            part(frame)?;
-            frame.pushed = outer;
-            Ok(())
+            (frame.pushed, frame.locals) = (pushed, locals);
+            part(frame)
         }));
     }
 }
@@ -217,9 +216,9 @@ impl Frame {
         flags_live: bool,
         free: Option<u8>,
     ) -> Result<(), Unsupported> {
-        let counts_only = programs.iter().all(body::counts_only);
+        let counts_only = programs.iter().all(needs::counts_only);
         let free = free
-            .and_then(body::register)
+            .and_then(register)
             .filter(|_| counts_only && !flags_live);
         let scratch = free.unwrap_or(rax);
         if free.is_none() {
@@ -231,40 +230,37 @@ impl Frame {
                 self.out.asm.push(rax)?;
                 self.pushed.push(None);
             }
-            if !counts_only {
-                self.save(programs)?;
-            }
         }
-        let done = self.out.mark();
+        let plan = Plan::new(programs);
+        for &register in &plan.first {
+            self.push(register)?;
+        }
+        let marks = [self.out.mark(), self.out.mark()];
+        let [done, leave] = marks;
         self.out
             .asm
             .cmp(byte_ptr(u64::from(environment.alive)), 0)?;
-        let to_done = self.out.to(done);
-        self.out.asm.je(to_done)?;
+        let to_leave = self.out.to(leave);
+        self.out.asm.je(to_leave)?;
         if environment.own_blocks {
-            self.owner_check(programs, environment, scratch, done)?;
-            for (index, program) in programs.iter().enumerate() {
-                body::emit(self, program, index, environment, Space::Own)?;
-            }
+            self.owner_check(plan.clone(), environment, scratch, marks)?;
+        }
+        let space = if environment.own_blocks {
+            Space::Own
         } else {
-            for (index, program) in programs.iter().enumerate() {
-                body::emit(self, program, index, environment, Space::Shared)?;
-            }
-        }
+            Space::Shared
+        };
+        plan.emit(self, Site { environment, space }, leave)?;
         self.out.here(done)?;
-        if self.locals > 0 {
-            let size = 8 * i32::try_from(self.locals).unwrap_or(0);
-            self.out.asm.lea(rsp, qword_ptr(rsp + size))?;
+        if plan.locals > 0 {
+            self.out.asm.lea(rsp, qword_ptr(rsp + 8 * plan.locals))?;
         }
-        while let Some(last) = self.pushed.pop() {
-            match last {
-                Some(register) => self.out.asm.pop(register)?,
-                None => {
-                    self.out.asm.pop(rax)?;
-                    self.out.asm.add(al, 0x7f)?;
-                    self.out.asm.sahf()?;
-                }
-            }
+        for _ in &plan.then {
+            self.pop()?;
+        }
+        self.out.here(leave)?;
+        while !self.pushed.is_empty() {
+            self.pop()?;
         }
         if free.is_none() && flags_live {
             self.out.asm.lea(rsp, qword_ptr(rsp + RED_ZONE))?;
@@ -282,29 +278,15 @@ impl Frame {
         Ok(())
     }
 
-    /// Saves what the programs use beside `rax`, and makes room for their variables.
-    fn save(&mut self, programs: &[Program]) -> Result<(), Unsupported> {
-        let needs = programs
-            .iter()
-            .map(Needs::of)
-            .fold(Needs::default(), Needs::union);
-        let registers = [(needs.wide, rdx), (needs.wide, rcx)]
-            .into_iter()
-            .chain(
-                TEMPORARIES
-                    .map(|register| (true, register))
-                    .into_iter()
-                    .take(needs.temporaries),
-            )
-            .chain([(needs.index, rsi), (needs.index, rdi), (needs.scratch, rbx)]);
-        for (_, register) in registers.filter(|(used, _)| *used) {
-            self.push(register)?;
-        }
-        if needs.locals > 0 {
-            self.locals = usize::from(needs.locals);
-            self.out
-                .asm
-                .lea(rsp, qword_ptr(rsp - 8 * i32::from(needs.locals)))?;
+    fn pop(&mut self) -> Result<(), Unsupported> {
+        match self.pushed.pop() {
+            Some(Some(register)) => self.out.asm.pop(register)?,
+            Some(None) => {
+                self.out.asm.pop(rax)?;
+                self.out.asm.add(al, 0x7f)?;
+                self.out.asm.sahf()?;
+            }
+            None => {}
         }
         Ok(())
     }
@@ -313,10 +295,10 @@ impl Frame {
     /// stale gs base that faults included, leads to the copy that uses the shared block.
     fn owner_check(
         &mut self,
-        programs: &[Program],
+        plan: Plan,
         environment: &Environment,
         scratch: AsmRegister64,
-        done: Mark,
+        [done, leave]: [Mark; 2],
     ) -> Result<(), Unsupported> {
         let shared = self.out.mark();
         self.out.asm.rdfsbase(scratch)?;
@@ -327,17 +309,76 @@ impl Frame {
         )?;
         let to_shared = self.out.to(shared);
         self.out.asm.jne(to_shared)?;
-        let programs = programs.to_vec();
         let environment = *environment;
         self.later(move |frame| {
             frame.out.here(shared)?;
-            for (index, program) in programs.iter().enumerate() {
-                body::emit(frame, program, index, &environment, Space::Shared)?;
-            }
+            let site = Site {
+                environment: &environment,
+                space: Space::Shared,
+            };
+            plan.emit(frame, site, leave)?;
             let to_done = frame.out.to(done);
-            frame.out.asm.jmp(to_done)?;
-            Ok(())
+            Ok(frame.out.asm.jmp(to_done)?)
         });
+        Ok(())
+    }
+}
+
+/// What the programs of a site save, and when: a single program that first looks whether it is to do
+/// anything at all saves what it needs for that, and the rest when it is.
+#[derive(Clone)]
+struct Plan {
+    /// What a single program does first.
+    gate: Option<Gate>,
+    /// What all of them do behind that.
+    programs: Vec<Program>,
+    /// Saved before everything else, beside `rax`.
+    first: Vec<AsmRegister64>,
+    /// Saved behind the gate.
+    then: Vec<AsmRegister64>,
+    /// Words for variables.
+    locals: i32,
+}
+
+impl Plan {
+    fn new(programs: &[Program]) -> Plan {
+        let gate = match programs {
+            [program] => Some(Gate::of(program)).filter(|gate| gate.conditions().next().is_some()),
+            _ => None,
+        };
+        let programs = match &gate {
+            Some(gate) => vec![gate.rest.clone()],
+            None => programs.to_vec(),
+        };
+        let early = gate.as_ref().map(Needs::of_gate).unwrap_or_default();
+        let first = early.registers();
+        let mut then = Needs::of(&programs, early).registers();
+        then.retain(|register| !first.contains(register));
+        let words = |program: &Program| program.locals + u16::from(program.scratch > 0);
+        let locals = programs.iter().map(words).max().unwrap_or(0);
+        Plan {
+            gate,
+            programs,
+            first,
+            then,
+            locals: locals.into(),
+        }
+    }
+
+    fn emit(&self, frame: &mut Frame, site: Site, leave: Mark) -> Result<(), Unsupported> {
+        if let Some(gate) = &self.gate {
+            body::emit_gate(frame, gate, 0, site, leave)?;
+        }
+        for &register in &self.then {
+            frame.push(register)?;
+        }
+        if self.locals > 0 {
+            frame.out.asm.lea(rsp, qword_ptr(rsp - 8 * self.locals))?;
+            frame.locals = self.locals.unsigned_abs() as usize;
+        }
+        for (index, program) in self.programs.iter().enumerate() {
+            body::emit(frame, program, index, site)?;
+        }
         Ok(())
     }
 }

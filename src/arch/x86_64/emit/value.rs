@@ -1,93 +1,26 @@
 //! Values: registers as they were at the hit, variables, arithmetic, loads that may fault.
 //!
-//! A value is computed into one of the temporaries from its depth on. Outside of records `rax`,
-//! `rcx` and `rdx` are free for what takes them; in a record only [simple](Simple) values stand.
+//! A value is computed into one of the temporaries from its depth on, unless it is in a register that
+//! nobody writes. Outside of records `rax` is free for what takes it, and `rcx` and `rdx` where
+//! [`super::needs`] counts them; in a record only values that leave them alone can stand.
 
 use iced_x86::code_asm::registers::gpr8::{al, cl};
 use iced_x86::code_asm::registers::gpr32::edx;
 use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::registers::xmm::*;
 use iced_x86::code_asm::{
-    AsmMemoryOperand, AsmRegister32, AsmRegister64, byte_ptr, dword_ptr, qword_ptr, word_ptr,
+    AsmMemoryOperand, AsmRegister64, byte_ptr, dword_ptr, ptr, qword_ptr, word_ptr,
 };
 
 use super::assembler::Mark;
-use super::body::{Body, Space, register};
-use super::record::record_field;
+use super::body::{Body, Space, in_block};
+use super::copy::copy_words;
+use super::needs::{is_comparison, small_constant};
+use super::record::{record_base, record_field};
+use super::registers::{ARGUMENTS, TEMPORARIES, low_byte, low_half, low_word, register};
 use super::template::{Frame, RED_ZONE, Unsupported};
 use crate::abi;
-use crate::program::{BinaryOp, FieldKind, Inst, Program, UnaryOp, Value, Width};
-
-/// Temporaries, in the order they are taken.
-pub(super) const TEMPORARIES: [AsmRegister64; 4] = [r11, r10, r9, r8];
-
-/// DWARF numbers of the registers that hold the first integer arguments (System V ABI AMD64,
-/// section 3.2.3).
-const ARGUMENTS: [u8; 6] = [5, 4, 1, 2, 8, 9];
-
-/// What is known of a program's values before they are emitted.
-pub(super) struct Simple {
-    /// How many temporaries each takes.
-    depths: Vec<usize>,
-    /// Whether each leaves `rax`, `rcx` and `rdx` alone.
-    simple: Vec<bool>,
-}
-
-impl Simple {
-    pub(super) fn of(program: &Program) -> Simple {
-        // Values refer backwards, so one pass does.
-        let mut known = Simple {
-            depths: Vec::with_capacity(program.values.len()),
-            simple: Vec::with_capacity(program.values.len()),
-        };
-        for inst in &program.values {
-            let (depth, simple) = match *inst {
-                Inst::Const(_)
-                | Inst::Reg(_)
-                | Inst::Arg(_)
-                | Inst::FloatArg(_)
-                | Inst::Local(_)
-                | Inst::Scratch(_) => (1, true),
-                Inst::Known(_) => (1, false),
-                Inst::Load { base, .. } => (known.depth(base), known.is_simple(base)),
-                Inst::Extend { value, .. } => (known.depth(value), known.is_simple(value)),
-                Inst::Unary(op, value) => (
-                    known.depth(value),
-                    op != UnaryOp::Not && known.is_simple(value),
-                ),
-                Inst::Binary(op, a, b) => {
-                    let constant = matches!(program.inst(b), Some(Inst::Const(_)));
-                    let takes = match op {
-                        BinaryOp::Add
-                        | BinaryOp::Sub
-                        | BinaryOp::And
-                        | BinaryOp::Or
-                        | BinaryOp::Xor
-                        | BinaryOp::Mul => true,
-                        BinaryOp::Shl | BinaryOp::Shr | BinaryOp::Sar => constant,
-                        _ => false,
-                    };
-                    let depth = known.depth(a).max(known.depth(b).saturating_add(1));
-                    (depth, takes && known.is_simple(a) && known.is_simple(b))
-                }
-            };
-            known.depths.push(depth);
-            known.simple.push(simple);
-        }
-        known
-    }
-
-    /// How many temporaries a value takes.
-    pub(super) fn depth(&self, value: Value) -> usize {
-        self.depths.get(usize::from(value.0)).copied().unwrap_or(1)
-    }
-
-    /// Whether a value leaves `rax`, `rcx` and `rdx` alone.
-    pub(super) fn is_simple(&self, value: Value) -> bool {
-        let simple = self.simple.get(usize::from(value.0));
-        simple.copied().unwrap_or(true)
-    }
-}
+use crate::program::{BinaryOp, FieldKind, Inst, UnaryOp, Value, Width};
 
 /// What becomes of a load that faults.
 #[derive(Clone, Copy)]
@@ -122,13 +55,19 @@ impl Body<'_> {
         };
         match kind {
             FieldKind::Int { value, .. } => {
-                let result = self.value(value, 0, on_fault)?;
-                self.frame.out.asm.mov(at(offset), result)?;
+                if let Some(constant) = small_constant(self.program, value) {
+                    self.frame.out.asm.mov(qword_ptr(at(offset)), constant)?;
+                } else {
+                    self.plain(value)?;
+                    let result = self.value(value, 0, on_fault)?;
+                    self.frame.out.asm.mov(at(offset), result)?;
+                }
             }
             FieldKind::Str { .. } if !self.environment.loads => {
                 self.frame.out.asm.mov(qword_ptr(at(offset)), 0)?;
             }
             FieldKind::Str { pointer, max } => {
+                self.plain(pointer)?;
                 let source = self.value(pointer, 0, on_fault)?;
                 if source != r11 {
                     self.frame.out.asm.mov(r11, source)?;
@@ -142,14 +81,32 @@ impl Body<'_> {
                 });
             }
             FieldKind::Scratch { at: from, size } => {
-                for word in (0..size).step_by(8) {
-                    let from = self.scratch(from + word);
-                    self.frame.out.asm.mov(rdx, from)?;
-                    self.frame.out.asm.mov(at(offset + word), rdx)?;
-                }
+                let from = self.scratch_base(from);
+                let to = record_base(environment, offset);
+                copy_words(self.frame, size / 8, |index| match index {
+                    None => (
+                        in_block(space, ptr(rbx + r10 * 8 + from)),
+                        in_block(space, ptr(rcx + r10 * 8 + to)),
+                    ),
+                    Some(index) => (
+                        in_block(space, ptr(rbx + (from + 8 * u64::from(index)))),
+                        in_block(space, ptr(rcx + (to + 8 * u64::from(index)))),
+                    ),
+                })?;
             }
         }
         Ok(self.frame.out.here(after)?)
+    }
+
+    /// Refuses what would write the registers that a record is filled with.
+    fn plain(&self, value: Value) -> Result<(), Unsupported> {
+        if self.costs.cost(value).plain {
+            Ok(())
+        } else {
+            Err(Unsupported(
+                "a field that is to be computed first".to_owned(),
+            ))
+        }
     }
 
     /// Computes a value and says which register holds it: one of the temporaries from `depth` on, or
@@ -169,15 +126,19 @@ impl Body<'_> {
         on_fault: OnFault,
     ) -> Result<AsmRegister64, Unsupported> {
         let deep = || Unsupported("an expression is too deep".to_owned());
+        let inst = self.program.inst(value).ok_or_else(deep)?;
+        if let Some(register) = self.in_place(inst)? {
+            return Ok(register);
+        }
         let target = TEMPORARIES.get(depth).copied().ok_or_else(deep)?;
         if !self.frame.pushed.contains(&Some(target)) {
             return Err(deep());
         }
-        match self.program.inst(value).ok_or_else(deep)? {
+        match inst {
             Inst::Const(constant) => self.constant(target, constant)?,
-            Inst::Reg(reg) => return self.frame.original(reg.0, target),
+            Inst::Reg(reg) => self.frame.original(reg.0, target)?,
             Inst::Arg(n) => match ARGUMENTS.get(usize::from(n)) {
-                Some(&number) => return self.frame.original(number, target),
+                Some(&number) => self.frame.original(number, target)?,
                 None => {
                     // At an entry the return address is on top, the seventh argument above it.
                     let slot = 8 * (i32::from(n) - 5) + self.frame.to_stack_pointer();
@@ -190,10 +151,8 @@ impl Body<'_> {
                 self.frame.out.asm.movq(target, *from)?;
             }
             Inst::Known(known) => {
-                let result = self.known(known)?;
-                if result != target {
-                    self.frame.out.asm.mov(target, result)?;
-                }
+                let result = self.known(known, depth)?;
+                self.frame.out.asm.mov(target, result)?;
             }
             Inst::Local(local) => {
                 let slot = self.local(local);
@@ -210,7 +169,7 @@ impl Body<'_> {
                 if op == UnaryOp::Not {
                     asm.test(from, from)?;
                     asm.sete(al)?;
-                    asm.movzx(target, al)?;
+                    asm.movzx(low_half(target), al)?;
                     return Ok(target);
                 }
                 if from != target {
@@ -266,18 +225,15 @@ impl Body<'_> {
         signed: bool,
     ) -> Result<(), Unsupported> {
         let asm = &mut self.frame.out.asm;
-        if from != target {
-            asm.mov(target, from)?;
-        }
-        let by = 64 - width.bits().cast_signed();
         match (width, signed) {
-            (Width::W64, _) => {}
-            (Width::W32, false) => asm.mov(low_half(target), low_half(target))?,
-            (_, true) => {
-                asm.shl(target, by)?;
-                asm.sar(target, by)?;
-            }
-            (_, false) => asm.and(low_half(target), (1 << width.bits()) - 1)?,
+            (Width::W64, _) if from == target => {}
+            (Width::W64, _) => asm.mov(target, from)?,
+            (Width::W32, false) => asm.mov(low_half(target), low_half(from))?,
+            (Width::W32, true) => asm.movsxd(target, low_half(from))?,
+            (Width::W16, false) => asm.movzx(low_half(target), low_word(from))?,
+            (Width::W16, true) => asm.movsx(target, low_word(from))?,
+            (Width::W8, false) => asm.movzx(low_half(target), low_byte(from))?,
+            (Width::W8, true) => asm.movsx(target, low_byte(from))?,
         }
         Ok(())
     }
@@ -290,35 +246,25 @@ impl Body<'_> {
         on_fault: OnFault,
     ) -> Result<(), Unsupported> {
         let target = TEMPORARIES[depth];
-        let sets = match op {
-            BinaryOp::Equal => Some(0),
-            BinaryOp::NotEqual => Some(1),
-            BinaryOp::Less => Some(2),
-            BinaryOp::SignedLess => Some(3),
-            BinaryOp::LessEqual => Some(4),
-            BinaryOp::SignedLessEqual => Some(5),
-            _ => None,
-        };
-        if let Some(which) = sets {
+        if is_comparison(op) {
             self.compared(a, b, depth)?;
             let asm = &mut self.frame.out.asm;
-            match which {
-                0 => asm.sete(al)?,
-                1 => asm.setne(al)?,
-                2 => asm.setb(al)?,
-                3 => asm.setl(al)?,
-                4 => asm.setbe(al)?,
+            match op {
+                BinaryOp::Equal => asm.sete(al)?,
+                BinaryOp::NotEqual => asm.setne(al)?,
+                BinaryOp::Less => asm.setb(al)?,
+                BinaryOp::SignedLess => asm.setl(al)?,
+                BinaryOp::LessEqual => asm.setbe(al)?,
                 _ => asm.setle(al)?,
             }
-            return Ok(asm.movzx(target, al)?);
+            return Ok(asm.movzx(low_half(target), al)?);
         }
         let left = self.value(a, depth, on_fault)?;
         if left != target {
             self.frame.out.asm.mov(target, left)?;
         }
-        let small = self.small_constant(b);
-        if let Some(small) = small
-            && self.by_constant(op, target, small)?
+        if let Some(Inst::Const(constant)) = self.program.inst(b)
+            && self.by_constant(op, target, constant)?
         {
             return Ok(());
         }
@@ -352,9 +298,22 @@ impl Body<'_> {
         &mut self,
         op: BinaryOp,
         target: AsmRegister64,
-        constant: i32,
+        constant: u64,
     ) -> Result<bool, Unsupported> {
         let asm = &mut self.frame.out.asm;
+        let by = (constant & 63) as i32;
+        match op {
+            BinaryOp::Shl => asm.shl(target, by)?,
+            BinaryOp::Shr => asm.shr(target, by)?,
+            BinaryOp::Sar => asm.sar(target, by)?,
+            _ => {}
+        }
+        if let BinaryOp::Shl | BinaryOp::Shr | BinaryOp::Sar = op {
+            return Ok(true);
+        }
+        let Ok(constant) = i32::try_from(constant.cast_signed()) else {
+            return Ok(false);
+        };
         match op {
             BinaryOp::Add => asm.add(target, constant)?,
             BinaryOp::Sub => asm.sub(target, constant)?,
@@ -362,9 +321,6 @@ impl Body<'_> {
             BinaryOp::And => asm.and(target, constant)?,
             BinaryOp::Or => asm.or(target, constant)?,
             BinaryOp::Xor => asm.xor(target, constant)?,
-            BinaryOp::Shl => asm.shl(target, constant & 63)?,
-            BinaryOp::Shr => asm.shr(target, constant & 63)?,
-            BinaryOp::Sar => asm.sar(target, constant & 63)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -407,6 +363,9 @@ impl Body<'_> {
             }
             frame.out.asm.jmp(to_after)?;
             frame.out.here(minus_one)?;
+            if !signed {
+                return Ok(());
+            }
             if quotient {
                 frame.out.asm.neg(target)?;
             } else {
@@ -478,28 +437,49 @@ impl Frame {
         RED_ZONE + 8 * i32::try_from(words).unwrap_or(0)
     }
 
-    /// A register as it was at the hit: itself, or what was saved, brought into `target`.
-    fn original(
-        &mut self,
-        number: u8,
-        target: AsmRegister64,
-    ) -> Result<AsmRegister64, Unsupported> {
-        let wanted = register(number)
-            .ok_or_else(|| Unsupported(format!("register {number} cannot be read at a probe")))?;
+    /// Where a register that was saved lies on the stack.
+    fn saved(&self, register: AsmRegister64) -> Option<i32> {
+        let saved = |pushed: &Option<AsmRegister64>| *pushed == Some(register);
+        let index = self.pushed.iter().position(saved)?;
+        let above = self.pushed.len() - 1 - index + self.locals;
+        i32::try_from(8 * above).ok()
+    }
+
+    /// Brings a register as it was at the hit into `target`.
+    fn original(&mut self, number: u8, target: AsmRegister64) -> Result<(), Unsupported> {
+        let wanted = whole(number)?;
         if wanted == rsp {
             let distance = self.to_stack_pointer();
-            self.out.asm.lea(target, qword_ptr(rsp + distance))?;
-            return Ok(target);
+            return Ok(self.out.asm.lea(target, qword_ptr(rsp + distance))?);
         }
-        let saved = |pushed: &Option<AsmRegister64>| *pushed == Some(wanted);
-        let Some(index) = self.pushed.iter().position(saved) else {
-            return Ok(wanted);
-        };
-        let above = self.pushed.len() - 1 - index + self.locals;
-        let slot = 8 * i32::try_from(above).unwrap_or(0);
-        self.out.asm.mov(target, qword_ptr(rsp + slot))?;
-        Ok(target)
+        match self.saved(wanted) {
+            Some(slot) => self.out.asm.mov(target, qword_ptr(rsp + slot))?,
+            None => self.out.asm.mov(target, wanted)?,
+        }
+        Ok(())
     }
+}
+
+impl Body<'_> {
+    /// The register that a value is still in.
+    fn in_place(&self, inst: Inst) -> Result<Option<AsmRegister64>, Unsupported> {
+        let number = match inst {
+            Inst::Reg(reg) => reg.0,
+            Inst::Arg(n) => match ARGUMENTS.get(usize::from(n)) {
+                Some(&number) => number,
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        let register = whole(number)?;
+        let lost = register == rsp || self.frame.saved(register).is_some();
+        Ok((!lost).then_some(register))
+    }
+}
+
+fn whole(number: u8) -> Result<AsmRegister64, Unsupported> {
+    let none = || Unsupported(format!("register {number} cannot be read at a probe"));
+    register(number).ok_or_else(none)
 }
 
 /// Leaves the address in the field, marks the field, goes on behind it.
@@ -517,24 +497,4 @@ fn fault(frame: &mut Frame, address: AsmRegister64, on_fault: OnFault) -> Result
     frame.out.asm.or(dword_ptr(faults), bit)?;
     let to_after = frame.out.to(after);
     Ok(frame.out.asm.jmp(to_after)?)
-}
-
-pub(super) fn low_half(register: AsmRegister64) -> AsmRegister32 {
-    use iced_x86::code_asm::registers::gpr32::{
-        eax, ebx, ecx, edi, edx, esi, r8d, r9d, r10d, r11d,
-    };
-    const HALVES: [(AsmRegister64, AsmRegister32); 10] = [
-        (r11, r11d),
-        (r10, r10d),
-        (r9, r9d),
-        (r8, r8d),
-        (rax, eax),
-        (rcx, ecx),
-        (rdx, edx),
-        (rsi, esi),
-        (rdi, edi),
-        (rbx, ebx),
-    ];
-    let found = HALVES.iter().find(|(whole, _)| *whole == register);
-    found.map_or(r11d, |(_, half)| *half)
 }
