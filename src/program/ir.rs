@@ -266,8 +266,8 @@ impl Record {
 }
 
 /// Bytes put into scratch memory as a string is kept there: length (`u32`), flags (`u32`, see
-/// [`abi::STR_TRUNCATED`]), then the bytes, and zeros up to the next multiple of 8. Where reading
-/// faulted, it is empty, flagged, and the address follows.
+/// [`abi::STR_TRUNCATED`]), then the bytes, and zeros up to the next multiple of 8. A null pointer is
+/// the empty string; where reading faulted otherwise, it is empty, flagged, and the address follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Copy {
     /// Where in scratch memory, a multiple of 8.

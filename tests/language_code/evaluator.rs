@@ -519,6 +519,10 @@ impl Hit<'_> {
             most = most.min(self.plain(limit)?);
         }
         self.scratch[to..=to + words].fill(None);
+        if pointer == 0 {
+            self.scratch[to] = Some(0);
+            return Ok(());
+        }
         match self.read(pointer, most, copy.string) {
             Ok((bytes, cut)) => {
                 let flags = if cut { abi::STR_TRUNCATED } else { 0 };
