@@ -28,7 +28,7 @@ pub fn command(dir: &Path) -> Command {
     command
 }
 
-/// What came out of the tracer so far: lines, and the last of them.
+/// What came out of the tracer so far: lines, and the last of them that is not empty.
 struct Results {
     lines: Arc<AtomicU64>,
     reader: JoinHandle<String>,
@@ -48,17 +48,24 @@ impl Results {
                 let got = &buffer[..got];
                 let ends = got.iter().filter(|&&byte| byte == b'\n').count();
                 count.fetch_add(ends as u64, Ordering::Relaxed);
-                let mut parts = got.rsplitn(3, |&byte| byte == b'\n');
-                let rest = parts.next().unwrap_or_default();
-                if let Some(whole) = parts.next() {
-                    if parts.next().is_some() {
-                        line.clear();
+                let Some(end) = got.iter().rposition(|&byte| byte == b'\n') else {
+                    line.extend_from_slice(got);
+                    continue;
+                };
+                let mut ended = got[..end].rsplit(|&byte| byte == b'\n');
+                let full = ended.find(|line| !line.is_empty());
+                if full.is_none() || ended.next().is_none() {
+                    // The first one goes on where the read before stopped.
+                    line.extend_from_slice(full.unwrap_or_default());
+                    if !line.is_empty() {
+                        std::mem::swap(&mut last, &mut line);
                     }
-                    line.extend_from_slice(whole);
-                    std::mem::swap(&mut last, &mut line);
-                    line.clear();
+                } else {
+                    last.clear();
+                    last.extend_from_slice(full.unwrap_or_default());
                 }
-                line.extend_from_slice(rest);
+                line.clear();
+                line.extend_from_slice(&got[end + 1..]);
             }
             String::from_utf8_lossy(&last).into_owned()
         });
@@ -77,7 +84,7 @@ pub struct Traced {
 pub struct Ended {
     /// Lines that were written.
     pub lines: u64,
-    /// The last of them.
+    /// The last of them that is not empty.
     pub last: String,
 }
 

@@ -7,6 +7,7 @@
 
 mod arming;
 mod kptrace;
+mod language;
 mod machine;
 mod peers;
 mod per_hit;
@@ -61,6 +62,7 @@ fn main() -> anyhow::Result<()> {
     };
     println!("{}", bench.machine);
     let floor = per_hit::run(&bench)?;
+    language::run(&bench)?;
     arming::run(&bench)?;
     startup::run(&bench)?;
     throughput::run(&bench)?;

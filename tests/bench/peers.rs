@@ -10,7 +10,7 @@ use super::target::Target;
 
 /// Which clock tells what a hit costs.
 #[derive(Clone, Copy, PartialEq)]
-enum Clock {
+pub enum Clock {
     /// The thread's processor time: the tool works in the thread.
     Processor,
     /// The wall: the tool works while the thread is stopped.
@@ -19,20 +19,28 @@ enum Clock {
 
 /// One tool in one mode. In its words `{hot}` is the target's path, `{dir}` a directory, and
 /// `{target}` the target with its arguments, as words of their own or, inside a word, as one.
-struct Peer {
-    name: &'static str,
-    program: &'static str,
-    words: &'static [&'static str],
-    calls: u64,
-    clock: Clock,
+pub struct Peer<'a> {
+    /// The row's name.
+    pub name: &'a str,
+    /// What is started.
+    pub program: &'a str,
+    /// Its arguments.
+    pub words: &'a [&'a str],
+    /// Calls a slice.
+    pub calls: u64,
+    /// Length of the text that is passed.
+    pub text: u32,
+    /// What is read.
+    pub clock: Clock,
 }
 
-const PEERS: [Peer; 6] = [
+const PEERS: [Peer<'static>; 6] = [
     Peer {
         name: "bpftrace: uprobe, count()",
         program: "bpftrace",
         words: &["-e", "uprobe:{hot}:hot { @ = count(); }", "-c", "{target}"],
         calls: 100_000,
+        text: 20,
         clock: Clock::Processor,
     },
     Peer {
@@ -48,6 +56,7 @@ const PEERS: [Peer; 6] = [
             "{target}",
         ],
         calls: 100_000,
+        text: 20,
         clock: Clock::Processor,
     },
     Peer {
@@ -66,6 +75,7 @@ const PEERS: [Peer; 6] = [
             "{target}",
         ],
         calls: 30_000,
+        text: 20,
         clock: Clock::Processor,
     },
     Peer {
@@ -81,6 +91,7 @@ const PEERS: [Peer; 6] = [
             "{target}",
         ],
         calls: 100_000,
+        text: 20,
         clock: Clock::Processor,
     },
     Peer {
@@ -102,6 +113,7 @@ const PEERS: [Peer; 6] = [
             "{target}",
         ],
         calls: 50,
+        text: 20,
         clock: Clock::Wall,
     },
     Peer {
@@ -109,6 +121,7 @@ const PEERS: [Peer; 6] = [
         program: "ltrace",
         words: &["-L", "-x", "hot@MAIN", "-o", "{dir}/ltrace", "{target}"],
         calls: 50,
+        text: 20,
         clock: Clock::Wall,
     },
 ];
@@ -150,7 +163,7 @@ pub fn run(bench: &Bench, floor: &Floor) -> anyhow::Result<()> {
 }
 
 /// Whether some directory of the search path holds it.
-fn installed(program: &str) -> bool {
+pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
@@ -170,7 +183,8 @@ fn define(hot: &Path, there: bool) -> bool {
     silent.status().is_ok_and(|status| status.success())
 }
 
-fn measure(bench: &Bench, peer: &Peer) -> anyhow::Result<Sample> {
+/// Slices of `hot` under a tool.
+pub fn measure(bench: &Bench, peer: &Peer<'_>) -> anyhow::Result<Sample> {
     let hot = bench.programs.hot.to_string_lossy();
     let dir = bench.programs.dir.to_string_lossy();
     let pairs = bench.or_quick(9, 5);
@@ -183,6 +197,8 @@ fn measure(bench: &Bench, peer: &Peer) -> anyhow::Result<Sample> {
         &peer.calls.to_string(),
         "-r",
         &pairs.to_string(),
+        "-s",
+        &peer.text.to_string(),
     ]
     .map(str::to_owned);
     let one_word = peer.program == "bpftrace";

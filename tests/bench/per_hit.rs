@@ -16,7 +16,7 @@ use super::table::{Sample, Table};
 use super::target::{Pair, Target};
 
 /// Calls a slice while nothing is recorded.
-const CALLS: u64 = 5_000_000;
+pub const CALLS: u64 = 5_000_000;
 /// Calls a slice that a ring of 8 MiB holds, with and without a string.
 const RECORDS: u64 = 180_000;
 const STRINGS: u64 = 25_000;
@@ -155,22 +155,59 @@ fn by_hand(
     threads: u32,
     pairs: usize,
 ) -> anyhow::Result<Vec<f64>> {
-    let mut command = Command::new(&bench.programs.hot);
-    command.args(hot_args(bench, calls, threads)).args(detour);
-    let mut target = Target::start(&mut command)?;
+    let hot = Hot {
+        calls,
+        threads,
+        ..Hot::default()
+    };
+    let mut target = Target::start(hot.command(bench).args(detour))?;
     let pairs = (0..pairs).map(|_| target.pair("go").map(|pair| pair.cpu));
     let pairs = pairs.collect::<anyhow::Result<Vec<f64>>>()?;
     target.end()?;
     Ok(pairs)
 }
 
-/// `hot`'s arguments for slices on demand.
-fn hot_args(bench: &Bench, calls: u64, threads: u32) -> Vec<String> {
-    let processor = bench.machine.target.to_string();
-    let words = ["-i", "-p", &processor, "-t", &threads.to_string(), "-n"];
-    let mut words: Vec<String> = words.map(str::to_owned).into();
-    words.push(calls.to_string());
-    words
+/// How `hot` is run for slices on demand.
+pub struct Hot {
+    /// Calls a slice.
+    pub calls: u64,
+    /// Threads that call.
+    pub threads: u32,
+    /// Length of the text that is passed.
+    pub text: u32,
+}
+
+impl Default for Hot {
+    fn default() -> Hot {
+        Hot {
+            calls: CALLS,
+            threads: 1,
+            text: 20,
+        }
+    }
+}
+
+impl Hot {
+    /// Its arguments.
+    pub fn args(&self, bench: &Bench) -> Vec<String> {
+        let numbers = [
+            ("-p", bench.machine.target as u64),
+            ("-t", self.threads.into()),
+            ("-n", self.calls),
+            ("-s", self.text.into()),
+        ];
+        let words = numbers.map(|(option, number)| [option.to_owned(), number.to_string()]);
+        std::iter::once("-i".to_owned())
+            .chain(words.into_iter().flatten())
+            .collect()
+    }
+
+    /// The program with these arguments, not traced.
+    pub fn command(&self, bench: &Bench) -> Command {
+        let mut command = Command::new(&bench.programs.hot);
+        command.args(self.args(bench));
+        command
+    }
 }
 
 /// The code that the product makes for `hot`, for the floor's memory: a file's path.
@@ -224,7 +261,12 @@ fn traced(
     bench: &Bench,
     (name, options, calls, threads, records): Row,
 ) -> anyhow::Result<(Sample, String)> {
-    let args = hot_args(bench, calls, threads);
+    let hot = Hot {
+        calls,
+        threads,
+        ..Hot::default()
+    };
+    let args = hot.args(bench);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut traced = Traced::run(&bench.programs.dir, options, &bench.programs.hot, &args)?;
     // The first lap through a ring is the kernel giving it memory: not measured.
@@ -292,7 +334,11 @@ fn all(bench: &Bench) -> anyhow::Result<(Sample, String)> {
 fn trap(bench: &Bench) -> anyhow::Result<(Sample, String)> {
     // The tracer where the scheduler puts it, as for a user.
     bench.machine.run_anywhere();
-    let args = hot_args(bench, 2000, 1);
+    let hot = Hot {
+        calls: 2000,
+        ..Hot::default()
+    };
+    let args = hot.args(bench);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let options = [COUNT, &["--no-opt", "--trap-limit", "0"]].concat();
     let mut traced = Traced::run(&bench.programs.dir, &options, &bench.programs.hot, &args)?;

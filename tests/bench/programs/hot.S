@@ -108,12 +108,81 @@ floor_\name:
         lea rsp, [rsp+128]
         BACK
 
-        .macro RECORD time
+# A failing predicate needs neither the block nor a register.
+        DETOUR predicate
+        cmp rdi, 12345
+        jne 2f
         lea rsp, [rsp-128]
         push rax
-        push rdx
-        push rcx
         CHECKS 1f
+        inc qword ptr gs:[SHARED+HITS]
+1:      pop rax
+        lea rsp, [rsp+128]
+2:      BACK
+
+        DETOUR hist
+        lea rsp, [rsp-128]
+        push rax
+        CHECKS 1f
+        test rdi, rdi
+        js 2f
+        lea rax, [rdi+rdi+1]
+        bsr rax, rax
+        inc qword ptr gs:[rax*8+SHARED+TABLE+8]
+1:      pop rax
+        lea rsp, [rsp+128]
+        BACK
+2:      inc qword ptr gs:[SHARED+TABLE]
+        jmp 1b
+
+# Counts by `rdi & 63`, in slots of state (0: free, 1: taken, 2: its key stands), key, count. There are
+# more slots than keys. A handler that finds a slot taken uses one further on; a reader adds both.
+        .set SLOTS, 4096
+        .set SLOT, 32
+        DETOUR keyed
+        lea rsp, [rsp-128]
+        push rax
+        CHECKS 1f
+        push rcx
+        mov ecx, edi
+        and ecx, 63
+        movabs rax, 0x9e3779b97f4a7c15
+        imul rax, rcx
+        shr rax, 64-12
+        shl eax, 5
+        cmp qword ptr gs:[rax+SHARED+TABLE+8], rcx
+        jne 3f
+        cmp qword ptr gs:[rax+SHARED+TABLE], 2
+        jne 3f
+        inc qword ptr gs:[rax+SHARED+TABLE+16]
+2:      pop rcx
+1:      pop rax
+        lea rsp, [rsp+128]
+        BACK
+3:      push rdx
+        push rsi
+        mov edx, eax
+4:      xor eax, eax
+        mov esi, 1
+        cmpxchg qword ptr gs:[rdx+SHARED+TABLE], rsi
+        jne 5f
+        mov qword ptr gs:[rdx+SHARED+TABLE+8], rcx
+        mov qword ptr gs:[rdx+SHARED+TABLE], 2
+        jmp 6f
+5:      cmp eax, 2
+        jne 7f
+        cmp qword ptr gs:[rdx+SHARED+TABLE+8], rcx
+        je 6f
+7:      add edx, SLOT
+        and edx, SLOTS*SLOT-1
+        jmp 4b
+6:      inc qword ptr gs:[rdx+SHARED+TABLE+16]
+        pop rsi
+        pop rdx
+        jmp 2b
+
+# Room for `size` bytes: rdx = the time, rax = the position, rcx = its place.
+        .macro RESERVE time, size, full
         .if \time
         rdtsc
         shl rdx, 32
@@ -123,15 +192,27 @@ floor_\name:
         .endif
         mov rax, gs:[SHARED+HEAD]
         sub rax, gs:[SHARED+TAIL]
-        cmp rax, RING_SIZE-4096-32
-        ja 2f
-        mov eax, 32
+        cmp rax, RING_SIZE-4096-\size
+        ja \full
+        mov eax, \size
         xadd gs:[SHARED+HEAD], rax
         mov ecx, eax
         and ecx, RING_SIZE-1
         mov gs:[rcx+SHARED+RING+24], rdx
         mov qword ptr gs:[rcx+SHARED+RING+8], 7
         mov qword ptr gs:[rcx+SHARED+RING+16], 0
+        .endm
+        .macro RECORD time, arguments=0
+        lea rsp, [rsp-128]
+        push rax
+        push rdx
+        push rcx
+        CHECKS 1f
+        RESERVE \time, (32+16*\arguments), 2f
+        .if \arguments
+        mov gs:[rcx+SHARED+RING+32], rdi
+        mov gs:[rcx+SHARED+RING+40], rsi
+        .endif
         mov gs:[rcx+SHARED+RING], rax
 1:      pop rcx
         pop rdx
@@ -145,5 +226,73 @@ floor_\name:
         RECORD 1
         DETOUR record_notime
         RECORD 0
+        DETOUR record_arguments
+        RECORD 1, 1
+
+# A record of a string of at most 64 bytes at rdi: its length, whether it goes on, its bytes.
+        DETOUR record_string
+        lea rsp, [rsp-128]
+        push rax
+        push rdx
+        push rcx
+        CHECKS 1f
+        push r8
+        RESERVE 1, 104, 2f
+        mov r8d, edi
+        and r8d, 4095
+        cmp r8d, 4096-64
+        ja 3f
+        lea rsp, [rsp-32]
+        movups [rsp], xmm0
+        movups [rsp+16], xmm1
+        .irp n, 0, 16, 32, 48
+        movups xmm0, [rdi+\n]
+        pxor xmm1, xmm1
+        pcmpeqb xmm1, xmm0
+        movups gs:[rcx+SHARED+RING+40+\n], xmm0
+        pmovmskb r8d, xmm1
+        test r8d, r8d
+        jnz 5f+(\n/16)*ENDS
+        .endr
+        mov r8d, 64
+        mov dword ptr gs:[rcx+SHARED+RING+36], 1
+        jmp 7f
+# Each of these takes as many bytes.
+        .set ENDS, 16
+        .irp n, 0, 16, 32, 48
+        .p2align 4
+        .if \n == 0
+5:
+        .endif
+        bsf r8d, r8d
+        lea r8d, [r8+\n]
+        jmp 6f
+        .endr
+6:      mov dword ptr gs:[rcx+SHARED+RING+36], 0
+7:      movups xmm0, [rsp]
+        movups xmm1, [rsp+16]
+        lea rsp, [rsp+32]
+8:      mov gs:[rcx+SHARED+RING+32], r8d
+        mov gs:[rcx+SHARED+RING], rax
+9:      pop r8
+1:      pop rcx
+        pop rdx
+        pop rax
+        lea rsp, [rsp+128]
+        BACK
+2:      inc qword ptr gs:[SHARED+LOST]
+        jmp 9b
+# The next page may be nobody's: byte by byte.
+3:      xor r8d, r8d
+        mov dword ptr gs:[rcx+SHARED+RING+36], 0
+4:      movzx edx, byte ptr [rdi+r8]
+        test edx, edx
+        jz 8b
+        mov gs:[rcx+r8+SHARED+RING+40], dl
+        inc r8d
+        cmp r8d, 64
+        jb 4b
+        mov dword ptr gs:[rcx+SHARED+RING+36], 1
+        jmp 8b
 
         .section .note.GNU-stack, "", @progbits

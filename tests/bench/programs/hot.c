@@ -1,10 +1,10 @@
 // Calls `hot` and its equal `twin` in alternating slices and prints what each call cost; with -d it
 // patches `hot` itself, to show what a detour costs at least.
 //
-//   hot [-i] [-n CALLS] [-r PAIRS] [-t 1|2] [-p CPU] [-d DETOUR | -f CODE]
+//   hot [-i] [-n CALLS] [-r PAIRS] [-t 1|2] [-p CPU] [-s BYTES] [-d DETOUR | -f CODE]
 //
 // -i: one pair for each line read, until the end of the input. -f: a file with code for the address
-// CODE_AT. A pair is a line: "pair TWIN_CPU HOT_CPU TWIN_WALL HOT_WALL", in ns a call.
+// CODE_AT. -s: length of the text that the calls are given. A pair is a line: "pair TWIN_CPU HOT_CPU TWIN_WALL HOT_WALL", in ns a call.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -24,7 +24,8 @@ typedef uint64_t u64;
 extern u64 loop_hot(u64 calls, const char *text), loop_twin(u64 calls, const char *text);
 extern char hot[];
 extern char floor_empty[], floor_count[], floor_count_flags[], floor_count_shared[], floor_record[],
-    floor_record_notime[];
+    floor_record_notime[], floor_predicate[], floor_hist[], floor_keyed[], floor_record_arguments[],
+    floor_record_string[];
 static const struct { const char *name; char *code; } floors[] = {
     {"empty", floor_empty},
     {"count", floor_count},
@@ -32,8 +33,13 @@ static const struct { const char *name; char *code; } floors[] = {
     {"count_shared", floor_count_shared},
     {"record", floor_record},
     {"record_notime", floor_record_notime},
+    {"predicate", floor_predicate},
+    {"hist", floor_hist},
+    {"keyed", floor_keyed},
+    {"record_arguments", floor_record_arguments},
+    {"record_string", floor_record_string},
 };
-static const char text[32] = "/usr/lib/x86_64/libc";
+static _Alignas(4096) char text[4096];
 
 static u64 calls = 1000000;
 static int threads = 1, cpu, floor_mode;
@@ -115,20 +121,22 @@ static void *second(void *unused) {
 }
 
 int main(int argc, char **argv) {
-  int option, interactive = 0, pairs = 9;
+  int option, interactive = 0, pairs = 9, bytes = 20;
   const char *detour = 0, *code = 0;
   char line[64];
   pthread_t thread;
-  while ((option = getopt(argc, argv, "in:r:t:p:d:f:")) != -1) switch (option) {
+  while ((option = getopt(argc, argv, "in:r:t:p:s:d:f:")) != -1) switch (option) {
     case 'i': interactive = 1; break;
     case 'n': calls = strtoull(optarg, 0, 0); break;
     case 'r': pairs = atoi(optarg); break;
     case 't': threads = atoi(optarg) > 1 ? 2 : 1; break;
     case 'p': cpu = atoi(optarg); break;
+    case 's': bytes = atoi(optarg); break;
     case 'd': detour = optarg; break;
     case 'f': code = optarg; break;
     default: return 2;
     }
+  for (int i = 0; i < bytes && i < (int)sizeof text - 1; i++) text[i] = "/usr/lib/x86_64/libc"[i % 20];
   setvbuf(stdout, 0, _IOLBF, 0);
   pin(cpu);
   pthread_barrier_init(&together, 0, 2);
