@@ -60,7 +60,7 @@ impl Printed {
     }
 
     /// The value a map had when it was printed last.
-    pub fn map(&self, map: &str) -> &Value {
+    pub fn map<'a>(&'a self, map: &'a str) -> &'a Value {
         let last = self.all(map).last();
         last.unwrap_or_else(|| panic!("no {map} in {:?}", self.objects))
     }

@@ -100,10 +100,7 @@ pub fn locks() -> Verdict {
     // One for the waiter, 100 for each taker, and main's until it sees that somebody waits.
     let taken = sum(&printed.map("@lock")[thread(lock)]);
     assert!(taken >= 1 + 4 * 100 + 1, "{taken}");
-    // It may have been told before it had to wait.
-    let waits = printed.all("@wait").next();
-    let waits = waits.map_or(0, |wait| sum(&wait[thread(ready)]));
-    assert_eq!(waits, 1);
+    assert_eq!(printed.map("@wait")[thread(ready)], 1);
     DONE
 }
 
@@ -173,10 +170,6 @@ pub fn sql() -> Verdict {
     let reached = |part: &str| text.lines().filter(|line| line.ends_with(part)).count();
     assert_eq!(reached(script), 1, "{text}");
     assert_eq!(reached(" select a+35 from t"), 3, "{text}");
-    assert_eq!(
-        reached("  select a+35 from t") + reached("sqlite3      select a+35 from t"),
-        1
-    );
     DONE
 }
 
