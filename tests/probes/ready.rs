@@ -148,7 +148,7 @@ pub fn redis() -> Verdict {
         until redis-cli -s s ping >/dev/null 2>&1; do :; done; \
         redis-cli -s s set k \"$(printf %05000d 0)\" >/dev/null; \
         redis-cli -s s get k; redis-cli -s s shutdown nosave; wait";
-    let script = format!("cd {} && {script}", place.path().display());
+    let script = format!("cd {} || exit 1; {script}", place.path().display());
     let printed = run(&ready("iosize"), &["sh", "-c", &script], 0);
     assert_eq!(printed.out.trim(), "0".repeat(5000));
     // The answer, "$5000\r\n...\r\n", in one write.
