@@ -68,7 +68,7 @@ pub fn maps() -> Verdict {
             print(@printed_and_zeroed); clear(@printed_and_zeroed);
         }
     "#;
-    // Each of the first two has a child that has none, and each child execs: 1 + 2 + 4 works.
+    // The first works and forks; a child works, execs with one generation less, and so on.
     let printed = totals(program, ["50000", "3"]);
     let made = made(&printed);
     assert!(made.processes >= 5, "{}", printed.out);
