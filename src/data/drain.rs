@@ -15,7 +15,7 @@ use super::catalogue::Catalogue;
 use super::clock::Clock;
 use super::directory::Directory;
 use super::event::{Hit, Sink};
-use super::script::{Running, Script, Wish};
+use super::script::{Asker, Running, Script, Wish};
 use super::source::{Source, Waiting};
 use crate::abi::Layout;
 use crate::base::{FeedId, Pid, ProbeId};
@@ -295,6 +295,9 @@ impl Worker {
 
     /// Gives the sink every record up to a time, oldest first; order within a block is kept.
     fn deliver(&mut self, horizon: u64) {
+        if let Some(running) = &mut self.running {
+            running.round();
+        }
         let mut heap: BinaryHeap<Reverse<(u64, FeedId, u32)>> = BinaryHeap::new();
         for (&id, source) in &self.sources {
             let fronts = source.fronts();
@@ -349,10 +352,14 @@ impl Worker {
         let (Some(running), Some(source)) = (&mut self.running, self.sources.get(&id)) else {
             return;
         };
-        let pid = source.feed.pid;
+        let asker = Asker {
+            wall,
+            pid: source.feed.pid,
+            own: id == OWN,
+        };
         let done = running.perform(
             (record.action, &record.bytes),
-            (wall, pid),
+            asker,
             self.sources.values(),
             self.sink.as_mut(),
         );

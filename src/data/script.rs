@@ -4,6 +4,7 @@
 //! Invariant: of maps, the cells that detours write are never written here, but for plain values,
 //! which both change by the same indivisible steps. What was cleared is a baseline that is taken off.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -77,6 +78,23 @@ pub enum Wish {
     Exit(u8),
 }
 
+/// What is no longer shown of a map that only grows.
+struct Baseline {
+    before: Contents,
+    kept: BTreeSet<Vec<u8>>,
+}
+
+/// Who asks for something to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    /// When, in nanoseconds since 1970.
+    pub wall: u64,
+    /// In which process.
+    pub pid: Pid,
+    /// Whether it is a block that runs in our own.
+    pub own: bool,
+}
+
 /// A program that runs.
 pub(super) struct Running {
     script: Script,
@@ -84,8 +102,10 @@ pub(super) struct Running {
     retired: Vec<Contents>,
     /// Minima and maxima of halves that were turned round.
     carried: Vec<Contents>,
-    /// What was there when a map was cleared, and whether its keys stay.
-    baseline: Vec<Option<(Contents, bool)>>,
+    /// What was there when a map was cleared, and the keys that stay.
+    baseline: Vec<Option<Baseline>>,
+    /// What a block of our own has just printed: what it clears then, so that nothing is lost between.
+    shown: Vec<Option<Contents>>,
     epoch: u64,
     due: Vec<u64>,
     exited: bool,
@@ -106,7 +126,8 @@ impl Running {
             script,
             retired: vec![Contents::default(); count],
             carried: vec![Contents::default(); count],
-            baseline: vec![None; count],
+            baseline: (0..count).map(|_| None).collect(),
+            shown: vec![None; count],
             epoch: 0,
             exited: false,
             faults: 0,
@@ -130,17 +151,22 @@ impl Running {
         Some(Duration::from_nanos(next.saturating_sub(now)))
     }
 
+    /// Another round of records: what was printed in the last one is no longer what is there.
+    pub(super) fn round(&mut self) {
+        self.shown.fill(None);
+    }
+
     /// Runs the `END` blocks.
     pub(super) fn end(&mut self) {
         self.exited = false;
         self.script.own.end.iter().for_each(Native::run);
     }
 
-    /// Does what a record asks for. `wall` is its time in nanoseconds since 1970.
+    /// Does what a record asks for.
     pub(super) fn perform<'a>(
         &mut self,
         (action, bytes): (u16, &[u8]),
-        (wall, pid): (u64, Pid),
+        Asker { wall, pid, own }: Asker,
         sources: impl Iterator<Item = &'a Source> + Clone,
         sink: &mut dyn Sink,
     ) -> io::Result<Wish> {
@@ -161,15 +187,19 @@ impl Running {
                 }
             }
             Action::PrintMap { map, top, div } => {
-                let data = self.data(*map, pid, sources, true);
+                let total = self.total(*map, sources);
+                let data = self.data(*map, pid, total.clone(), true);
+                if own {
+                    self.shown[map.0 as usize] = Some(total);
+                }
                 sink.map(&data, *top, *div)?;
             }
             Action::PrintEntry(map) => {
                 let cell = self.entry(*map, fields, pid, sources);
                 sink.value(&cell)?;
             }
-            Action::Clear(map) => self.clear(*map, false, sources),
-            Action::Zero(map) => self.clear(*map, true, sources),
+            Action::Clear(map) => self.clear(*map, (false, own), sources),
+            Action::Zero(map) => self.clear(*map, (true, own), sources),
             Action::Exit => {
                 self.exited = true;
                 let status = match values.first() {
@@ -245,15 +275,15 @@ impl Running {
         }
     }
 
-    /// What a map holds.
-    fn contents<'a>(&self, map: MapId, sources: impl Iterator<Item = &'a Source>) -> Contents {
-        let mut contents = self.total(map, sources);
+    /// What a map holds when this is all that was ever put into it.
+    fn contents(&self, map: MapId, total: Contents) -> Contents {
+        let mut contents = total;
         let Some(table) = self.table(map) else {
             return contents;
         };
         contents.merge(&self.carried[map.0 as usize], table.cell);
-        if let Some((before, keep)) = &self.baseline[map.0 as usize] {
-            contents.since(before, table.cell, *keep);
+        if let Some(Baseline { before, kept }) = &self.baseline[map.0 as usize] {
+            contents.since(before, table.cell, kept);
         }
         contents
     }
@@ -265,7 +295,7 @@ impl Running {
         pid: Pid,
         sources: impl Iterator<Item = &'a Source>,
     ) -> Cell {
-        let mut contents = self.contents(map, sources);
+        let mut contents = self.contents(map, self.total(map, sources));
         let table = self.table(map).cloned();
         let key = table.map_or(Vec::new(), |table| tables::key(&table, key));
         let words = contents.entries.remove(&key).unwrap_or_default();
@@ -281,14 +311,8 @@ impl Running {
 
     /// A map to be shown. One without keys that holds nothing is shown as nothing was put in, if
     /// `always`.
-    fn data<'a>(
-        &mut self,
-        map: MapId,
-        pid: Pid,
-        sources: impl Iterator<Item = &'a Source>,
-        always: bool,
-    ) -> MapData {
-        let contents = self.contents(map, sources);
+    fn data(&mut self, map: MapId, pid: Pid, total: Contents, always: bool) -> MapData {
+        let contents = self.contents(map, total);
         let Some(declared) = self.script.maps.get(map.0 as usize).cloned() else {
             return MapData {
                 name: String::new(),
@@ -320,8 +344,9 @@ impl Running {
         let mut maps = Vec::new();
         let mut full = Vec::new();
         for index in 0..u32::try_from(self.script.maps.len()).unwrap_or(0) {
-            let data = self.data(MapId(index), pid, sources.clone(), false);
-            let missed = self.total(MapId(index), sources.clone()).full;
+            let total = self.total(MapId(index), sources.clone());
+            let missed = total.full;
+            let data = self.data(MapId(index), pid, total, false);
             if missed > 0 {
                 full.push((data.name.clone(), missed));
             }
@@ -347,7 +372,7 @@ impl Running {
     fn clear<'a>(
         &mut self,
         map: MapId,
-        to_zero: bool,
+        (to_zero, own): (bool, bool),
         sources: impl Iterator<Item = &'a Source> + Clone,
     ) {
         let Some(table) = self.table(map).cloned() else {
@@ -363,8 +388,17 @@ impl Running {
                 self.turn(map, sources);
             }
             _ => {
-                let now = self.total(map, sources);
-                self.baseline[map.0 as usize] = Some((now, to_zero));
+                let shown = self.shown[map.0 as usize].clone().filter(|_| own);
+                let before = shown.unwrap_or_else(|| self.total(map, sources));
+                // Keys that were cleared before are not among them.
+                let kept = match to_zero {
+                    true => {
+                        let now = self.contents(map, before.clone());
+                        now.entries.into_keys().collect()
+                    }
+                    false => BTreeSet::new(),
+                };
+                self.baseline[map.0 as usize] = Some(Baseline { before, kept });
             }
         }
     }

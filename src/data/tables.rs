@@ -1,7 +1,7 @@
 //! What the maps of a program hold, read from the memory that detours write, and summed over threads
 //! and processes. The bytes are untrusted: sizes and numbers come from the table's own description.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::program::table::{BORN, FULL, HEADER, KEY, TAG};
 use crate::program::{Cell, KeyPart, Table};
@@ -75,8 +75,8 @@ impl Contents {
     }
 
     /// What came since `before`, of an aggregation that only grows. Entries that did not change are
-    /// left out, or kept with nothing when `keep` says so.
-    pub fn since(&mut self, before: &Contents, cell: Cell, keep: bool) {
+    /// left out, but for those `kept`, which then hold nothing.
+    pub fn since(&mut self, before: &Contents, cell: Cell, kept: &BTreeSet<Vec<u8>>) {
         if matches!(
             cell,
             Cell::Least { .. } | Cell::Greatest { .. } | Cell::Word | Cell::Wide(_)
@@ -89,7 +89,7 @@ impl Contents {
                     *word = word.wrapping_sub(*before);
                 }
             }
-            keep || words.iter().any(|&word| word != 0)
+            kept.contains(key) || words.iter().any(|&word| word != 0)
         });
     }
 }
@@ -266,8 +266,18 @@ mod tests {
         put(&shared, &table, 3, &[7], &[4]);
         let mut now = Contents::default();
         now.add(&shared, 0, &table, 0);
-        now.since(&before, table.cell, false);
+        now.since(&before, table.cell, &BTreeSet::new());
         assert_eq!(now.entries.values().next(), Some(&vec![1]));
+        let mut same = before.clone();
+        same.since(&before, table.cell, &BTreeSet::new());
+        assert!(same.entries.is_empty());
+        let mut kept = before.clone();
+        kept.since(
+            &before,
+            table.cell,
+            &before.entries.keys().cloned().collect(),
+        );
+        assert_eq!(kept.entries.values().next(), Some(&vec![0]));
     }
 
     #[test]

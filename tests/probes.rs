@@ -1,0 +1,62 @@
+//! Programs of the probe language run whole, on real programs: those in `probes/`, those of
+//! `tests/language_reference` whose output was recorded, and some whose totals are known exactly.
+//!
+//! Cases that need packages are reported as ignored where these are missing; with
+//! `KPTRACE_REQUIRE_PROGRAMS=1` they fail. The one that records anew needs bpftrace and root, and is
+//! run only when asked for (`--ignored`).
+
+#![cfg(target_arch = "x86_64")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test"
+)]
+
+#[path = "probes/exact.rs"]
+mod exact;
+#[path = "programs/need.rs"]
+mod need;
+#[path = "probes/printed.rs"]
+mod printed;
+#[path = "probes/ready.rs"]
+mod ready;
+#[path = "probes/reference.rs"]
+mod reference;
+mod support;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// What a case came to.
+type Verdict = Result<Completion, Failed>;
+
+type Run = fn() -> Verdict;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let cases: [(&str, Run); 19] = [
+        ("every_ready_program_has_a_test", ready::all_there),
+        ("mallocsize_and_its_kin_agree", ready::malloc),
+        ("mallocsize_knows_calloc_and_realloc", ready::allocations),
+        ("locksnoop_counts_locks_and_signals", ready::locks),
+        ("iosize_sees_what_dd_asks_for", ready::io),
+        ("iosize_sees_what_redis_serves", ready::redis),
+        ("threadsnoop_names_every_start", ready::threads),
+        ("threadsnoop_counts_pythons_threads", ready::python_threads),
+        ("sqlsnoop_shows_the_statements", ready::sql),
+        ("opensnoop_shows_paths", ready::opens),
+        ("execsnoop_shows_arguments", ready::execs),
+        ("execsnoop_shows_what_git_runs", ready::git),
+        ("pythoncalls_counts_calls", ready::python),
+        ("dnssnoop_shows_names", ready::names),
+        ("killsnoop_shows_signals_and_ends", ready::signals),
+        ("recorded_programs_print_the_same_text", reference::text),
+        ("recorded_programs_print_the_same_json", reference::json),
+        ("maps_are_exact_whatever_happens", exact::maps),
+        ("what_is_printed_and_lost_is_what_was_made", exact::records),
+    ];
+    let trials = cases
+        .into_iter()
+        .map(|(name, case)| Trial::ignorable_test(name, case));
+    let anew = Trial::ignorable_test("bpftrace_still_prints_what_is_recorded", reference::anew);
+    let trials = trials.chain([anew.with_ignored_flag(true)]).collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
