@@ -7,6 +7,7 @@ mod arm;
 mod asks;
 mod atlas;
 mod child;
+mod debug;
 mod detach;
 mod detours;
 mod differences;
@@ -45,6 +46,7 @@ mod tracee;
 mod wanted;
 mod write;
 
+pub use debug::DebugFiles;
 pub use end::{Ended, Outcome};
 pub use estimate::{Estimate, estimate};
 pub use land::Landing;

@@ -20,6 +20,7 @@ mod lookup;
 mod lsda;
 mod matching;
 mod names;
+mod needed;
 mod read;
 mod relocs;
 mod reserved;
@@ -27,6 +28,8 @@ mod suggest;
 mod table;
 #[cfg(test)]
 mod testing;
+mod types;
+mod usdt;
 
 pub use debugfile::{debug_file, debug_file_trusting};
 pub use demangle::demangle;
@@ -39,3 +42,5 @@ pub use lines::line_addresses;
 pub use names::{NamePattern, PatternError};
 pub use read::{Stamp, stamp};
 pub use relocs::indirect_slots;
+pub use types::{Field, Record, Shape};
+pub use usdt::{Note, usdt_notes};

@@ -7,6 +7,8 @@ mod support;
 mod arguments;
 #[path = "command_line/counts.rs"]
 mod counts;
+#[path = "command_line/debug_info.rs"]
+mod debug_info;
 #[path = "command_line/ends.rs"]
 mod ends;
 #[path = "command_line/formats.rs"]

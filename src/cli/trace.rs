@@ -17,11 +17,10 @@ use crate::analysis::Cache;
 use crate::base::{Pid, Tid};
 use crate::data::Sink;
 use crate::guardian::Guardian;
-use crate::language::debug::Nothing;
 use crate::output::{Json, Style, SummaryTable, Text, Verbosity, report};
 use crate::probe::{Limit, TrapPolicy};
 use crate::session::{
-    Ended, Exclude, Landing, Options, Outcome, Pending, PlanError, Session, Wanted,
+    DebugFiles, Ended, Exclude, Landing, Options, Outcome, Pending, PlanError, Session, Wanted,
 };
 use crate::spec::{Diagnostic, Pattern, ProbeSpec, parse_file, parse_pattern, parse_probe};
 use crate::sys::errno::sig;
@@ -68,7 +67,7 @@ pub(super) fn specs(texts: &[String]) -> Result<Vec<ProbeSpec>, Vec<Diagnostic>>
 }
 
 /// What the probes' texts ask for.
-fn wanted(trace: &Trace) -> Result<Wanted, Vec<Diagnostic>> {
+fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Diagnostic>> {
     let mut exclude = Vec::new();
     let mut wrong = Vec::new();
     for text in &trace.exclude {
@@ -97,7 +96,7 @@ fn wanted(trace: &Trace) -> Result<Wanted, Vec<Diagnostic>> {
                 },
                 ..Wanted::default()
             };
-            program::add(trace, &mut wanted, &Nothing)?;
+            program::add(trace, &mut wanted, debug)?;
             Ok(wanted)
         }
         Ok(_) => Err(wrong),
@@ -270,7 +269,10 @@ fn conclude(trace: &Trace, outcome: &mut Outcome) -> bool {
 
 /// `kptrace run`.
 pub(super) fn run(run: &Run) -> ExitCode {
-    let wanted = match wanted(&run.trace) {
+    let wanted = match wanted(
+        &run.trace,
+        &DebugFiles::of_command(run.cmd.first().map(|c| c.as_os_str())),
+    ) {
         Ok(wanted) => wanted,
         Err(wrong) => {
             print_diagnostics(&wrong);
@@ -355,15 +357,15 @@ fn end_as(pid: Pid, ended: Ended) -> ExitCode {
 
 /// `kptrace attach`.
 pub(super) fn attach(attach: &Attach) -> Exit {
-    let wanted = match wanted(&attach.trace) {
+    let Some(pid) = attach.pid else {
+        return Exit::Usage;
+    };
+    let wanted = match wanted(&attach.trace, &DebugFiles::of_process(pid)) {
         Ok(wanted) => wanted,
         Err(wrong) => {
             print_diagnostics(&wrong);
             return Exit::Usage;
         }
-    };
-    let Some(pid) = attach.pid else {
-        return Exit::Usage;
     };
     let sink = match sink(&attach.trace, Stream::Out) {
         Ok(sink) => sink,

@@ -15,10 +15,10 @@ use crate::base::LinkAddr;
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 pub(super) type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
 pub(super) type Unit<'a> = gimli::Unit<Slice<'a>>;
-type Die<'a> = gimli::DebuggingInformationEntry<Slice<'a>>;
+pub(super) type Die<'a> = gimli::DebuggingInformationEntry<Slice<'a>>;
 
 /// How many references are followed for one type or name.
-const DEPTH_CAP: usize = 32;
+pub(super) const DEPTH_CAP: usize = 32;
 /// How many parameters a function may have.
 const PARAM_CAP: usize = 255;
 /// Largest section after decompression.
@@ -94,18 +94,8 @@ impl<'a> DebugInfo<'a> {
     /// or does not take them where the ABI says (`DW_CC_nocall`).
     pub fn params(&self, at: LinkAddr) -> Option<Vec<Param>> {
         let dwarf = self.dwarf();
-        let mut headers = dwarf.units();
-        while let Ok(Some(header)) = headers.next() {
-            let Ok(unit) = dwarf.unit(header) else {
-                continue;
-            };
-            if unit_may_hold(&dwarf, &unit, at)
-                && let Some(offset) = function_at(&dwarf, &unit, at)
-            {
-                return params_of(&dwarf, &unit, offset);
-            }
-        }
-        None
+        let (unit, offset) = function(&dwarf, at)?;
+        each_param(&dwarf, &unit, offset, &param)
     }
 }
 
@@ -152,7 +142,23 @@ fn unit_may_hold(dwarf: &Dwarf, unit: &Unit, at: LinkAddr) -> bool {
     }
 }
 
-/// The subprogram whose code starts at `at`.
+/// The subprogram whose code starts at `at`, and its unit.
+pub(super) fn function<'a>(dwarf: &Dwarf<'a>, at: LinkAddr) -> Option<(Unit<'a>, UnitOffset)> {
+    let mut headers = dwarf.units();
+    while let Ok(Some(header)) = headers.next() {
+        let Ok(unit) = dwarf.unit(header) else {
+            continue;
+        };
+        if unit_may_hold(dwarf, &unit, at)
+            && let Some(offset) = function_at(dwarf, &unit, at)
+        {
+            return Some((unit, offset));
+        }
+    }
+    None
+}
+
+/// The subprogram of a unit whose code starts at `at`.
 fn function_at(dwarf: &Dwarf, unit: &Unit, at: LinkAddr) -> Option<UnitOffset> {
     let mut entries = unit.entries();
     while let Ok(Some(die)) = entries.next_dfs() {
@@ -175,7 +181,13 @@ fn function_at(dwarf: &Dwarf, unit: &Unit, at: LinkAddr) -> Option<UnitOffset> {
     None
 }
 
-fn params_of(dwarf: &Dwarf, unit: &Unit, function: UnitOffset) -> Option<Vec<Param>> {
+/// What `ask` says of each parameter of a function.
+pub(super) fn each_param<'a, T>(
+    dwarf: &Dwarf<'a>,
+    unit: &Unit<'a>,
+    function: UnitOffset,
+    ask: &dyn Fn(&Dwarf<'a>, &Unit<'a>, &Die<'a>) -> T,
+) -> Option<Vec<T>> {
     let die = unit.entry(function).ok()?;
     if let Some(AttributeValue::CallingConvention(gimli::DW_CC_nocall)) =
         die.attr_value(gimli::DW_AT_calling_convention)
@@ -183,11 +195,11 @@ fn params_of(dwarf: &Dwarf, unit: &Unit, function: UnitOffset) -> Option<Vec<Par
         return None;
     }
     // An out-of-line copy may have lost parameters; its origin has all, in declared order.
-    let mut list = children(dwarf, unit, function)?;
+    let mut list = children(dwarf, unit, function, ask)?;
     if let Some(place) = reference(dwarf, unit, &die, gimli::DW_AT_abstract_origin) {
         let whole = match &place {
-            Place::Here(offset) => children(dwarf, unit, *offset),
-            Place::There(other, offset) => children(dwarf, other, *offset),
+            Place::Here(offset) => children(dwarf, unit, *offset, ask),
+            Place::There(other, offset) => children(dwarf, other, *offset, ask),
         };
         if let Some(whole) = whole.filter(|w| w.len() >= list.len()) {
             list = whole;
@@ -197,34 +209,43 @@ fn params_of(dwarf: &Dwarf, unit: &Unit, function: UnitOffset) -> Option<Vec<Par
 }
 
 /// The formal parameters right below a subprogram.
-fn children(dwarf: &Dwarf, unit: &Unit, function: UnitOffset) -> Option<Vec<Param>> {
+fn children<'a, T>(
+    dwarf: &Dwarf<'a>,
+    unit: &Unit<'a>,
+    function: UnitOffset,
+    ask: &dyn Fn(&Dwarf<'a>, &Unit<'a>, &Die<'a>) -> T,
+) -> Option<Vec<T>> {
     let mut tree = unit.entries_tree(Some(function)).ok()?;
     let mut below = tree.root().ok()?.children();
     let mut params = Vec::new();
     while let Some(child) = below.next().ok()? {
         let die = child.entry();
         if die.tag() == gimli::DW_TAG_formal_parameter && params.len() < PARAM_CAP {
-            params.push(Param {
-                name: find(dwarf, unit, die, 0, &name_of).unwrap_or_default(),
-                class: find(dwarf, unit, die, 0, &|dwarf, unit, die| {
-                    let place = reference(dwarf, unit, die, gimli::DW_AT_type)?;
-                    Some(class_at(dwarf, unit, place))
-                })
-                .unwrap_or(ParamClass::Unknown),
-            });
+            params.push(ask(dwarf, unit, die));
         }
     }
     Some(params)
 }
 
+pub(super) fn param<'a>(dwarf: &Dwarf<'a>, unit: &Unit<'a>, die: &Die<'a>) -> Param {
+    Param {
+        name: find(dwarf, unit, die, 0, &name_of).unwrap_or_default(),
+        class: find(dwarf, unit, die, 0, &|dwarf, unit, die| {
+            let place = reference(dwarf, unit, die, gimli::DW_AT_type)?;
+            Some(class_at(dwarf, unit, place))
+        })
+        .unwrap_or(ParamClass::Unknown),
+    }
+}
+
 /// A DIE in this unit or another.
-enum Place<'a> {
+pub(super) enum Place<'a> {
     Here(UnitOffset),
     There(Box<Unit<'a>>, UnitOffset),
 }
 
 /// What a reference attribute points to.
-fn reference<'a>(
+pub(super) fn reference<'a>(
     dwarf: &Dwarf<'a>,
     unit: &Unit<'a>,
     die: &Die<'a>,
@@ -250,7 +271,7 @@ fn reference<'a>(
 }
 
 /// Asks a DIE, then what it is an instance of, then what that specifies.
-fn find<'a, T>(
+pub(super) fn find<'a, T>(
     dwarf: &Dwarf<'a>,
     unit: &Unit<'a>,
     die: &Die<'a>,
@@ -273,7 +294,7 @@ fn find<'a, T>(
     }
 }
 
-fn name_of<'a>(dwarf: &Dwarf<'a>, unit: &Unit<'a>, die: &Die<'a>) -> Option<String> {
+pub(super) fn name_of<'a>(dwarf: &Dwarf<'a>, unit: &Unit<'a>, die: &Die<'a>) -> Option<String> {
     let value = die.attr_value(gimli::DW_AT_name)?;
     let text = dwarf.attr_string(unit, value).ok()?;
     Some(text.to_string_lossy().into_owned())

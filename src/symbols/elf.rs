@@ -101,7 +101,7 @@ pub struct Image {
     entry: LinkAddr,
     segments: Vec<Segment>,
     sections: Vec<Section>,
-    dynamic: Vec<(u64, u64)>,
+    pub(super) dynamic: Vec<(u64, u64)>,
     interpreter: Option<String>,
     soname: Option<String>,
     build_id: Option<Range<usize>>,

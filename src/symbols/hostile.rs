@@ -34,10 +34,18 @@ fn read_everything(data: Vec<u8>) {
     }
     symbols.matching(&NamePattern::exact("ns::f"));
     symbols.suggestions("mian");
+    let _ = (usdt_notes(&image), image.needed(), image.search_path());
     let _ = line_addresses(&image, None, "t.c", 1);
     if let Some(info) = DebugInfo::load(&image, None) {
         for entry in symbols.entries().iter().take(8) {
             let _ = info.params(entry.at);
+            for (_, shape) in info.typed_params(entry.at).unwrap_or_default() {
+                if let Shape::Pointer(to) = &shape
+                    && let Shape::Struct(name) = &**to
+                {
+                    let _ = info.record(Some(entry.at), name);
+                }
+            }
         }
     }
 }

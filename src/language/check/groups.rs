@@ -189,20 +189,29 @@ fn read(name: &tree::Name, config: &Config, checker: &mut Checker<'_, '_>) -> Op
     }
 }
 
-/// Debug information first, prototypes second.
+/// Debug information first; then prototypes, whose names hold too where libc calls a parameter
+/// otherwise, so that a program means the same with debug information and without.
 fn parameters(spec: &ProbeSpec, checker: &Checker<'_, '_>) -> Result<Vec<Parameter>, String> {
-    checker.given.debug.parameters(spec).or_else(|why| {
-        let Location::Symbol {
+    let known = match &spec.location {
+        Location::Symbol {
             name: NameText::Exact(name),
             offset: 0,
             ..
-        } = &spec.location
-        else {
-            return Err(why);
-        };
-        let found = prototypes::parameters(name);
-        found.filter(|_| is_libc(spec.module.as_ref())).ok_or(why)
-    })
+        } => prototypes::parameters(name).filter(|_| is_libc(spec.module.as_ref())),
+        _ => None,
+    };
+    let (found, known) = match (checker.given.debug.parameters(spec), known) {
+        (Ok(found), Some(known)) if spec.module.is_some() => (found, known),
+        (Ok(found), _) => return Ok(found),
+        (Err(why), known) => return known.ok_or(why),
+    };
+    let mut all = found;
+    for other in known {
+        if all.iter().all(|own| own.name != other.name) {
+            all.push(other);
+        }
+    }
+    Ok(all)
 }
 
 /// Whether libc's prototypes hold in this module.

@@ -1,0 +1,66 @@
+//! Arguments by name and structures in programs: from DWARF, and from prototypes without it.
+
+use std::path::Path;
+
+use super::support::*;
+
+const REQUEST: &str = r#"
+    struct request {
+        int id;
+        struct { int len; unsigned a : 3, b : 7; } header;
+        union { long x; char tag[8]; };
+        struct request *next;
+    };
+    extern "C_" __attribute__((noinline, noclone)) int handle(struct request *req, int n)
+    {
+        __asm__ volatile("" : : "r"(req) : "memory");
+        return n;
+    }
+    struct request second = { 7, { 9, 5, 100 }, { 0x6f7774 }, 0 };
+    struct request first = { 1, { 42, 2, 99 }, { 0x656e6f }, &second };
+    int main() { return handle(&first, 3) - 3; }
+"#;
+
+fn printed(program: &str, target: &Path) -> String {
+    let target = target.to_str().expect("UTF-8");
+    kptrace(&["run", "-q", "-e", program, "--", target])
+        .expect(0)
+        .err
+}
+
+#[test]
+fn arguments_have_the_names_and_types_of_debug_information() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/language_reference");
+    let text = |name: &str| std::fs::read_to_string(reference.join(name)).expect(name);
+    let target = Source::new("cc", "c", "target", text("target.c")).build();
+    let program = text("args_names.bt").replace("./target", target.to_str().expect("UTF-8"));
+    assert_eq!(printed(&program, &target), text("args_names.txt"));
+}
+
+#[test]
+fn members_of_structures_are_found_in_c_and_in_cpp() {
+    let body = r#"{ printf("%d %d %d %s %s %d\n", args.req->header.len, args.req->header.b, args.n,
+        args.req->tag, args.req->next->tag, args.req->next.id); }"#;
+    let c = REQUEST.replace("extern \"C_\"", "");
+    let c = Source::new("cc", "c", "request", c).build();
+    let line = "42 99 3 one two 7\n";
+    assert_eq!(
+        printed(&format!("uprobe:handle {body}"), &c).trim_end(),
+        line.trim_end()
+    );
+    if !has("c++") {
+        return;
+    }
+    let cpp = REQUEST.replace("extern \"C_\"", "namespace shop { struct unrelated; }");
+    let cpp = Source::new("c++", "cc", "request", cpp).build();
+    let found = printed(&format!("uprobe:*handle* {body}"), &cpp);
+    assert_eq!(found.trim_end(), line.trim_end());
+}
+
+#[test]
+fn prototypes_name_the_arguments_of_libc_with_and_without_debug_information() {
+    let program = "uprobe:libc:puts { printf(\"%s\\n\", str(args.s)); }";
+    let target = "#include <stdio.h>\nint main() { puts(\"said\"); return 0; }";
+    let target = Source::new("cc", "c", "says", target).flags(&["-g0", "-fno-builtin"]);
+    assert_eq!(printed(program, &target.build()).trim_end(), "said");
+}
