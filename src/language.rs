@@ -5,7 +5,7 @@
 //! Passes, a file or folder each: `token` (text to tokens), `parse` (tokens to the `tree`, going on
 //! after errors), `macros` (expanded), `check` (names and types: the tree to the [`typed`] tree), and
 //! [`lower`] (to the IR, with values as they [`layout`] in memory).
-//! All errors of a text are reported together. [`compile`] is the way in.
+//! All errors of a text are reported together. [`compile()`] is the way in.
 
 mod builtins;
 mod check;

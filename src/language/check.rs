@@ -1,7 +1,7 @@
 //! Names and types: the tree to the [`typed`](super::typed) tree. What a map or variable holds may
 //! only become known further down in the text, so the program is gone through until nothing new
 //! is learnt; only the last round's errors count. Knows of the target what
-//! [`Debug`](super::debug::Debug) says.
+//! [`Debug`] says.
 //!
 //! Invariant: an expression of type [`Type::Void`] is one of which nothing is known, or of which
 //! an error was reported; nothing more is said of it.

@@ -58,7 +58,7 @@ fn members_of_structures_are_found_in_c_and_in_cpp() {
 }
 
 #[test]
-fn prototypes_name_the_arguments_of_libc_with_and_without_debug_information() {
+fn prototypes_name_the_arguments_of_libc() {
     let program = "uprobe:libc:puts { printf(\"%s\\n\", str(args.s)); }";
     let target = "#include <stdio.h>\nint main() { puts(\"said\"); return 0; }";
     let target = Source::new("cc", "c", "says", target).flags(&["-g0", "-fno-builtin"]);

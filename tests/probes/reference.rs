@@ -12,12 +12,9 @@ use super::Verdict;
 use super::support::{self, Source};
 
 const RETURNS: &str = "return values are not there before return probes are";
-const TYPES: &str =
-    "the parameters of uprobe:./target:triple are not known: there is no debug information";
 
 /// What does not run, and why.
-const NOT_YET: [(&str, &str); 5] = [
-    ("args_names", TYPES),
+const NOT_YET: [(&str, &str); 4] = [
     ("calls", RETURNS),
     ("printf_order", RETURNS),
     ("retval", RETURNS),
