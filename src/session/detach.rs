@@ -17,6 +17,8 @@ use crate::sys::wait::{self, Status};
 use crate::sys::{clock, ptrace};
 use crate::target::{Remote, State};
 
+/// How often threads that have just woken are given time before they are stopped.
+const UNHURRIED: usize = 10;
 /// How often threads that are in our code are given time to leave it.
 const PATIENCE: usize = 200;
 /// How many looks that threads being born spoil do not count.
@@ -75,7 +77,11 @@ impl Tracee {
         let mut begun = clock::monotonic();
         while attempt < PATIENCE {
             attempt += 1;
-            self.process.stop_running(&mut self.backlog)?;
+            if attempt > UNHURRIED {
+                self.process.stop_running_now(&mut self.backlog)?;
+            } else {
+                self.process.stop_running(&mut self.backlog)?;
+            }
             // Hits and births that are reported now are from before, and dealt with first: once we
             // are gone, a hit would end the target, and a child keep what is ours.
             self.process.collect(&mut self.backlog)?;

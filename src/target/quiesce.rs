@@ -49,6 +49,16 @@ impl Process {
     /// Stops every thread that runs; those blocked in the kernel are left alone. Reports of ends
     /// and strangers go to `other`.
     pub fn stop_running(&mut self, other: &mut Reports) -> io::Result<()> {
+        self.stop_seen(other, WAKING)
+    }
+
+    /// The same, at first sight: threads that run and wait in turn, a moment each, may never be seen
+    /// running twice.
+    pub fn stop_running_now(&mut self, other: &mut Reports) -> io::Result<()> {
+        self.stop_seen(other, 1)
+    }
+
+    fn stop_seen(&mut self, other: &mut Reports, looks: u32) -> io::Result<()> {
         // Asked to stop and too deep in the kernel to do it now; they will before they run on.
         let mut deep = BTreeSet::new();
         // How often each was seen running, without a break.
@@ -67,7 +77,7 @@ impl Process {
             if seen.is_empty() {
                 return Ok(());
             }
-            let running = seen.iter().filter(|(_, looks)| **looks >= WAKING);
+            let running = seen.iter().filter(|(_, seen)| **seen >= looks);
             let running: Vec<Tid> = running.map(|(&tid, _)| tid).collect();
             if running.is_empty() {
                 clock::nap();
