@@ -25,6 +25,6 @@ pub use leftover::Leftover;
 pub use loader::{LoaderState, loader_state};
 pub use process::{Kin, Kinship, Process, Reports};
 pub use quiesce::Occupied;
-pub use remote::{Remote, restart_call};
+pub use remote::{Remote, restart_call, seccomp};
 pub use session_maps::SessionMaps;
 pub use thread::{State, Thread};

@@ -13,6 +13,7 @@ use crate::base::{Pid, Tid};
 use crate::program::{Inst, Known};
 use crate::sys::clock::{self, Line, Moment};
 use crate::sys::procfs;
+use crate::target::seccomp;
 
 /// How often names and users are looked at again.
 const RENEW: u64 = 1_000_000_000;
@@ -69,6 +70,7 @@ pub(super) struct Asks {
     name: bool,
     user: bool,
     clock: bool,
+    thread: bool,
 }
 
 impl Asks {
@@ -81,7 +83,8 @@ impl Asks {
                 Known::Comm(_) => self.name = true,
                 Known::Uid | Known::Gid => self.user = true,
                 Known::Nanos | Known::Elapsed => self.clock = true,
-                Known::Pid | Known::Tid | Known::Child => {}
+                Known::Tid => self.thread = true,
+                Known::Pid | Known::Child => {}
                 Known::Cpu | Known::Random | Known::Probe | Known::Site => {}
             }
         }
@@ -93,6 +96,9 @@ impl Tracee {
     pub(super) fn tell_facts(&mut self) -> anyhow::Result<()> {
         let before = self.asks;
         self.asks.learn(&self.plan);
+        if self.asks.thread {
+            self.may_ask_for_threads()?;
+        }
         let facts = &self.common.facts;
         let line = self.asks.clock.then(|| facts.line()).transpose()?;
         let Some(live) = &self.live else {
@@ -112,6 +118,17 @@ impl Tracee {
         }
         let renewed = self.asks.name || self.asks.user;
         self.facts_due = renewed.then(|| clock::monotonic() + RENEW);
+        Ok(())
+    }
+
+    /// A thread without a block of its own asks the kernel who it is: filters may end it for that.
+    fn may_ask_for_threads(&self) -> anyhow::Result<()> {
+        for (&tid, thread) in &self.process.threads {
+            let status = procfs::status(thread.process, tid);
+            if let Some(why) = status.ok().and_then(seccomp) {
+                anyhow::bail!("the program asks for `tid`, which takes a system call: {why}");
+            }
+        }
         Ok(())
     }
 

@@ -271,7 +271,7 @@ pub fn restart_call(process: Pid, tid: Tid) -> io::Result<()> {
 }
 
 /// Why no call may be made in a thread with this status, if so.
-pub(super) fn seccomp(status: procfs::Status) -> Option<String> {
+pub fn seccomp(status: procfs::Status) -> Option<String> {
     let alike = || {
         let own = procfs::own_status().unwrap_or_default();
         own.seccomp == 2 && own.seccomp_filters == status.seccomp_filters
