@@ -92,7 +92,15 @@ pub fn different(pid: u32) -> Vec<String> {
         }
         let file = fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
         let mut text = vec![0; usize::try_from(to - from).expect("a size")];
-        memory.read_exact_at(&mut text, from).expect("its text");
+        let read = memory.read_exact_at(&mut text, from);
+        // A library that was closed while it was looked at is not there to differ.
+        if !mappings(pid)
+            .iter()
+            .any(|map| map.0 == from && map.4 == path)
+        {
+            continue;
+        }
+        read.expect("its text");
         let start = usize::try_from(offset).expect("an offset");
         // Beyond the end of the file memory is zero.
         let there = file.get(start..).unwrap_or(&[]);
