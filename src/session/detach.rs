@@ -17,7 +17,8 @@ use crate::sys::wait::{self, Status};
 use crate::sys::{clock, ptrace};
 use crate::target::{Remote, State};
 
-/// How often threads that have just woken are given time before they are stopped.
+/// How often threads that have just woken are given time before they are stopped
+/// ([`crate::target::Process::stop_running_now`]).
 const UNHURRIED: usize = 10;
 /// How often threads that are in our code are given time to leave it.
 const PATIENCE: usize = 200;

@@ -52,8 +52,8 @@ impl Process {
         self.stop_seen(other, WAKING)
     }
 
-    /// The same, at first sight: threads that run and wait in turn, a moment each, may never be seen
-    /// running twice.
+    /// The same, at first sight. One that makes threads all the time stops for each of them, and is
+    /// hardly ever seen running twice: to come upon it between two of them it must be stopped at once.
     pub fn stop_running_now(&mut self, other: &mut Reports) -> io::Result<()> {
         self.stop_seen(other, 1)
     }
