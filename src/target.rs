@@ -17,6 +17,7 @@ mod session_maps;
 mod thread;
 
 pub use attach::attach;
+pub use facts::Heads;
 pub use inject::{Injected, Request as InjectRequest, Slab};
 pub use insure::{Insurance, far_end};
 pub use landing::{ACTION, Landing, is_landing};

@@ -1,5 +1,6 @@
 //! Bytes of records, keys and cells to values, by their types. The bytes are untrusted.
 
+use super::record;
 use super::value::{Cell, Datum};
 use crate::abi;
 use crate::base::Pid;
@@ -24,8 +25,7 @@ pub trait Names: Send {
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {
-    let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>);
-    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    record::word(bytes, at).unwrap_or(0)
 }
 
 /// The value at the start of `bytes`.

@@ -15,7 +15,7 @@ use super::catalogue::Catalogue;
 use super::clock::Clock;
 use super::directory::Directory;
 use super::event::{Hit, Sink};
-use super::script::{Asker, Running, Script, Wish};
+use super::script::{Asker, Running, Script};
 use super::source::{Source, Waiting};
 use crate::abi::Layout;
 use crate::base::{FeedId, Pid, ProbeId};
@@ -364,11 +364,11 @@ impl Worker {
             self.sink.as_mut(),
         );
         match done {
-            Ok(wish) => {
+            Ok(exit) => {
                 if let Some(source) = self.sources.get_mut(&id) {
                     source.delivered(record.probe);
                 }
-                if let Wish::Exit(status) = wish {
+                if let Some(status) = exit {
                     self.exit.store(u32::from(status) + 1, Ordering::Relaxed);
                     poll::wake();
                 }

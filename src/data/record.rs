@@ -14,7 +14,8 @@ pub struct Decoder {
     size: u32,
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
+/// A word of untrusted bytes.
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(
         bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
     ))
@@ -63,6 +64,11 @@ impl Decoder {
         self.size
     }
 
+    /// Which fields could not be read, a bit each.
+    pub(super) fn faults(bytes: &[u8]) -> u32 {
+        word(bytes, abi::REC_PROBE as usize).map_or(0, |word| (word >> 32) as u32)
+    }
+
     /// Time stamp counter, 0 when none was taken.
     pub fn ticks(bytes: &[u8]) -> u64 {
         word(bytes, abi::REC_TIME as usize).unwrap_or(0)
@@ -75,7 +81,7 @@ impl Decoder {
 
     /// The values, in the order of the probe's arguments.
     pub fn values<'a>(&self, bytes: &'a [u8], out: &mut Vec<ArgValue<'a>>) {
-        let faults = word(bytes, abi::REC_PROBE as usize).map_or(0, |word| (word >> 32) as u32);
+        let faults = Decoder::faults(bytes);
         out.clear();
         for (number, &(at, kind)) in self.fields.iter().enumerate() {
             let first = word(bytes, at).unwrap_or(0);

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::datum::{self, Names};
 use super::event::Sink;
+use super::record::{self, Decoder};
 use super::source::Source;
 use super::tables::{self, Contents};
 use super::value::{Cell, Datum, MapData};
@@ -67,15 +68,6 @@ pub struct Script {
     pub print_at_end: bool,
     /// Who knows what numbers stand for.
     pub names: Box<dyn Names>,
-}
-
-/// What a record asks of the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// Nothing.
-    Nothing,
-    /// That it ends, with this status.
-    Exit(u8),
 }
 
 /// What is no longer shown of a map that only grows.
@@ -162,22 +154,20 @@ impl Running {
         self.script.own.end.iter().for_each(Native::run);
     }
 
-    /// Does what a record asks for.
+    /// Does what a record asks for. The status, when it asks for the session's end.
     pub(super) fn perform<'a>(
         &mut self,
         (action, bytes): (u16, &[u8]),
         Asker { wall, pid, own }: Asker,
         sources: impl Iterator<Item = &'a Source> + Clone,
         sink: &mut dyn Sink,
-    ) -> io::Result<Wish> {
+    ) -> io::Result<Option<u8>> {
         let lowered = Arc::clone(&self.script.lowered);
         let Some(deed) = lowered.deed(action).filter(|_| !self.exited) else {
-            return Ok(Wish::Nothing);
+            return Ok(None);
         };
         let fields = bytes.get(abi::REC_FIELDS as usize..).unwrap_or_default();
-        let faults = bytes.get(abi::REC_FAULTS as usize..);
-        let faults = faults.and_then(<[u8]>::first_chunk::<4>);
-        let faults = faults.map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        let faults = Decoder::faults(bytes);
         let mut values = self.values(&deed.values, fields, faults, pid);
         match &deed.action {
             Action::Printf(format) => sink.printed(format, &values)?,
@@ -207,7 +197,7 @@ impl Running {
                     Some(Datum::Uint(status)) => *status as u8,
                     _ => 0,
                 };
-                return Ok(Wish::Exit(status));
+                return Ok(Some(status));
             }
             Action::Time(format) => {
                 let text = self.script.names.wall(format, wall);
@@ -225,7 +215,7 @@ impl Running {
             Action::Cat(path) => sink.cat(&cat(&plain(path, &values)))?,
             Action::System(command) => sink.system(&system(&plain(command, &values)))?,
         }
-        Ok(Wish::Nothing)
+        Ok(None)
     }
 
     fn values(&mut self, types: &[Type], bytes: &[u8], faults: u32, pid: Pid) -> Vec<Datum> {
@@ -234,8 +224,7 @@ impl Running {
         for (number, ty) in types.iter().enumerate() {
             let field = bytes.get(at..).unwrap_or_default();
             values.push(if faults >> (number & 31) & 1 != 0 {
-                let address = field.first_chunk::<8>();
-                match (address.map_or(0, |bytes| u64::from_le_bytes(*bytes)), ty) {
+                match (record::word(field, 0).unwrap_or(0), ty) {
                     // A null pointer is the empty string.
                     (0, Type::Str { .. }) => Datum::Str(Vec::new()),
                     (address, _) => Datum::Fault(address),

@@ -106,9 +106,10 @@ impl Tracee {
         };
         let epoch = facts.epoch.load(Ordering::Acquire);
         live.injected
+            .heads()
             .tell_process(self.process.pid, facts.child, epoch);
         if let Some(line) = line {
-            live.injected.tell_clock(&line);
+            live.injected.heads().tell_clock(&line);
         }
         if self.asks.user {
             self.tell_user(live);
@@ -134,7 +135,7 @@ impl Tracee {
 
     /// A block has become a thread's.
     pub(super) fn tell_thread(&self, live: &Live, block: u32, tid: Tid) {
-        live.injected.tell_thread(block, tid);
+        live.injected.heads().tell_thread(block, tid);
         if self.asks.name {
             self.tell_name(live, block, tid);
         }
@@ -162,7 +163,9 @@ impl Tracee {
         let tid = self.process.one_alive();
         let tid = tid.unwrap_or(Tid(self.process.pid.0));
         if let Ok(status) = procfs::status(self.process.pid, tid) {
-            live.injected.tell_user(status.uid[0], status.gid[0]);
+            live.injected
+                .heads()
+                .tell_user(status.uid[0], status.gid[0]);
         }
     }
 
@@ -178,7 +181,7 @@ impl Tracee {
     fn tell_name(&self, live: &Live, block: u32, tid: Tid) {
         // One that is gone needs no name.
         if let Ok(name) = procfs::thread_name(self.process.pid, tid) {
-            live.injected.tell_name(block, &name);
+            live.injected.heads().tell_name(block, &name);
         }
     }
 }

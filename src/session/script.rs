@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 
@@ -13,7 +14,7 @@ use super::names::Registrar;
 use super::titles::Titles;
 use super::tracee::Tracee;
 use super::wanted::Wanted;
-use crate::abi::{self, Layout};
+use crate::abi::Layout;
 use crate::arch::native::emit::{Environment, Template};
 use crate::arch::native::regs;
 use crate::base::{Pid, ProbeId};
@@ -26,6 +27,7 @@ use crate::sys::clock::Line;
 use crate::sys::file;
 use crate::sys::native::Native;
 use crate::sys::shm::Shared;
+use crate::target::Heads;
 
 /// Most bytes of our own ring.
 const RING: u32 = 1 << 20;
@@ -87,12 +89,12 @@ impl Language {
     ) -> anyhow::Result<(Script, Feed)> {
         let own = || {
             let blocks = self.checked.blocks.iter().zip(&self.lowered.blocks);
-            blocks.flat_map(|(block, program)| block.attach.iter().map(move |at| (at, program)))
+            let all = blocks
+                .flat_map(|(block, program)| block.attach.iter().map(move |at| (at, program)));
+            all.filter(|(at, _)| !at.is_in_target())
         };
-        let largest = own()
-            .filter(|(at, _)| !at.is_in_target())
-            .map(|(_, program)| program.largest_record());
-        let largest = largest.max().unwrap_or(0);
+        let largest = own().map(|(_, program)| program.largest_record()).max();
+        let largest = largest.unwrap_or(0);
         let layout = Layout {
             probes: 1,
             ring_size: Layout::smallest_ring(largest).max(RING),
@@ -106,11 +108,14 @@ impl Language {
         let (alive, _) = Shared::create_low(4096).context(memory)?;
         alive.store(0, 1);
         let clocked = own()
-            .filter(|(at, _)| !at.is_in_target())
             .flat_map(|(_, program)| &program.values)
             .any(|inst| matches!(inst, Inst::Known(Asked::Nanos | Asked::Elapsed)));
         let line = clocked.then(|| facts.line()).transpose()?;
-        tell(&block, line.as_ref(), facts.child());
+        let heads = Heads {
+            shared: &block,
+            layout: &layout,
+        };
+        tell(heads, line.as_ref(), facts);
         let low = |at: u64| u32::try_from(at).context("our own memory is not low");
         let environment = Environment {
             shared_block: low(block.address())?,
@@ -121,7 +126,7 @@ impl Language {
             maps: maps.as_ref().map_or(Ok(0), |maps| low(maps.address()))?,
         };
         let mut blocks = Own::default();
-        for (at, program) in own().filter(|(at, _)| !at.is_in_target()) {
+        for (at, program) in own() {
             let code = native(program, &environment)?;
             match at {
                 Attach::Begin => blocks.begin.push(code),
@@ -147,10 +152,7 @@ impl Language {
             )),
         };
         let catalogue = Catalogue::default();
-        let records: Vec<_> = own()
-            .filter(|(at, _)| !at.is_in_target())
-            .flat_map(|(_, program)| program.records())
-            .collect();
+        let records: Vec<_> = own().flat_map(|(_, program)| program.records()).collect();
         catalogue.extend([Known {
             info: Arc::new(ProbeInfo {
                 id: ProbeId(0),
@@ -179,21 +181,17 @@ fn ourselves() -> Pid {
 }
 
 /// What our own blocks know of where they run.
-fn tell(block: &Shared, line: Option<&Line>, child: Option<Pid>) {
-    let word = |offset: u32, value: u64| block.store(u64::from(offset), value);
-    word(abi::PID, u64::from(std::process::id()));
-    word(abi::UID, u64::from(file::user()));
-    word(
-        abi::CHILD,
-        child.map_or(0, |pid| u64::from(pid.0.cast_unsigned())),
+fn tell(heads: Heads<'_>, line: Option<&Line>, facts: &Facts) {
+    heads.prepare(0);
+    heads.tell_process(
+        ourselves(),
+        facts.child(),
+        facts.epoch.load(Ordering::Acquire),
     );
-    word(abi::COMM, u64::from_le_bytes(*b"kptrace\0"));
-    word(abi::COMM + 16, 7);
+    heads.tell_user(file::user(), file::group());
+    heads.tell_name(0, b"kptrace\0\0\0\0\0\0\0\0\0");
     if let Some(line) = line {
-        word(abi::CLOCK_TICKS, line.start.ticks);
-        word(abi::CLOCK_SLOPE, line.slope);
-        word(abi::CLOCK_NANOS, line.start.nanos);
-        word(abi::CLOCK_START, line.start.nanos);
+        heads.tell_clock(line);
     }
 }
 

@@ -123,7 +123,7 @@ impl Tracee {
         let (block, fresh) = match thread.block {
             Some(block) => (block, false),
             None => {
-                let prepare = |block| live.injected.prepare_block(block);
+                let prepare = |block| live.injected.heads().prepare(block);
                 let block = self.directory.take(tid, prepare).unwrap_or(0);
                 thread.gs_before = Some(if ours { 0 } else { regs.gs_base() });
                 thread.block = (block != 0).then_some(block);
@@ -134,7 +134,7 @@ impl Tracee {
             self.tell_thread(live, block, tid);
         }
         if block != 0 {
-            live.injected.set_owner(block, regs.fs_base());
+            live.injected.heads().tell_owner(block, regs.fs_base());
         }
         let base = live.injected.gs_base(block);
         if regs.gs_base() != base {
@@ -150,7 +150,9 @@ impl Tracee {
             return;
         };
         if let (Some(block), Some(live)) = (thread.block, &self.live) {
-            live.injected.set_owner(block, crate::abi::NO_OWNER);
+            live.injected
+                .heads()
+                .tell_owner(block, crate::abi::NO_OWNER);
             let _ = self.common.drain.send(Command::Retire(self.feed, block));
         }
         // The leader reports last, with the status of the process; there may be none that we know.

@@ -55,6 +55,11 @@ pub fn create_output(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// The effective group.
+pub fn group() -> u32 {
+    nix::unistd::getegid().as_raw()
+}
+
 /// The name of a user, where there is one.
 pub fn user_name(uid: u32) -> Option<String> {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::facts::Heads;
 use super::process::Process;
 use super::remote::{MapRequest, Remote};
 use super::room::Space;
@@ -229,7 +230,7 @@ impl Injected {
             mapped: self.mapped.clone(),
             ..*self
         };
-        injected.prepare_block(0);
+        injected.heads().prepare(0);
         injected.offer_frames(child)?;
         Ok(injected)
     }
@@ -266,20 +267,12 @@ impl Injected {
         }
     }
 
-    /// Makes a block ready for its first owner. Others are not touched: that would give them memory.
-    pub fn prepare_block(&self, index: u32) {
-        let at = self.layout.block(index);
-        // A random start keeps what an earlier lap left in the ring from passing for a record.
-        let start = random_position();
-        self.shared.store(at + u64::from(abi::HEAD), start);
-        self.shared.store(at + u64::from(abi::TAIL), start);
-        self.set_owner(index, abi::NO_OWNER);
-    }
-
-    /// Makes a thread the owner of a block, or the block nobody's.
-    pub fn set_owner(&self, index: u32, fs_base: u64) {
-        self.shared
-            .store(self.layout.block(index) + u64::from(abi::OWNER), fs_base);
+    /// The heads of its blocks.
+    pub fn heads(&self) -> Heads<'_> {
+        Heads {
+            shared: &self.shared,
+            layout: &self.layout,
+        }
     }
 
     /// Lets detours do their work, or pass straight through.
@@ -477,7 +470,7 @@ fn build(
         tables: vec![table],
         mapped: Vec::new(),
     };
-    injected.prepare_block(0);
+    injected.heads().prepare(0);
     Ok(injected)
 }
 
@@ -576,10 +569,4 @@ fn slab(
         object,
         offset,
     })
-}
-
-/// A multiple of 64 that nobody can guess.
-fn random_position() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0) & !63
 }

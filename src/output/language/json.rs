@@ -5,6 +5,7 @@
 //! * A pointer is a number, a symbol its text, a tuple an array, a float that is no number `null`.
 //! * Keys of a map are strings, their parts joined by `,`.
 
+use super::super::json::list;
 use super::super::{escape, number};
 use super::histogram::{Edge, Row, rows};
 use super::value::{self, Form, average, divided, listed};
@@ -156,17 +157,6 @@ fn datum(out: &mut Vec<u8>, value: &Datum) {
             escape::json(out, &text);
         }
     }
-}
-
-fn list<T>(out: &mut Vec<u8>, items: &[T], print: impl Fn(&mut Vec<u8>, &T)) {
-    out.push(b'[');
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        print(out, item);
-    }
-    out.push(b']');
 }
 
 fn integer(out: &mut Vec<u8>, n: i128) {
