@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
     let mut out = std::io::stdout();
     let written = match command {
         Command::Run(run) => return trace::run(&run),
-        Command::Attach(attach) => return trace::attach(&attach).into(),
+        Command::Attach(attach) => return trace::attach(&attach),
         Command::List(list) => return inspect::list(&list).into(),
         Command::Check(check) => return inspect::check(&check).into(),
         Command::Restore(args) => return restore::run(&args).into(),

@@ -43,12 +43,6 @@ pub(super) fn source(
     Ok(source)
 }
 
-/// A program that may run, and what is odd about it.
-pub(super) struct Compiled {
-    pub(super) checked: Checked,
-    pub(super) lowered: Lowered,
-}
-
 /// Compiles a program; what is odd about it is said at once, unless `quiet`.
 pub(super) fn compiled(
     source: &Source,
@@ -56,7 +50,7 @@ pub(super) fn compiled(
     allow_unsafe: bool,
     debug: &dyn Debug,
     quiet: bool,
-) -> Result<Compiled, Vec<Diagnostic>> {
+) -> Result<(Checked, Lowered), Vec<Diagnostic>> {
     let (checked, warnings) = compile(source, parameters, allow_unsafe, debug)?;
     if !quiet {
         for warning in &warnings {
@@ -64,7 +58,7 @@ pub(super) fn compiled(
         }
     }
     match lowered(&checked) {
-        Ok(lowered) => Ok(Compiled { checked, lowered }),
+        Ok(lowered) => Ok((checked, lowered)),
         Err(wrong) => Err(wrong
             .into_iter()
             .map(|why| source.diagnostic(&why.span, why.message))
@@ -83,29 +77,24 @@ pub(super) fn add(
     }
     let source = source(&trace.programs, &trace.files).map_err(|error| vec![error])?;
     let quiet = trace.talk.quiet;
-    let compiled = compiled(&source, &trace.parameters, trace.allow_unsafe, debug, quiet)?;
-    let returns: Vec<Diagnostic> = compiled
-        .checked
-        .blocks
-        .iter()
-        .flat_map(|block| &block.attach)
-        .filter_map(|attach| match attach {
-            Attach::Return(point) => Some(
-                source
-                    .diagnostic(&point.span, "return probes are not there yet")
-                    .help("`kptrace check` compiles it; uprobe runs"),
-            ),
-            Attach::Usdt(point) => Some(
-                source
-                    .diagnostic(&point.span, "USDT probes are not there yet")
-                    .help("`kptrace check` compiles it; uprobe runs"),
-            ),
-            _ => None,
+    let (checked, lowered) =
+        compiled(&source, &trace.parameters, trace.allow_unsafe, debug, quiet)?;
+    let attached = checked.blocks.iter().flat_map(|block| &block.attach);
+    let later: Vec<Diagnostic> = attached
+        .filter_map(|attach| {
+            let (what, point) = match attach {
+                Attach::Return(point) => ("return probes", point),
+                Attach::Usdt(point) => ("USDT probes", point),
+                _ => return None,
+            };
+            let message = format!("{what} come with a later release");
+            let diagnostic = source.diagnostic(&point.span, message);
+            Some(diagnostic.help("a `uprobe` at a function's entry runs"))
         })
         .collect();
-    if !returns.is_empty() {
-        return Err(returns);
+    if !later.is_empty() {
+        return Err(later);
     }
-    wanted.language = Some(Language::add(compiled.checked, compiled.lowered, wanted));
+    wanted.language = Some(Language::add(checked, lowered, wanted));
     Ok(())
 }

@@ -356,28 +356,28 @@ fn end_as(pid: Pid, ended: Ended) -> ExitCode {
 }
 
 /// `kptrace attach`.
-pub(super) fn attach(attach: &Attach) -> Exit {
+pub(super) fn attach(attach: &Attach) -> ExitCode {
     let Some(pid) = attach.pid else {
-        return Exit::Usage;
+        return Exit::Usage.into();
     };
     let wanted = match wanted(&attach.trace, &DebugFiles::of_process(pid)) {
         Ok(wanted) => wanted,
         Err(wrong) => {
             print_diagnostics(&wrong);
-            return Exit::Usage;
+            return Exit::Usage.into();
         }
     };
     let sink = match sink(&attach.trace, Stream::Out) {
         Ok(sink) => sink,
         Err(message) => {
             complain(format_args!("{message}"));
-            return Exit::Failure;
+            return Exit::Failure.into();
         }
     };
     let options = options(&attach.trace, false);
     let signals = match collect_signals() {
         Ok(signals) => signals,
-        Err(error) => return failed(&error, Exit::Failure),
+        Err(error) => return failed(&error, Exit::Failure).into(),
     };
     let warn = warning(&attach.trace);
     let guardian = guardian(&warn);
@@ -400,8 +400,12 @@ pub(super) fn attach(attach: &Attach) -> Exit {
             {
                 complain(format_args!("the target was ended by signal {signal}"));
             }
-            if fine { Exit::Success } else { Exit::Failure }
+            match outcome.exit {
+                _ if !fine => Exit::Failure.into(),
+                Some(status) => status.into(),
+                None => Exit::Success.into(),
+            }
         }
-        Err(error) => failed(&error, Exit::Failure),
+        Err(error) => failed(&error, Exit::Failure).into(),
     }
 }

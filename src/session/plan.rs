@@ -289,7 +289,8 @@ impl Plan {
         let nothing = self.asked.iter().all(|asked| asked.matched == 0);
         let refuse = match wanted.pending {
             Pending::Ignore => false,
-            Pending::Warn => nothing,
+            // A program may have no probe but those of its own: nothing is missing then.
+            Pending::Warn => nothing && !wanted.specs.is_empty(),
             Pending::Error => !unmatched.is_empty(),
         };
         if refuse {

@@ -35,6 +35,22 @@ fn a_thread_without_filters_makes_the_calls() {
 }
 
 #[test]
+fn a_program_that_asks_for_tid_is_refused_where_filters_may_end_a_thread_for_it() {
+    let mut target = started("one");
+    let pid = target.pid().to_string();
+    let program = "uprobe:work { @[tid] = count(); }";
+    let ended = kptrace(&["attach", "-e", program, &pid]).expect(1);
+    assert!(
+        ended.err.contains("asks for `tid`") && ended.err.contains("seccomp filters of its own"),
+        "{}",
+        ended.err
+    );
+    assert_eq!(different(target.pid()), [""; 0]);
+    target.write("\n");
+    assert_eq!(target.end().expect(0).out, "ready\nright\n");
+}
+
+#[test]
 fn filters_of_all_threads_are_a_reason() {
     let mut target = started("all");
     let ended = kptrace(&["attach", "-p", "work", &target.pid().to_string()]).expect(1);

@@ -512,3 +512,25 @@ fn a_target_that_has_gone_under_seccomp_is_let_go_without_a_call_in_it() {
     let ended = running.end().expect(0);
     assert!(ended.out.ends_with("right\n"), "{}", ended.out);
 }
+
+#[test]
+fn a_program_may_have_blocks_of_its_own_only() {
+    let program = "BEGIN { printf(\"first\\n\"); } interval:ms:5 { @ = count(); } END { printf(\"last\\n\"); }";
+    let ended = kptrace(&["run", "-q", "-e", program, "--", "sh", "-c", "exit 4"]).expect(4);
+    assert!(ended.err.starts_with("first\nlast\n"), "{}", ended.err);
+}
+
+#[test]
+fn a_program_that_exits_gives_attach_its_status_and_leaves_the_target() {
+    let mut line = command(steps());
+    line.stdin(Stdio::piped());
+    let mut target = start(line);
+    target.out.wait_for("ready");
+    let pid = target.pid().to_string();
+    let ended = kptrace(&["attach", "-q", "-e", "interval:ms:5 { exit(7); }", &pid]).expect(7);
+    assert_eq!(ended.err, "");
+    assert_eq!(tracer_of(&pid), "0");
+    step(&mut target, 1);
+    drop(target.stdin.take());
+    target.end();
+}
