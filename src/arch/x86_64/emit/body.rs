@@ -3,9 +3,9 @@
 
 use iced_x86::code_asm::registers::gpr32::eax;
 use iced_x86::code_asm::registers::gpr64::*;
-use iced_x86::code_asm::{AsmMemoryOperand, CodeLabel, ptr, qword_ptr};
+use iced_x86::code_asm::{AsmMemoryOperand, CodeAssembler, CodeLabel, ptr, qword_ptr};
 
-use super::assembler::{Mark, Patch};
+use super::assembler::{Assembler, Mark, Patch};
 use super::needs::{Costs, Gate, Step, is_comparison, small_constant};
 use super::registers::TEMPORARIES;
 use super::template::{Environment, Frame, Unsupported};
@@ -21,6 +21,16 @@ pub(super) enum Space {
     Own,
     /// The shared one, by its address, with locks.
     Shared,
+}
+
+impl Space {
+    /// For an instruction that changes memory of this space: where others write too, it takes a lock.
+    pub(super) fn changing(self, out: &mut Assembler) -> &mut CodeAssembler {
+        match self {
+            Space::Own => &mut out.asm,
+            Space::Shared => out.asm.lock(),
+        }
+    }
 }
 
 /// An operand in the block's memory. The size is given by the register or by a `_ptr` cast.
@@ -141,11 +151,7 @@ impl Body<'_> {
 
     /// Adds one to a word of the block.
     pub(super) fn increment(&mut self, word: AsmMemoryOperand) -> Result<(), Unsupported> {
-        match self.space {
-            Space::Own => self.frame.out.asm.inc(word)?,
-            Space::Shared => self.frame.out.asm.lock().inc(word)?,
-        }
-        Ok(())
+        Ok(self.space.changing(&mut self.frame.out).inc(word)?)
     }
 
     /// Adds one to a counter of the probe; `at` is that of probe 0.
@@ -335,10 +341,7 @@ impl Body<'_> {
         let dropped = self.word(abi::DROPPED);
         self.frame.later(move |frame| {
             frame.out.here(mark)?;
-            match space {
-                Space::Own => frame.out.asm.inc(dropped)?,
-                Space::Shared => frame.out.asm.lock().inc(dropped)?,
-            }
+            space.changing(&mut frame.out).inc(dropped)?;
             let to_after = frame.out.to(after);
             Ok(frame.out.asm.jmp(to_after)?)
         });
@@ -369,10 +372,9 @@ impl Body<'_> {
         asm.bsf(rbx, rdx)?;
         asm.cmp(rbx, abi::SCRATCHES.cast_signed())?;
         asm.jae(to_none)?;
-        match self.space {
-            Space::Own => asm.cmpxchg(in_use, rcx)?,
-            Space::Shared => asm.lock().cmpxchg(in_use, rcx)?,
-        }
+        let changing = self.space.changing(&mut self.frame.out);
+        changing.cmpxchg(in_use, rcx)?;
+        let asm = &mut self.frame.out.asm;
         asm.jne(to_again)?;
         asm.mov(bit, rdx)?;
         asm.imul_3(rbx, rbx, size)?;
@@ -383,12 +385,7 @@ impl Body<'_> {
     fn give_scratch(&mut self) -> Result<(), Unsupported> {
         let in_use = self.word(abi::IN_USE);
         let bit = self.scratch_bit();
-        let asm = &mut self.frame.out.asm;
-        asm.mov(rax, bit)?;
-        match self.space {
-            Space::Own => asm.sub(in_use, rax)?,
-            Space::Shared => asm.lock().sub(in_use, rax)?,
-        }
-        Ok(())
+        self.frame.out.asm.mov(rax, bit)?;
+        Ok(self.space.changing(&mut self.frame.out).sub(in_use, rax)?)
     }
 }

@@ -10,7 +10,7 @@ use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{AsmMemoryOperand, byte_ptr, dword_ptr, ptr, qword_ptr};
 
 use super::assembler::Mark;
-use super::body::{Body, Space, in_block};
+use super::body::{Body, in_block};
 use super::record::record_field;
 use super::template::{Frame, Unsupported};
 use crate::abi;
@@ -205,10 +205,7 @@ impl Body<'_> {
             out.asm.mov(first, r11)?;
             out.asm.mov(length, 0)?;
             out.asm.mov(flags, abi::STR_FAULT.cast_signed())?;
-            match space {
-                Space::Own => out.asm.inc(faults)?,
-                Space::Shared => out.asm.lock().inc(faults)?,
-            }
+            space.changing(out).inc(faults)?;
             Ok(out.asm.jmp(to_after)?)
         });
         Ok(())

@@ -7,7 +7,9 @@
 
 use iced_x86::code_asm::registers::gpr32::{eax, ecx, edx, r14d, r15d};
 use iced_x86::code_asm::registers::gpr64::*;
-use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, dword_ptr, ptr, qword_ptr};
+use iced_x86::code_asm::{
+    AsmMemoryOperand, AsmRegister64, CodeAssembler, dword_ptr, ptr, qword_ptr,
+};
 
 use super::assembler::Mark;
 use super::body::{Body, Space, in_block};
@@ -20,8 +22,6 @@ use crate::program::{Home, Key, KeyPart, Table};
 #[derive(Clone, Copy)]
 pub(super) struct Access {
     space: Space,
-    /// Whether others write too.
-    pub(super) lock: bool,
     /// Address of the table, in its space.
     base: u64,
 }
@@ -59,55 +59,9 @@ impl Access {
         in_block(self.space, qword_ptr(self.base + u64::from(offset)))
     }
 
-    pub(super) fn inc(&self, frame: &mut Frame, word: AsmMemoryOperand) -> Result<(), Unsupported> {
-        if self.lock {
-            frame.out.asm.lock().inc(word)?;
-        } else {
-            frame.out.asm.inc(word)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn add(
-        &self,
-        frame: &mut Frame,
-        word: AsmMemoryOperand,
-        value: AsmRegister64,
-    ) -> Result<(), Unsupported> {
-        if self.lock {
-            frame.out.asm.lock().add(word, value)?;
-        } else {
-            frame.out.asm.add(word, value)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn xadd(
-        &self,
-        frame: &mut Frame,
-        word: AsmMemoryOperand,
-        value: AsmRegister64,
-    ) -> Result<(), Unsupported> {
-        if self.lock {
-            frame.out.asm.lock().xadd(word, value)?;
-        } else {
-            frame.out.asm.xadd(word, value)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn cmpxchg(
-        &self,
-        frame: &mut Frame,
-        word: AsmMemoryOperand,
-        value: AsmRegister64,
-    ) -> Result<(), Unsupported> {
-        if self.lock {
-            frame.out.asm.lock().cmpxchg(word, value)?;
-        } else {
-            frame.out.asm.cmpxchg(word, value)?;
-        }
-        Ok(())
+    /// For an instruction that changes a word of the table.
+    pub(super) fn changing(self, frame: &mut Frame) -> &mut CodeAssembler {
+        self.space.changing(&mut frame.out)
     }
 }
 
@@ -123,14 +77,12 @@ impl Body<'_> {
         match table.home {
             Home::Thread => Access {
                 space: self.space,
-                lock: self.space == Space::Shared,
                 base: u64::from(self.environment.shared_block)
                     + u64::from(self.environment.layout.tables())
                     + u64::from(table.offset),
             },
             Home::Session => Access {
                 space: Space::Shared,
-                lock: true,
                 base: u64::from(self.environment.maps) + u64::from(table.offset),
             },
         }
@@ -218,7 +170,7 @@ impl Body<'_> {
             frame.out.asm.mov(access.slot(BORN), 1)?;
             frame.out.asm.jmp(to_found)?;
             frame.out.here(full)?;
-            access.inc(frame, access.header(FULL))?;
+            access.changing(frame).inc(access.header(FULL))?;
             Ok(frame.out.asm.jmp(to_missing)?)
         });
         Ok(())
@@ -368,7 +320,7 @@ fn take(
 ) -> Result<(), Unsupported> {
     frame.out.asm.mov(rdx, rax)?;
     frame.out.asm.xor(eax, eax)?;
-    access.cmpxchg(frame, access.slot(TAG), rdx)?;
+    access.changing(frame).cmpxchg(access.slot(TAG), rdx)?;
     // The flags stay through a mov.
     frame.out.asm.mov(rax, rdx)?;
     Ok(frame.out.asm.jne(to_again)?)

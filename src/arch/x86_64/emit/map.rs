@@ -136,11 +136,11 @@ impl Body<'_> {
             MapOp::Add(value, old) => {
                 let value = self.evaluate(value, 0)?;
                 if old.is_none() {
-                    cell.access.add(self.frame, cell.word(1), value)?;
+                    cell.access.changing(self.frame).add(cell.word(1), value)?;
                     return Ok(self.frame.out.asm.mov(cell.word(0), 1)?);
                 }
                 self.frame.out.asm.mov(rax, value)?;
-                cell.access.xadd(self.frame, cell.word(1), rax)?;
+                cell.access.changing(self.frame).xadd(cell.word(1), rax)?;
                 self.frame.out.asm.mov(cell.word(0), 1)?;
                 if let Some(old) = old {
                     let slot = self.local(old);
@@ -167,13 +167,13 @@ impl Body<'_> {
         value: Option<Value>,
     ) -> Result<(), Unsupported> {
         let Some(value) = value else {
-            return cell.access.inc(self.frame, cell.word(0));
+            return Ok(cell.access.changing(self.frame).inc(cell.word(0))?);
         };
         let value = self.evaluate(value, 0)?;
         match kind {
             Cell::Sum | Cell::Average => {
-                cell.access.inc(self.frame, cell.word(0))?;
-                cell.access.add(self.frame, cell.word(1), value)
+                cell.access.changing(self.frame).inc(cell.word(0))?;
+                Ok(cell.access.changing(self.frame).add(cell.word(1), value)?)
             }
             Cell::Least { .. } | Cell::Greatest { .. } => self.greatest(kind, cell, value),
             Cell::Powers { bits } => self.powers(bits, cell, value),
@@ -211,7 +211,7 @@ impl Body<'_> {
         self.frame.out.here(again)?;
         self.frame.out.asm.cmp(rdx, rax)?;
         self.frame.out.asm.jbe(to_kept)?;
-        cell.access.cmpxchg(self.frame, value, rdx)?;
+        cell.access.changing(self.frame).cmpxchg(value, rdx)?;
         self.frame.out.asm.jne(to_again)?;
         Ok(self.frame.out.here(kept)?)
     }
@@ -237,7 +237,7 @@ impl Body<'_> {
             // 2v + 1 is never 0, and one power above: its power is the bucket below v's.
             self.frame.out.asm.lea(rax, qword_ptr(value + value + 1))?;
             self.frame.out.asm.bsr(rax, rax)?;
-            cell.access.inc(self.frame, cell.indexed(rax, 1))?;
+            cell.access.changing(self.frame).inc(cell.indexed(rax, 1))?;
         } else {
             let known = self.frame.out.mark();
             let to_known = self.frame.out.to(known);
@@ -254,12 +254,12 @@ impl Body<'_> {
             asm.shl(ecx, bits)?;
             asm.add(eax, ecx)?;
             self.frame.out.here(known)?;
-            cell.access.inc(self.frame, cell.indexed(rax, 1))?;
+            cell.access.changing(self.frame).inc(cell.indexed(rax, 1))?;
         }
         self.frame.out.here(after)?;
         self.frame.later(move |frame| {
             frame.out.here(negative)?;
-            cell.access.inc(frame, cell.word(0))?;
+            cell.access.changing(frame).inc(cell.word(0))?;
             Ok(frame.out.asm.jmp(to_after)?)
         });
         Ok(())
@@ -290,15 +290,15 @@ impl Body<'_> {
             self.frame.out.asm.xor(edx, edx)?;
             self.frame.out.asm.div(rcx)?;
         }
-        cell.access.inc(self.frame, cell.indexed(rax, 1))?;
+        cell.access.changing(self.frame).inc(cell.indexed(rax, 1))?;
         self.frame.out.here(after)?;
         let last = Cell::Steps { min, max, step }.words() - 1;
         self.frame.later(move |frame| {
             frame.out.here(below)?;
-            cell.access.inc(frame, cell.word(0))?;
+            cell.access.changing(frame).inc(cell.word(0))?;
             frame.out.asm.jmp(to_after)?;
             frame.out.here(above)?;
-            cell.access.inc(frame, cell.word(last))?;
+            cell.access.changing(frame).inc(cell.word(last))?;
             Ok(frame.out.asm.jmp(to_after)?)
         });
         Ok(())

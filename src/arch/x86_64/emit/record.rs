@@ -117,16 +117,8 @@ impl Body<'_> {
         self.frame.later(move |frame| {
             frame.out.here(full)?;
             frame.out.patch_next(Patch::Counter(index));
-            match space {
-                Space::Own => {
-                    frame.out.asm.inc(lost)?;
-                    frame.out.asm.inc(all)?;
-                }
-                Space::Shared => {
-                    frame.out.asm.lock().inc(lost)?;
-                    frame.out.asm.lock().inc(all)?;
-                }
-            }
+            space.changing(&mut frame.out).inc(lost)?;
+            space.changing(&mut frame.out).inc(all)?;
             let to_after = frame.out.to(after);
             Ok(frame.out.asm.jmp(to_after)?)
         });

@@ -13,7 +13,7 @@ use iced_x86::code_asm::{
 };
 
 use super::assembler::Mark;
-use super::body::{Body, Space, in_block};
+use super::body::{Body, in_block};
 use super::copy::copy_words;
 use super::needs::{is_comparison, small_constant};
 use super::record::{record_base, record_field};
@@ -417,10 +417,7 @@ impl Body<'_> {
         let (space, faults) = (self.space, self.word(abi::FAULTS));
         self.frame.later(move |frame| {
             frame.out.here(stub)?;
-            match space {
-                Space::Own => frame.out.asm.inc(faults)?,
-                Space::Shared => frame.out.asm.lock().inc(faults)?,
-            }
+            space.changing(&mut frame.out).inc(faults)?;
             if let Some(register) = zero {
                 frame.out.asm.xor(low_half(register), low_half(register))?;
             }

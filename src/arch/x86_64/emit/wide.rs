@@ -55,7 +55,7 @@ impl Body<'_> {
         asm.test(eax, WRITING)?;
         asm.jne(to_after)?;
         asm.lea(r15, qword_ptr(rax + WRITING))?;
-        access.cmpxchg(self.frame, version, r15)?;
+        access.changing(self.frame).cmpxchg(version, r15)?;
         self.frame.out.asm.jne(to_after)?;
         let (space, from) = (self.space, self.scratch_base(from));
         copy_words(self.frame, wide.words, |index| match index {
@@ -72,7 +72,7 @@ impl Body<'_> {
         asm.mov(rax, r15)?;
         asm.add(r15, CHANGE - WRITING)?;
         asm.or(r15, PRESENT)?;
-        access.cmpxchg(self.frame, version, r15)?;
+        access.changing(self.frame).cmpxchg(version, r15)?;
         self.frame.out.asm.jne(to_taken)?;
         self.frame.out.here(after)?;
         self.frame.later(move |frame| {
@@ -82,7 +82,7 @@ impl Body<'_> {
                 .out
                 .asm
                 .lea(r15, qword_ptr(rax + (CHANGE - WRITING)))?;
-            access.cmpxchg(frame, version, r15)?;
+            access.changing(frame).cmpxchg(version, r15)?;
             frame.out.asm.jne(to_taken)?;
             Ok(frame.out.asm.jmp(to_after)?)
         });
@@ -100,7 +100,10 @@ impl Body<'_> {
         asm.mov(rdx, rax)?;
         asm.and(rdx, !PRESENT)?;
         asm.add(rdx, CHANGE)?;
-        wide.cell.access.cmpxchg(self.frame, version, rdx)?;
+        wide.cell
+            .access
+            .changing(self.frame)
+            .cmpxchg(version, rdx)?;
         Ok(self.frame.out.asm.jne(to_again)?)
     }
 
