@@ -7,8 +7,8 @@
 //! whose gs base is 0 reaches block 0, a thread that owns block `i` has gs base `block(i) - D`.
 //!
 //! ```text
-//! block:  header (owner, head, lost | tail, thread | facts) | hits[probes] | lost[probes] | tables
-//!         | scratch | ring | slop
+//! block:  header (owner, head, lost | tail, thread | facts) | hits[probes] | lost[probes]
+//!         | what became of calls [probes] | tables | scratch | ring | slop
 //! ```
 //!
 //! The *tables* are the maps that each thread has for itself ([`crate::program::table`]). *Scratch* is
@@ -23,10 +23,17 @@
 //!
 //! What the tracer reads here is untrusted: the target may have written anything.
 
+mod activation;
+
+pub use activation::{
+    ACT_BODY, ACT_EXIT, ACT_RETURN, ACT_SLOT, ACT_TAKEN, ACT_TIME, ACTIVATION, Activations,
+    END_TAIL, END_UNWOUND, POOL_ENDED, POOL_NEXT, RETURN_POINT, UNWIND_SLOT, UNWIND_SLOTS,
+};
+
 use crate::base::ProbeId;
 
 /// Version of this layout.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Where the version stands in block 0, for those who look at it from outside.
 pub const VERSION_AT: u32 = 0x18;
 /// What block 0 starts its life with, at [`MAGIC_AT`]: by it our memory is known after our death.
@@ -91,6 +98,8 @@ pub const ASKED: u32 = 0xc0;
 pub const ANSWERED: u32 = 0xc8;
 /// In block 0: whether one waited in vain; while this stands none waits (written by both).
 pub const IN_VAIN: u32 = 0xd0;
+/// The pool of activations that the owner takes from, 0 when it has none (written by the tracer).
+pub const POOL: u32 = 0xd8;
 /// Where the counters start.
 pub const COUNTERS: u32 = 0x100;
 /// Owner of a block that nobody owns. Not canonical, so never an fs base.
@@ -160,6 +169,19 @@ pub struct Layout {
     pub tables: u32,
     /// Bytes of one place of scratch memory, a multiple of 64.
     pub scratch: u32,
+    /// Whether returns are probed: then each probe has counters for what became of calls, too.
+    pub returns: bool,
+}
+
+/// What becomes of a call whose return is probed, other than that the function returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// No activation was free: its return is not seen.
+    Untracked = 0,
+    /// It ended in a call of another probed function that returns in its place.
+    Tail = 1,
+    /// An unwinder took its frame.
+    Unwound = 2,
 }
 
 impl Layout {
@@ -206,9 +228,15 @@ impl Layout {
         COUNTERS + 8 * (self.probes + probe.0)
     }
 
+    /// Offset in a block of a probe's count of calls that fared so, where returns are probed.
+    pub fn fate(&self, fate: Fate, probe: ProbeId) -> u32 {
+        COUNTERS + 8 * ((2 + fate as u32) * self.probes + probe.0)
+    }
+
     /// Offset in a block of its tables.
     pub fn tables(&self) -> u32 {
-        (COUNTERS + 16 * self.probes).next_multiple_of(64)
+        let counters = if self.returns { 5 } else { 2 };
+        (COUNTERS + 8 * counters * self.probes).next_multiple_of(64)
     }
 
     /// Offset in a block of its scratch memory.
@@ -255,6 +283,7 @@ mod tests {
             blocks: 2,
             tables: 128,
             scratch: 64,
+            returns: false,
         };
         assert!(layout.hits(ProbeId(2)) < layout.lost(ProbeId(0)));
         assert!(layout.lost(ProbeId(2)) + 8 <= layout.tables());
@@ -271,6 +300,7 @@ mod tests {
             blocks: 1,
             tables: 0,
             scratch: 0,
+            returns: false,
         }
     }
 

@@ -18,12 +18,13 @@ mod value;
 
 pub use catalogue::{Catalogue, Known};
 pub use clock::Clock;
-pub use counters::{count, ring_losses};
+pub use counters::{count, fates, ring_losses};
 pub use datum::Names;
 pub use directory::Directory;
 pub use drain::{Command, Drain, Drained, Feed, Recorded};
 pub use event::{
-    ArgValue, Cost, Hit, Missed, ProbeInfo, ProbeSummary, ProcessSummary, Sink, SiteState, Summary,
+    ArgValue, Cost, End, Ends, Hit, Missed, ProbeInfo, ProbeKind, ProbeSummary, ProcessSummary,
+    Return, Sink, SiteState, Summary,
 };
 pub use name::Name;
 pub use record::Decoder;

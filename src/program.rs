@@ -7,7 +7,8 @@ mod ir;
 pub mod table;
 
 pub use ir::{
-    BinaryOp, Copy, Each, Effect, Field, FieldKind, Inst, IntFormat, Key, Known, Local, MAX_FIELDS,
-    MAX_LOCALS, MAX_SCRATCH, MAX_TURNS, MapOp, Program, Record, RegId, UnaryOp, Value, Width,
+    BinaryOp, Callers, Copy, Each, Effect, Field, FieldKind, Inst, IntFormat, Key, Known, Local,
+    MAX_FIELDS, MAX_LOCALS, MAX_SCRATCH, MAX_TURNS, MapOp, Moment, Program, Record, RegId, UnaryOp,
+    Value, Width,
 };
 pub use table::{Cell, Home, KeyPart, Table};

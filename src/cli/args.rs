@@ -15,6 +15,7 @@ pub use super::values::Target;
 use super::values::{pid, process, seconds, size, target};
 use crate::base::Pid;
 use crate::output::{ColorChoice, Verbosity};
+use crate::session::MAX_ACTIVE;
 
 use super::texts::{
     ATTACH_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RESTORE_EXAMPLES, RUN_EXAMPLES,
@@ -123,6 +124,14 @@ pub struct Trace {
     /// Only count hits; print a table at the end (the summary object with --format json)
     #[arg(short = 'c', long)]
     pub count: bool,
+
+    /// Probe the returns of -p's functions too, as %call does
+    #[arg(long)]
+    pub call: bool,
+
+    /// How many calls of one thread may be under way whose returns are seen; others are counted as missed
+    #[arg(long, value_name = "N", default_value_t = MAX_ACTIVE, value_parser = clap::value_parser!(u32).range(1..=65_534))]
+    pub max_active: u32,
 
     /// Write to FILE, replacing it; - is standard output [default: standard error for run,
     /// standard output for attach]

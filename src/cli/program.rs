@@ -83,7 +83,6 @@ pub(super) fn add(
     let later: Vec<Diagnostic> = attached
         .filter_map(|attach| {
             let (what, point) = match attach {
-                Attach::Return(point) => ("return probes", point),
                 Attach::Usdt(point) => ("USDT probes", point),
                 _ => return None,
             };

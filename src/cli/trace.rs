@@ -22,7 +22,7 @@ use crate::probe::{Limit, TrapPolicy};
 use crate::session::{
     DebugFiles, Ended, Exclude, Landing, Options, Outcome, Pending, PlanError, Session, Wanted,
 };
-use crate::spec::{Diagnostic, Pattern, ProbeSpec, parse_file, parse_pattern, parse_probe};
+use crate::spec::{Diagnostic, Kind, Pattern, ProbeSpec, parse_file, parse_pattern, parse_probe};
 use crate::sys::errno::sig;
 use crate::sys::file;
 use crate::sys::poll::{self, Signals};
@@ -81,12 +81,17 @@ fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Diagnostic>> 
     }
     let specs = specs(&trace.probes);
     match specs {
-        Ok(specs) if wrong.is_empty() => {
+        Ok(mut specs) if wrong.is_empty() => {
+            let entries = specs.iter_mut().filter(|spec| spec.kind == Kind::Entry);
+            entries
+                .filter(|_| trace.call)
+                .for_each(|spec| spec.kind = Kind::Call);
             let mut wanted = Wanted {
                 specs,
                 exclude,
                 count_only: trace.count_only(),
                 max_probes: trace.max_probes,
+                max_active: trace.max_active,
                 cache: cache(),
                 progress: progress(!trace.talk.quiet && io::stderr().is_terminal()),
                 pending: match trace.pending {

@@ -77,6 +77,14 @@ impl Clock {
         self.told
     }
 
+    /// Nanoseconds from one tick to a later one, where they can be told.
+    pub fn between(&self, from: u64, to: u64) -> Option<u64> {
+        let ticks = u128::from(to.saturating_sub(from));
+        let nanoseconds = (ticks * u128::from(self.slope)) >> 32;
+        self.invariant
+            .then(|| u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+
     /// Nanoseconds since 1970 at this tick.
     pub fn wall(&self, ticks: u64) -> u64 {
         if !self.invariant {

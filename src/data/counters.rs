@@ -1,7 +1,7 @@
 //! Sums of the counters that detours keep in every block. Only blocks that were ever used are
 //! read: touching the others would give them memory.
 
-use crate::abi::{self, Layout};
+use crate::abi::{self, Fate, Layout};
 use crate::base::ProbeId;
 use crate::sys::shm::Shared;
 
@@ -23,4 +23,18 @@ pub fn all_losses(shared: &Shared, layout: &Layout, blocks: &[u32]) -> u64 {
 /// How many of a probe's hits found the ring full.
 pub fn ring_losses(shared: &Shared, layout: &Layout, blocks: &[u32], probe: ProbeId) -> u64 {
     sum(shared, layout, blocks, layout.lost(probe))
+}
+
+/// How many calls of a return probe's function fared so.
+pub fn fates(
+    shared: &Shared,
+    layout: &Layout,
+    blocks: &[u32],
+    (fate, probe): (Fate, ProbeId),
+) -> u64 {
+    if layout.returns {
+        sum(shared, layout, blocks, layout.fate(fate, probe))
+    } else {
+        0
+    }
 }

@@ -14,10 +14,10 @@ use std::time::Duration;
 use super::catalogue::Catalogue;
 use super::clock::Clock;
 use super::directory::Directory;
-use super::event::{Hit, Sink};
+use super::event::{ArgValue, End, Hit, ProbeKind, Return, Sink};
 use super::script::{Asker, Running, Script};
 use super::source::{Source, Waiting};
-use crate::abi::Layout;
+use crate::abi::{self, Layout};
 use crate::base::{FeedId, Pid, ProbeId};
 use crate::language::lower::FIRST_ACTION;
 use crate::sys::shm::Shared;
@@ -331,8 +331,13 @@ impl Worker {
             }
             let mut values = Vec::new();
             decoder.values(&record.bytes, &mut values);
+            let end = match probe.info.kind {
+                ProbeKind::Entry => None,
+                ProbeKind::Return => Some(ended(&self.clock, &record, &mut values)),
+            };
             let hit = Hit {
                 probe: &probe.info,
+                end,
                 time: (record.ticks != 0).then(|| self.clock.next_wall(record.ticks)),
                 pid: source.feed.pid,
                 tid: record.tid,
@@ -420,5 +425,25 @@ impl Worker {
         self.error = Some(error);
         self.failed.store(true, Ordering::Relaxed);
         poll::wake();
+    }
+}
+
+/// What a return probe's record says of the call's end: behind the arguments stand what was returned
+/// and when it began; of other ends the latter alone.
+fn ended(clock: &Clock, record: &Waiting, values: &mut Vec<ArgValue<'_>>) -> Return {
+    let mut word = || match values.pop() {
+        Some(ArgValue::Int(word, _)) => word,
+        _ => 0,
+    };
+    let began = word();
+    let end = match u32::from(record.action) {
+        0 => End::Returned(word()),
+        abi::END_TAIL => End::Tail,
+        _ => End::Unwound,
+    };
+    let both = began != 0 && record.ticks != 0;
+    Return {
+        end,
+        duration: both.then(|| clock.between(began, record.ticks)).flatten(),
     }
 }

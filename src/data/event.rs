@@ -22,6 +22,46 @@ pub enum ArgValue<'a> {
     Fault(u64),
 }
 
+/// When a probe is hit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ProbeKind {
+    /// When control arrives.
+    #[default]
+    Entry,
+    /// When the function returns.
+    Return,
+}
+
+impl ProbeKind {
+    /// The word in every output.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProbeKind::Entry => "entry",
+            ProbeKind::Return => "return",
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It returned this.
+    Returned(u64),
+    /// In a call of another probed function, which returns in its place.
+    Tail,
+    /// An unwinder took its frame: an exception, or its thread ended.
+    Unwound,
+}
+
+/// What is known of a call when it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Return {
+    /// How.
+    pub end: End,
+    /// Nanoseconds since the entry, where both times were taken.
+    pub duration: Option<u64>,
+}
+
 /// What is known of a probe before it is hit. `name` and `module` come from untrusted files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeInfo {
@@ -37,6 +77,8 @@ pub struct ProbeInfo {
     pub offset: Option<LinkAddr>,
     /// Names of its arguments, in the order of a hit's values.
     pub args: Vec<String>,
+    /// When it is hit.
+    pub kind: ProbeKind,
 }
 
 /// One recorded hit.
@@ -52,8 +94,10 @@ pub struct Hit<'a> {
     pub tid: Option<Tid>,
     /// The process's command name (`/proc/PID/comm`), untrusted.
     pub comm: &'a str,
-    /// One value for each of the probe's arguments.
+    /// One value for each of the probe's arguments; none when a call did not return.
     pub values: &'a [ArgValue<'a>],
+    /// Of a return probe, how the call ended.
+    pub end: Option<Return>,
 }
 
 /// State of a site as users see it (design, section 4).
@@ -102,6 +146,9 @@ pub struct Missed {
     pub abandoned: u64,
     /// A breakpoint was taken back before its hit was dealt with.
     pub trap: u64,
+    /// Too many calls of the thread were under way, or it has no memory of its own: the return was not
+    /// seen.
+    pub untracked: u64,
 }
 
 impl Missed {
@@ -110,6 +157,7 @@ impl Missed {
         self.ring_full
             .saturating_add(self.abandoned)
             .saturating_add(self.trap)
+            .saturating_add(self.untracked)
     }
 }
 
@@ -126,6 +174,17 @@ pub struct ProbeSummary {
     pub hits: u64,
     /// How many of these were not delivered.
     pub missed: Missed,
+    /// Of a return probe, the calls that ended otherwise: they are no hits.
+    pub ends: Ends,
+}
+
+/// Calls of a function whose return is probed that did not return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// They ended in a call of another probed function, which returned in their place.
+    pub tail: u64,
+    /// An unwinder took their frames.
+    pub unwound: u64,
 }
 
 /// What arming and disarming took of the target.

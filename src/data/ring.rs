@@ -135,6 +135,7 @@ mod tests {
         blocks: 2,
         tables: 0,
         scratch: 0,
+        returns: false,
     };
     const SIZE: u32 = abi::REC_FIELDS + 8;
 

@@ -73,8 +73,9 @@ pub struct Deed {
 }
 
 /// What [`crate::program::Record::action`] says of the first of a program's deeds; 0 is the record of
-/// a probe's arguments.
-pub const FIRST_ACTION: u16 = 1;
+/// a probe's arguments,
+/// and those that follow are of calls that did not return ([`crate::abi::END_TAIL`]).
+pub const FIRST_ACTION: u16 = 3;
 
 /// A program, compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,9 +140,9 @@ pub fn lower(
 }
 
 impl Attach {
-    /// Whether it is at the entry of a function, where the caller's address is on top of the stack.
+    /// Whether it is at the entry of a function, or its return, where the caller's address is on top of the stack.
     pub fn is_entry(&self) -> bool {
-        let Attach::Entry(point) = self else {
+        let (Attach::Entry(point) | Attach::Return(point)) = self else {
             return false;
         };
         matches!(

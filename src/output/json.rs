@@ -13,7 +13,8 @@ use std::io::{self, Write};
 use super::number::{self, Shown};
 use super::{BUFFER, escape, language};
 use crate::data::{
-    ArgValue, Cell, Datum, Hit, MapData, Missed, ProbeInfo, ProbeSummary, Sink, Summary,
+    ArgValue, Cell, Datum, End, Hit, MapData, Missed, ProbeInfo, ProbeKind, ProbeSummary, Return,
+    Sink, Summary,
 };
 use crate::language::typed::Piece;
 
@@ -74,7 +75,8 @@ impl<W: Write + Send> Sink for Json<W> {
         escape::json(out, hit.comm.as_bytes());
         key(out, "probe");
         label(out, hit.probe);
-        out.extend_from_slice(br#","kind":"entry""#);
+        key(out, "kind");
+        escape::json(out, hit.probe.kind.name().as_bytes());
         let named = || hit.probe.args.iter().zip(hit.values);
         if !hit.values.is_empty() {
             key(out, "args");
@@ -88,6 +90,20 @@ impl<W: Write + Send> Sink for Json<W> {
                 out.push(b'{');
             }
             out.push(b'}');
+        }
+        if let Some(Return { end, duration }) = hit.end {
+            match end {
+                End::Returned(value) => {
+                    key(out, "retval");
+                    unsigned(out, value);
+                }
+                End::Tail => out.extend_from_slice(br#","end":"tail""#),
+                End::Unwound => out.extend_from_slice(br#","end":"unwound""#),
+            }
+            if let Some(nanoseconds) = duration {
+                key(out, "duration");
+                unsigned(out, nanoseconds);
+            }
         }
         let mut cut = named().filter(|(_, value)| matches!(value, ArgValue::Str(_, true)));
         if let Some((first, _)) = cut.next() {
@@ -283,7 +299,8 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
     escape::json(out, probe.info.name.as_bytes());
     key(out, "module");
     escape::json(out, probe.info.module.as_bytes());
-    out.extend_from_slice(br#","kind":"entry""#);
+    key(out, "kind");
+    escape::json(out, probe.info.kind.name().as_bytes());
     if let Some(address) = probe.info.address {
         key(out, "address");
         out.push(b'"');
@@ -310,6 +327,7 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
         ring_full,
         abandoned,
         trap,
+        untracked,
     } = probe.missed;
     out.extend_from_slice(br#"{"ring_full":"#);
     unsigned(out, ring_full);
@@ -317,7 +335,18 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
     unsigned(out, abandoned);
     key(out, "trap");
     unsigned(out, trap);
-    out.extend_from_slice(b"}}");
+    if probe.info.kind == ProbeKind::Return {
+        key(out, "untracked");
+        unsigned(out, untracked);
+    }
+    out.push(b'}');
+    if probe.info.kind == ProbeKind::Return {
+        key(out, "tail");
+        unsigned(out, probe.ends.tail);
+        key(out, "unwound");
+        unsigned(out, probe.ends.unwound);
+    }
+    out.push(b'}');
 }
 
 #[cfg(test)]
@@ -335,6 +364,7 @@ mod tests {
             address: Some(Addr(0x7f00_1000)),
             offset: Some(LinkAddr(0x1000)),
             args: args.iter().map(|s| (*s).to_owned()).collect(),
+            kind: ProbeKind::Entry,
         }
     }
 
@@ -362,6 +392,7 @@ mod tests {
                 tid,
                 comm: "ls",
                 values,
+                end: None,
             };
             json.hit(&hit).unwrap();
         })
@@ -456,6 +487,7 @@ mod tests {
                     reason: None,
                     hits: 0,
                     missed: Missed::default(),
+                    ends: Ends::default(),
                 },
             ],
             armed: 1,

@@ -35,6 +35,23 @@ pub(super) fn hex(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(digits.get(..2 + count).unwrap_or_default());
 }
 
+/// Appends nanoseconds in the unit that suits them: `812ns`, `1.2us`.
+pub(super) fn duration(out: &mut Vec<u8>, nanoseconds: u64) {
+    let (unit, name): (u64, &[u8]) = match nanoseconds {
+        0..1_000 => {
+            decimal(out, nanoseconds);
+            return out.extend_from_slice(b"ns");
+        }
+        1_000..1_000_000 => (1_000, b"us"),
+        1_000_000..1_000_000_000 => (1_000_000, b"ms"),
+        _ => (1_000_000_000, b"s"),
+    };
+    decimal(out, nanoseconds / unit);
+    out.push(b'.');
+    decimal(out, nanoseconds % unit / (unit / 10));
+    out.extend_from_slice(name);
+}
+
 /// The lowest four bits as a digit.
 pub(super) fn hex_digit(n: u64) -> u8 {
     match (n & 15) as u8 {

@@ -140,6 +140,7 @@ fn missed(summary: &Summary, out: &mut dyn Write, style: Style) -> io::Result<()
         sum.ring_full = sum.ring_full.saturating_add(probe.missed.ring_full);
         sum.abandoned = sum.abandoned.saturating_add(probe.missed.abandoned);
         sum.trap = sum.trap.saturating_add(probe.missed.trap);
+        sum.untracked = sum.untracked.saturating_add(probe.missed.untracked);
     }
     if sum.total() == 0 {
         return Ok(());
@@ -148,6 +149,10 @@ fn missed(summary: &Summary, out: &mut dyn Write, style: Style) -> io::Result<()
         (sum.ring_full, "the ring was full"),
         (sum.abandoned, "the record was never finished"),
         (sum.trap, "a breakpoint was taken back as it was hit"),
+        (
+            sum.untracked,
+            "the thread had no memory of its own yet, or too many calls were under way",
+        ),
     ];
     let named: Vec<String> = causes
         .iter()
@@ -163,6 +168,12 @@ fn missed(summary: &Summary, out: &mut dyn Write, style: Style) -> io::Result<()
         style.end(),
         named.join(", ")
     )?;
+    if sum.untracked > 0 {
+        writeln!(
+            out,
+            "help: --max-active sees more calls of one thread at a time"
+        )?;
+    }
     if sum.ring_full > 0 {
         writeln!(
             out,
@@ -267,6 +278,7 @@ mod tests {
                 address: Some(Addr(address)),
                 offset: None,
                 args: Vec::new(),
+                kind: ProbeKind::Entry,
             }
             .into(),
             state,

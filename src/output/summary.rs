@@ -234,6 +234,7 @@ mod tests {
                 address: None,
                 offset: None,
                 args: Vec::new(),
+                kind: ProbeKind::Entry,
             }
             .into(),
             state,

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use super::number::{self, Shown};
 use super::style::Style;
 use super::{BUFFER, escape, language};
-use crate::data::{ArgValue, Cell, Datum, Hit, MapData, Sink, Summary};
+use crate::data::{ArgValue, Cell, Datum, End, Hit, MapData, Return, Sink, Summary};
 use crate::language::typed::Piece;
 
 const NANOS: u64 = 1_000_000_000;
@@ -69,6 +69,9 @@ impl<W: Write + Send> Sink for Text<W> {
         number::signed(out, i64::from(thread));
         out.push(b' ');
         out.extend_from_slice(self.style.strong().as_bytes());
+        if hit.end.is_some() {
+            out.extend_from_slice(b"<- ");
+        }
         if !hit.probe.module.is_empty() {
             escape::text(out, hit.probe.module.as_bytes());
             out.push(b':');
@@ -80,6 +83,9 @@ impl<W: Write + Send> Sink for Text<W> {
             escape::text(out, name.as_bytes());
             out.push(b'=');
             value_text(out, *value);
+        }
+        if let Some(end) = hit.end {
+            returned(out, end);
         }
         out.push(b'\n');
         self.write_when_full()
@@ -137,6 +143,22 @@ impl<W: Write + Send> Sink for Text<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.write_out()?;
         self.out.flush()
+    }
+}
+
+/// How a call ended, and how long it took.
+fn returned(out: &mut Vec<u8>, Return { end, duration }: Return) {
+    match end {
+        End::Returned(value) => {
+            out.extend_from_slice(b" ret=");
+            number::hex(out, value);
+        }
+        End::Tail => out.extend_from_slice(b" /* tail */"),
+        End::Unwound => out.extend_from_slice(b" /* unwound */"),
+    }
+    if let Some(nanoseconds) = duration {
+        out.push(b' ');
+        number::duration(out, nanoseconds);
     }
 }
 
@@ -217,6 +239,7 @@ mod tests {
             address: None,
             offset: None,
             args: args.iter().map(|s| (*s).to_owned()).collect(),
+            kind: ProbeKind::Entry,
         }
     }
 
@@ -235,6 +258,7 @@ mod tests {
             tid: Some(Tid(4243)),
             comm,
             values,
+            end: None,
         };
         text.hit(&hit).unwrap();
         text.flush().unwrap();
@@ -328,6 +352,7 @@ mod tests {
                     tid: Some(Tid(4243)),
                     comm: "ls",
                     values: &values[..with],
+                    end: None,
                 };
                 text.hit(&hit).unwrap();
             }

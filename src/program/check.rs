@@ -33,6 +33,7 @@ impl Program {
             let ok = match *inst {
                 Inst::Const(_) | Inst::Reg(_) | Inst::Arg(_) | Inst::Known(_) => true,
                 Inst::FloatArg(n) => n < 8,
+                Inst::Began => self.at_return(),
                 Inst::Local(local) => local.0 < self.locals,
                 Inst::Scratch(at) => self.is_scratch(at, 8),
                 Inst::Binary(_, a, b) => earlier(a) && earlier(b),
@@ -82,7 +83,7 @@ impl Program {
         let block = |body, in_loop| self.effects(body, depth + 1, in_loop);
         for effect in effects {
             match effect {
-                Effect::Count | Effect::Ask | Effect::Return => {}
+                Effect::Count | Effect::Ask | Effect::Answer(_) | Effect::Return => {}
                 Effect::Record(record) => self.record(record)?,
                 Effect::Set(local, value) => {
                     self.local(*local)?;

@@ -7,6 +7,9 @@ use super::{UnaryOp, Width};
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.at_return() {
+            writeln!(f, "at return")?;
+        }
         for (index, inst) in self.values.iter().enumerate() {
             writeln!(f, "v{index} = {inst}")?;
         }
@@ -22,6 +25,7 @@ impl fmt::Display for Inst {
             Inst::Reg(reg) => write!(f, "reg {}", reg.0),
             Inst::Arg(n) => write!(f, "arg {n}"),
             Inst::FloatArg(n) => write!(f, "farg {n}"),
+            Inst::Began => write!(f, "began"),
             Inst::Known(known) => write!(f, "{}", format!("{known:?}").to_lowercase()),
             Inst::Local(local) => write!(f, "${}", local.0),
             Inst::Scratch(at) => write!(f, "scratch[{at}]"),
@@ -56,6 +60,7 @@ fn effects(f: &mut fmt::Formatter<'_>, body: &[Effect], depth: usize) -> fmt::Re
         match effect {
             Effect::Count => writeln!(f, "count")?,
             Effect::Ask => writeln!(f, "ask")?,
+            Effect::Answer(slot) => writeln!(f, "answer unwinder {slot}")?,
             Effect::Record(record) => {
                 leave(f, record)?;
                 writeln!(f)?;

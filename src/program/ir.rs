@@ -144,6 +144,8 @@ pub enum Inst {
     FloatArg(u8),
     /// Something that is known.
     Known(Known),
+    /// Time stamp counter when the function was entered; at returns.
+    Began,
     /// A variable.
     Local(Local),
     /// The word at this offset of the scratch memory.
@@ -342,6 +344,9 @@ pub enum Effect {
     /// Tells the tracer that control is here, and waits until it has answered; for a moment only,
     /// since there may be none.
     Ask,
+    /// Of an unwinder's function that looks for frames: tells of those of thunks, from this slot of what
+    /// unwinders are told. Comes before everything else.
+    Answer(u32),
     /// Computes a value into a variable.
     Set(Local, Value),
     /// Computes a value into scratch memory.
@@ -383,6 +388,35 @@ pub const MAX_SCRATCH: u32 = 16 << 10;
 /// Most fields of a record; its fault bits are 32.
 pub const MAX_FIELDS: usize = 32;
 
+/// When a program runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Moment {
+    /// When control arrives at the site.
+    #[default]
+    Arrival,
+    /// When the function whose entry the site is returns. Registers are those of the return: the stack
+    /// pointer is that of the entry, the return address on top.
+    Return {
+        /// Whether a record is left, too, when the function ends otherwise, with [`Inst::Began`] as its
+        /// only field; its action is that bit of the cause (`abi::END_TAIL`, `abi::END_UNWOUND`).
+        ends: bool,
+        /// Where calls must come from; of others the return is not seen.
+        from: Option<Callers>,
+    },
+}
+
+/// Code whose calls may be changed: nobody who walks the stack takes a return address into it for his
+/// own, and looks there for what he knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Callers {
+    /// Where it starts.
+    pub start: u64,
+    /// Its length.
+    pub len: u32,
+    /// Code in it that is not: where, and how long.
+    pub without: Option<(u64, u32)>,
+}
+
 /// What a probe does at a hit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Program {
@@ -390,6 +424,8 @@ pub struct Program {
     pub values: Vec<Inst>,
     /// What happens, in order.
     pub effects: Vec<Effect>,
+    /// When.
+    pub moment: Moment,
     /// How many variables there are; 0 at first.
     pub locals: u16,
     /// Bytes of scratch memory, a multiple of 8. Nothing is read there that was not written. A hit that
@@ -443,6 +479,61 @@ impl Program {
     pub fn largest_record(&self) -> u32 {
         let sizes = self.records().into_iter().map(|record| record.layout().1);
         sizes.max().unwrap_or(0)
+    }
+
+    /// The program of an unwinder's function that looks for frames.
+    pub fn answer(slot: u32) -> Program {
+        Program {
+            effects: vec![Effect::Answer(slot)],
+            ..Program::default()
+        }
+    }
+
+    /// The slot it answers from, if it does.
+    pub fn answers(&self) -> Option<u32> {
+        match self.effects.first() {
+            Some(Effect::Answer(slot)) => Some(*slot),
+            _ => None,
+        }
+    }
+
+    /// Whether it runs at returns.
+    pub fn at_return(&self) -> bool {
+        matches!(self.moment, Moment::Return { .. })
+    }
+
+    /// What is left when a function ends otherwise than by returning: with that bit as its action.
+    pub fn end(bit: u32) -> Program {
+        let mut program = Program {
+            moment: Moment::Return {
+                ends: false,
+                from: None,
+            },
+            ..Program::default()
+        };
+        let value = program.push(Inst::Began);
+        program.effects.push(Effect::Record(Record {
+            action: u16::try_from(bit).unwrap_or(0),
+            time: true,
+            fields: vec![Field {
+                name: "began".to_owned(),
+                kind: FieldKind::Int {
+                    value,
+                    format: IntFormat::Hex(Width::W64),
+                },
+            }],
+        }));
+        program
+    }
+
+    /// What is left at ends that are no returns, by cause.
+    pub fn ends(&self) -> Vec<Program> {
+        match self.moment {
+            Moment::Return { ends: true, .. } => {
+                vec![Program::end(abi::END_TAIL), Program::end(abi::END_UNWOUND)]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Calls `f` with every effect, those of inner blocks included.

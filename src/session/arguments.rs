@@ -5,8 +5,8 @@ use super::module::Module;
 use super::wanted::Wanted;
 use crate::arch::native::regs;
 use crate::base::LinkAddr;
-use crate::program::{IntFormat, Program, Width};
-use crate::spec::{ArgExpr, ArgSpec, Diagnostic, Format, ProbeSpec, lower};
+use crate::program::{IntFormat, Moment, Program, Width};
+use crate::spec::{ArgExpr, ArgSpec, Diagnostic, Format, Kind, ProbeSpec, lower};
 use crate::symbols::{self, Param, ParamClass};
 
 /// A place as far as arguments go.
@@ -47,8 +47,12 @@ pub(super) fn largest_record(wanted: &Wanted) -> u32 {
                 _ => most.push(arg.clone()),
             }
         }
-        let program = lower(spec, &most, true, &registers).ok();
-        program.map(|program| program.largest_record())
+        let halves = spec.halves().into_iter();
+        let sizes = halves.filter_map(|half| {
+            let program = lower(&half, &most, true, &registers).ok();
+            program.map(|program| program.largest_record())
+        });
+        sizes.max()
     };
     let number = |(number, spec)| match wanted.program(number) {
         Some(program) => Some(program.largest_record()),
@@ -62,17 +66,28 @@ pub(super) fn largest_record(wanted: &Wanted) -> u32 {
 pub(super) fn program(
     module: &Module,
     place: &Entry<'_>,
-    (number, wanted): (usize, &Wanted),
+    (spec, number, wanted): (&ProbeSpec, usize, &Wanted),
     last: &mut Option<(Vec<ArgSpec>, Program)>,
 ) -> Result<(Program, Vec<String>), Diagnostic> {
     if let Some(program) = wanted.program(number) {
         return Ok((program.clone(), names(program)));
     }
-    let Some(spec) = wanted.specs.get(number) else {
-        return Ok((Program::count(), Vec::new()));
-    };
+    if spec.kind == Kind::Return && !place.entry {
+        return Err(spec.error("a return probe needs the entry of a function"));
+    }
     if wanted.count_only {
-        return Ok((Program::count(), Vec::new()));
+        let moment = match spec.kind {
+            Kind::Return => Moment::Return {
+                ends: false,
+                from: None,
+            },
+            Kind::Entry | Kind::Stop | Kind::Call => Moment::Arrival,
+        };
+        let program = Program {
+            moment,
+            ..Program::count()
+        };
+        return Ok((program, Vec::new()));
     }
     let args = if spec.args.iter().any(|arg| arg.value.needs_debug_info()) {
         if !place.entry {
@@ -91,7 +106,11 @@ pub(super) fn program(
             program
         }
     };
-    let names = names(&program);
+    let mut names = names(&program);
+    if spec.kind == Kind::Return {
+        // What every return tells follows them.
+        names.truncate(names.len().saturating_sub(2));
+    }
     Ok((program, names))
 }
 

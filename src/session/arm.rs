@@ -13,7 +13,7 @@ use super::land::Landed;
 use super::plan::{Age, Planned};
 use super::tasks::unless_gone;
 use super::tracee::{Stage, Tracee};
-use crate::abi::{self, Layout};
+use crate::abi::{self, Activations, Layout};
 use crate::arch::native::emit::{Environment, Template};
 use crate::base::{Addr, Span, Tid};
 use crate::data::{Command, Decoder, Directory, Feed, Known};
@@ -41,7 +41,20 @@ const HOOK: u64 = 512;
 const ATTEMPTS: u32 = 20_000;
 /// Offset in a block's header that nothing else uses: for results of calls made in the target.
 const SCRATCH: u64 = 0xe0;
-const _: () = assert!(SCRATCH >= abi::IN_VAIN as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
+const _: () = assert!(SCRATCH >= abi::POOL as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
+
+/// Where activations might lie, to size code by.
+const SOMEWHERE: Activations = Activations {
+    thunks: 1 << 28,
+    words: 1 << 29,
+    pools: 1,
+    pool_size: 1 << 16,
+    unwind: 1 << 27,
+};
+/// Most pools of activations; threads beyond have none.
+const MOST_POOLS: u32 = 1024;
+/// Pools for threads that may come, beside two for each that is there.
+const MORE_POOLS: u32 = 60;
 
 /// What stands in the target while probes are armed.
 pub(super) struct Live {
@@ -79,6 +92,7 @@ impl Tracee {
             own_blocks,
             loads: true,
             maps: injected.tables().map_or(Ok(0), low)?,
+            activations: injected.activations,
         };
         self.dispositions =
             Dispositions::read(&mut self.process, tid, injected.shared_block + SCRATCH)
@@ -99,6 +113,7 @@ impl Tracee {
             traps: BTreeSet::new(),
             landed: Landed::default(),
         });
+        self.tell_unwinders()?;
         self.process.set_landing(Some(landing));
         self.guard_target();
         self.land_by(tid)?;
@@ -142,23 +157,36 @@ impl Tracee {
                     own_blocks,
                     loads: true,
                     maps: 0,
+                    activations: layout.returns.then_some(SOMEWHERE),
                 };
                 self.slabs(&environment, 0)
             };
-            // Whether threads get blocks of their own is not known yet.
+            // Whether threads get blocks of their own is not known yet. Where not, returns are refused.
+            let other = if layout.returns {
+                slabs(true)?
+            } else {
+                slabs(false)?
+            };
             let larger = |((span, a), (_, b)): ((Span, u64), (Span, u64))| (span, a.max(b));
             Ok(InjectRequest {
                 layout,
-                slabs: slabs(true)?
-                    .into_iter()
-                    .zip(slabs(false)?)
-                    .map(larger)
-                    .collect(),
+                slabs: slabs(true)?.into_iter().zip(other).map(larger).collect(),
                 table: Landing::size(self.sites()),
                 maps: self.common.maps.clone(),
+                pools: self.pools(layout),
             })
         };
         Ok([request(self.capacity())?, request(known)?])
+    }
+
+    /// Pools of activations, and how many each holds, if returns are probed.
+    fn pools(&self, layout: Layout) -> Option<(u32, u32)> {
+        let threads = u32::try_from(self.process.threads.len()).unwrap_or(MOST_POOLS);
+        let pools = threads.saturating_mul(2).saturating_add(MORE_POOLS);
+        let pools = pools.min(layout.blocks).min(MOST_POOLS);
+        layout
+            .returns
+            .then_some((pools, self.common.wanted.max_active))
     }
 
     /// Our memory in the target.
@@ -267,7 +295,9 @@ impl Tracee {
         let of_class = |class: Option<&u32>| {
             let program = class.and_then(|&class| self.plan.classes.get(class as usize));
             let records = program.map_or_else(Vec::new, Program::records);
-            Decoder::by_action(&records)
+            let ends = program.map_or_else(Vec::new, Program::ends);
+            let ends = ends.iter().flat_map(Program::records);
+            Decoder::by_action(&records.into_iter().chain(ends).collect::<Vec<_>>())
         };
         let mut decoders: HashMap<Option<&u32>, Arc<[Option<Decoder>]>> = HashMap::new();
         let known = self.catalogue.len();
@@ -332,6 +362,7 @@ impl Tracee {
             blocks: 2,
             tables: needs.tables.next_multiple_of(64),
             scratch: needs.scratch.next_multiple_of(64),
+            returns: self.common.wanted.returns(),
         };
         let ring = if largest == 0 {
             0

@@ -66,6 +66,10 @@ impl Tracee {
             let mut thread = Thread::new(pid);
             thread.state = State::Stopped(Status::Interrupted);
             child.threads.insert(tid, thread);
+            let calls = match &live.injected.activations {
+                Some(activations) => super::returns::put_back(activations, &memory)?,
+                None => false,
+            };
             let maps = child.maps()?;
             let spans = live.injected.code();
             let mut looked = spans.clone();
@@ -80,10 +84,14 @@ impl Tracee {
             let inside = |span: &Span| {
                 occupied.holds(*span) || occupied.pcs.iter().any(|(_, pc)| span.contains(*pc))
             };
-            let keep_code = !kept.is_empty() || spans.iter().any(inside);
+            let keep_code = calls || !kept.is_empty() || spans.iter().any(inside);
             let ours = |span: &&Span| {
                 let maps = live.injected.maps == Some(**span);
-                spans.contains(span) || span.contains(live.injected.alive) || maps
+                let activations = live.injected.activations;
+                let calls = activations.is_some_and(|activations| {
+                    activations.words() == **span || activations.thunks().contains(span.start)
+                });
+                calls || spans.contains(span) || span.contains(live.injected.alive) || maps
             };
             match Remote::begin(&mut child, tid) {
                 Ok(mut remote) => {

@@ -102,16 +102,18 @@ impl Tracee {
                 continue;
             }
             self.pass_through()?;
+            self.stop_for_returns()?;
             self.leave_code(attempt >= BY_THEMSELVES)?;
             if self.is_over() || self.live.is_none() {
                 return Ok(());
             }
+            let calls = self.put_returns_back()?;
             let maps = self.process.maps()?;
             if let Some(occupied) = self.process.occupied(&maps, &code)? {
                 let holds = |span: &Span| {
                     occupied.holds(*span) || occupied.pcs.iter().any(|(_, pc)| span.contains(*pc))
                 };
-                clear = !code.iter().any(holds) && !self.trap_pending();
+                clear = !calls && !code.iter().any(holds) && !self.trap_pending();
             }
             if clear || !freed {
                 break;

@@ -304,7 +304,7 @@ impl Session {
         let _ = self.common.drain.send(Command::Close(tracee.feed));
         self.common.traced.borrow_mut().remove(&tracee.process.pid);
         let summary = tracee.summary();
-        let records = |id| tracee.plan.record_of(id) > 0;
+        let records = |id| tracee.plan.records_of(id);
         self.totals
             .add((tracee.feed, tracee.process.pid), summary, records);
         for (asked, known) in self.totals.asked.iter_mut().zip(&tracee.plan.asked) {

@@ -34,6 +34,7 @@ impl Tracee {
         child.plan = self.plan.clone();
         child.hooks = self.hooks.clone();
         child.ask_class = self.ask_class;
+        child.unwinders = self.unwinders.clone();
         child.foreign = self.foreign.clone();
         child.registry = self.registry.clone();
         child.throttle = self.throttle.clone();

@@ -18,6 +18,8 @@ pub(super) enum Hook {
     Loader,
     /// The same where no breakpoint may be: no stop, but a detour that asks us to come and waits.
     Asks,
+    /// An unwinder looks for frames: no stop, but a detour that tells of those of thunks.
+    Unwinder,
     /// The resolver of an indirect function.
     Resolver,
     /// Where a resolver returns to.
@@ -50,9 +52,13 @@ impl Hooks {
         hooks.map(|(_, hook)| *hook).collect()
     }
 
-    /// Whether a probe's number is that of a hook that asks.
-    pub(super) fn asks(&self, id: ProbeId) -> bool {
-        self.is_hook(id) && self.asking().any(|(_, other)| other == id)
+    /// Where a hook with this number stands that is no stop, but a detour which does something.
+    pub(super) fn running(&self, id: ProbeId) -> Option<(Addr, Hook)> {
+        let runs = |hook: Hook| matches!(hook, Hook::Asks | Hook::Unwinder);
+        let all = self.at.iter().filter(|_| self.is_hook(id));
+        let mut all = all.flat_map(|(&at, hooks)| hooks.iter().map(move |hook| (at, hook)));
+        let (at, (_, hook)) = all.find(|(_, (other, hook))| *other == id && runs(*hook))?;
+        Some((at, *hook))
     }
 
     /// Hooks that ask, and where.

@@ -115,7 +115,12 @@ impl Tracee {
             let module = &self.plan.modules[index];
             let link = LinkAddr(at.0.wrapping_sub(module.bias));
             // What is a breakpoint now may have to be a jump later.
-            let jumps = matches!(hook, Hook::Loader | Hook::Asks) && !self.may_stay();
+            let jumps = match hook {
+                Hook::Loader | Hook::Asks => !self.may_stay(),
+                // Exceptions may be frequent.
+                Hook::Unwinder => true,
+                Hook::Entry | Hook::Resolver | Hook::Chosen => false,
+            };
             let cache = self.common.wanted.cache.as_ref();
             let ground = jumps.then(|| self.plan.look(index, link, slab, cache).ok());
             let simple = || Ground::of_hook(module, link, slab).ok();
@@ -139,7 +144,7 @@ impl Tracee {
         };
         let facts = ground.facts.clone();
         // Refused where no breakpoint, or jump, may be.
-        let _: Result<(), Refusal> = if self.hooks.asks(id) {
+        let _: Result<(), Refusal> = if self.hooks.running(id).is_some() {
             self.registry.add(at, facts, id, false)
         } else {
             self.registry.add_own(at, facts, id)
@@ -197,7 +202,7 @@ impl Tracee {
                     Hook::Entry => tracee.started()?,
                     Hook::Loader => tracee.loader_told()?,
                     // Its detour says so itself, in a moment.
-                    Hook::Asks => {}
+                    Hook::Asks | Hook::Unwinder => {}
                     Hook::Resolver => tracee.resolver_runs(tid, site)?,
                     Hook::Chosen => tracee.resolver_returned(tid)?,
                 }
@@ -297,7 +302,7 @@ impl Tracee {
         self.unhook(|at, hook| match hook {
             Hook::Resolver => !open.contains(&at),
             Hook::Chosen => open.is_empty(),
-            Hook::Entry | Hook::Loader | Hook::Asks => false,
+            Hook::Entry | Hook::Loader | Hook::Asks | Hook::Unwinder => false,
         });
     }
 
@@ -363,6 +368,7 @@ impl Tracee {
         for resolver in resolvers.into_iter().filter(|_| may) {
             self.hook(resolver, Hook::Resolver);
         }
+        self.find_unwinders()?;
         Ok(grown)
     }
 }

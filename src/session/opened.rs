@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::analysis::{Cache, File, Key, Source, Text};
-use crate::symbols::{self, CodeFacts, Image, Stamp, Symbols};
+use crate::base::LinkAddr;
+use crate::symbols::{self, CodeFacts, Frames, Image, Stamp, Symbols};
+
+/// No function written by hand is so long.
+const HOLE: u64 = 64 << 10;
 
 /// A file and what was found in it.
 pub struct Opened {
@@ -17,6 +21,8 @@ pub struct Opened {
     debug: OnceCell<Option<Image>>,
     symbols: OnceCell<Symbols>,
     facts: OnceCell<CodeFacts>,
+    frames: OnceCell<Frames>,
+    hole: OnceCell<Option<(LinkAddr, u64)>>,
     file: OnceCell<File>,
 }
 
@@ -30,6 +36,8 @@ impl Opened {
             debug: OnceCell::new(),
             symbols: OnceCell::new(),
             facts: OnceCell::new(),
+            frames: OnceCell::new(),
+            hole: OnceCell::new(),
             file: OnceCell::new(),
         })
     }
@@ -54,6 +62,33 @@ impl Opened {
     fn facts(&self) -> &CodeFacts {
         self.facts
             .get_or_init(|| symbols::code_facts(&self.image, self.symbols()).unwrap_or_default())
+    }
+
+    /// Its unwind entries.
+    pub(super) fn frames(&self) -> &Frames {
+        self.frames.get_or_init(|| Frames::of(&self.image))
+    }
+
+    /// The largest piece of its text without unwind information, where that is so large that it must be
+    /// code that some compiler at run time could have made.
+    pub(super) fn unwound_hole(&self) -> Option<(LinkAddr, u64)> {
+        *self.hole.get_or_init(|| {
+            let text = self.image.section(".text")?;
+            let (start, end) = (text.at.0, text.at.0.checked_add(text.size)?);
+            let mut covered = start;
+            let mut largest = (start, 0);
+            let frames = self.frames().list.iter();
+            let spans =
+                frames.map(|frame| (frame.start.0, frame.start.0.saturating_add(frame.len)));
+            for (from, to) in spans.chain([(end, end)]) {
+                let (from, to) = (from.clamp(start, end), to.clamp(start, end));
+                if from.saturating_sub(covered) > largest.1 {
+                    largest = (covered, from - covered);
+                }
+                covered = covered.max(to);
+            }
+            (largest.1 >= HOLE).then_some((LinkAddr(largest.0), largest.1))
+        })
     }
 
     /// The verdicts of its entries, from the cache when they are there.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use anyhow::Context as _;
 
 use super::detours::{Armed, Displaced};
+use super::hooks::Hook;
 use super::tracee::{Stage, Tracee};
 use crate::arch::native::relocate;
 use crate::arch::native::scan::WindowKind;
@@ -178,10 +179,13 @@ impl Tracee {
     /// What a probe is in a detour. Hooks run nothing, unless they ask.
     fn armed(&self, id: ProbeId) -> Option<Armed> {
         let class = self.plan.class.get(id.0 as usize).copied();
-        let asks = || self.hooks.asks(id).then_some(self.ask_class?);
+        let of_hook = || match self.hooks.running(id)? {
+            (at, Hook::Unwinder) => self.unwinders.class_at(at),
+            _ => self.ask_class,
+        };
         Some(Armed {
             id,
-            class: class.or_else(asks)?,
+            class: class.or_else(of_hook)?,
             name: self.title(id),
         })
     }

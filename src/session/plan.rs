@@ -8,15 +8,17 @@ use std::sync::Arc;
 use super::jump::Jump;
 use super::module::Module;
 use super::resolve::{Asked, Indirect};
+use super::return_rules;
+use super::totals::Records;
 use super::wanted::{Memory, Pending, Wanted};
 use crate::abi;
 use crate::analysis::Cache;
 use crate::arch::native::relocate::instruction_len;
 use crate::arch::native::scan::{Refusal as ScanRefusal, Window, WindowKind};
 use crate::base::{Addr, LinkAddr, ProbeId, Span};
-use crate::data::{Name, ProbeInfo};
+use crate::data::{Name, ProbeInfo, ProbeKind};
 use crate::probe::{Facts, Refusal};
-use crate::program::Program;
+use crate::program::{Moment, Program};
 use crate::spec::{Diagnostic, ProbeSpec};
 
 /// Modules within this many bytes share a slab of code.
@@ -212,8 +214,9 @@ pub struct Plan {
     past: HashMap<Addr, Ground>,
 }
 
-/// What a probe is wherever its module is mapped: module, address in it, number of its text.
-type Place = (String, LinkAddr, usize);
+/// What a probe is wherever its module is mapped: module, address in it, number of its text, and whether
+/// it is hit at returns.
+type Place = (String, LinkAddr, usize, bool);
 
 impl Plan {
     /// Bytes of the largest record that a program leaves; 0 when none does.
@@ -227,6 +230,18 @@ impl Plan {
         let class = self.class.get(id.0 as usize);
         let program = class.and_then(|&class| self.classes.get(class as usize));
         program.map_or(0, Program::largest_record)
+    }
+
+    /// Which hits of a probe leave records.
+    pub(super) fn records_of(&self, id: ProbeId) -> Records {
+        let class = self.class.get(id.0 as usize);
+        match class.and_then(|&class| self.classes.get(class as usize)) {
+            Some(program) if program.largest_record() > 0 => match program.moment {
+                Moment::Return { ends: true, .. } => Records::HitsAndEnds,
+                _ => Records::Hits,
+            },
+            _ => Records::None,
+        }
     }
 
     /// How messages call an address: the name of a probe there, or the address.
@@ -357,8 +372,11 @@ impl Plan {
                 }
             });
         }
-        for site in sites {
+        for mut site in sites {
             let module = &self.modules[site.module];
+            if let Moment::Return { from, .. } = &mut site.program.moment {
+                *from = return_rules::callers(module);
+            }
             let verdict = match module.file(wanted.cache.as_ref()).at(site.at) {
                 Some(entry) => (entry.verdict, entry.trap.ok_or(ScanRefusal::Undecodable)),
                 None => windows
@@ -369,6 +387,12 @@ impl Plan {
             let slab = slab_of.get(&site.module).copied().unwrap_or(0);
             let ground = ground(module, site.at, verdict, slab);
             let (at, stop) = (site.at.at(module.bias), site.stop);
+            let ground = match ground {
+                Ok(_) if site.program.at_return() => {
+                    return_rules::check(module, site.at, &site.name).and(ground)
+                }
+                ground => ground,
+            };
             let id = self.number(site);
             match ground {
                 Ok(ground) => {
@@ -394,7 +418,12 @@ impl Plan {
     /// The number of a probe: that which it had, or a new one.
     fn number(&mut self, site: Site) -> ProbeId {
         let module = &self.modules[site.module];
-        let place = (module.name.clone(), site.at, site.spec);
+        let place = (
+            module.name.clone(),
+            site.at,
+            site.spec,
+            site.program.at_return(),
+        );
         let again = self.free.get_mut(&place).and_then(Vec::pop);
         let next = u32::try_from(self.probes.len()).unwrap_or(u32::MAX);
         let id = again.unwrap_or(ProbeId(next));
@@ -405,6 +434,11 @@ impl Plan {
             address: Some(site.at.at(module.bias)),
             offset: Some(site.at),
             args: site.args,
+            kind: if site.program.at_return() {
+                ProbeKind::Return
+            } else {
+                ProbeKind::Entry
+            },
         });
         if again.is_some() {
             // Its program is what it was: the text and the place are.
@@ -477,7 +511,8 @@ impl Plan {
             if let (Some(info), Some(&spec)) = (self.probes.get(index), self.spec_of.get(index))
                 && let Some(offset) = info.offset
             {
-                let place = (info.module.clone(), offset, spec);
+                let at_return = info.kind == ProbeKind::Return;
+                let place = (info.module.clone(), offset, spec, at_return);
                 self.free.entry(place).or_default().push(planned.id);
             }
         }

@@ -3,10 +3,11 @@
 
 use super::detours::{Displaced, free_register};
 use super::plan::Plan;
-use crate::abi::Layout;
+use crate::abi::{Activations, Layout};
 use crate::arch::native::emit::{Environment, Template, listing};
 use crate::arch::native::scan::WindowKind;
 use crate::base::{Addr, ProbeId};
+use crate::program::Program;
 
 const SHARED_BLOCK: u32 = 0x1000_0000;
 /// Where the detour lies, from its site.
@@ -27,10 +28,18 @@ pub(super) fn environment(plan: &Plan) -> Environment {
             blocks: 2,
             tables: plan.memory.tables.next_multiple_of(64),
             scratch: plan.memory.scratch.next_multiple_of(64),
+            returns: plan.classes.iter().any(Program::at_return),
         },
         own_blocks: true,
         loads: true,
         maps: SHARED_BLOCK >> 1,
+        activations: Some(Activations {
+            thunks: SHARED_BLOCK >> 2,
+            words: SHARED_BLOCK >> 3,
+            pools: 1,
+            pool_size: 1 << 16,
+            unwind: SHARED_BLOCK >> 4,
+        }),
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::tracee::Tracee;
+use crate::abi::Fate;
 use crate::base::Addr;
-use crate::data::{self, Cost, Missed, ProbeSummary, SiteState, Summary};
+use crate::data::{self, Cost, Ends, Missed, ProbeSummary, SiteState, Summary};
 use crate::probe::{Refusal, Status};
 
 fn state(status: Status) -> SiteState {
@@ -38,12 +39,20 @@ impl Tracee {
                 break;
             };
             let id = probe.info.id;
+            let fate = |fate| data::fates(shared, layout, &used, (fate, id));
             probe.missed = Missed {
                 ring_full: data::ring_losses(shared, layout, &used, id),
                 abandoned: 0,
                 trap: self.missed.get(&id).copied().unwrap_or(0),
+                untracked: fate(Fate::Untracked),
             };
-            probe.hits = data::count(shared, layout, &used, id).wrapping_add(probe.missed.trap);
+            probe.ends = Ends {
+                tail: fate(Fate::Tail),
+                unwound: fate(Fate::Unwound),
+            };
+            probe.hits = data::count(shared, layout, &used, id)
+                .wrapping_add(probe.missed.trap)
+                .wrapping_add(probe.missed.untracked);
         }
         summary
     }
@@ -76,6 +85,7 @@ impl Tracee {
                 reason,
                 hits: 0,
                 missed: Missed::default(),
+                ends: Ends::default(),
             });
         }
         let mut counts = self.registry.counts();

@@ -163,7 +163,8 @@ fn programs(
     wanted: &Wanted,
 ) -> Result<Vec<Site>, Diagnostic> {
     let spec = &wanted.specs[number];
-    let mut last: Option<(Vec<ArgSpec>, Program)> = None;
+    let halves = spec.halves();
+    let mut last: Vec<Option<(Vec<ArgSpec>, Program)>> = vec![None; halves.len()];
     let mut sites = Vec::with_capacity(places.len());
     for place in places {
         let module = &modules[place.module];
@@ -172,16 +173,18 @@ fn programs(
             name: &place.name,
             entry: place.entry,
         };
-        let (program, args) = program(module, &at, (number, wanted), &mut last)?;
-        sites.push(Site {
-            spec: number,
-            module: place.module,
-            at: place.at,
-            name: place.name,
-            program,
-            args,
-            stop: spec.kind == Kind::Stop,
-        });
+        for (half, last) in halves.iter().zip(&mut last) {
+            let (program, args) = program(module, &at, (half, number, wanted), last)?;
+            sites.push(Site {
+                spec: number,
+                module: place.module,
+                at: place.at,
+                name: place.name.clone(),
+                program,
+                args,
+                stop: spec.kind == Kind::Stop,
+            });
+        }
     }
     Ok(sites)
 }

@@ -20,7 +20,7 @@ use super::totals::Totals;
 use super::tracee::{Common, Stage, Tracee};
 use super::wanted::{Pending, Wanted};
 use crate::base::{Pid, ProbeId, Tid};
-use crate::data::{Drain, Missed, ProbeInfo, ProbeSummary, Sink, SiteState};
+use crate::data::{Drain, Ends, Missed, ProbeInfo, ProbeKind, ProbeSummary, Sink, SiteState};
 use crate::probe::{Limit, TrapPolicy};
 use crate::sys::clock;
 use crate::sys::errno::{self, sig};
@@ -506,12 +506,14 @@ impl Session {
                     address: None,
                     offset: None,
                     args: Vec::new(),
+                    kind: ProbeKind::Entry,
                 }
                 .into(),
                 state: SiteState::Pending,
                 reason: Some(reason.unwrap_or(&why).to_owned()),
                 hits: 0,
                 missed: Missed::default(),
+                ends: Ends::default(),
             });
         }
     }

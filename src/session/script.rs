@@ -19,10 +19,12 @@ use crate::arch::native::emit::{Environment, Template};
 use crate::arch::native::regs;
 use crate::base::{Pid, ProbeId};
 use crate::data::Script;
-use crate::data::{Catalogue, Decoder, Directory, Feed, Interval, Known, Name, Own, ProbeInfo};
+use crate::data::{
+    Catalogue, Decoder, Directory, Feed, Interval, Known, Name, Own, ProbeInfo, ProbeKind,
+};
 use crate::language::lower::{Lowered, Unsupported, lower};
 use crate::language::typed::{Attach, Checked};
-use crate::program::{Inst, Known as Asked, Program};
+use crate::program::{Inst, Known as Asked, Moment, Program};
 use crate::sys::clock::Line;
 use crate::sys::file;
 use crate::sys::native::Native;
@@ -59,11 +61,22 @@ impl Language {
         let mut kinds = vec![None; wanted.specs.len()];
         for (block, program) in checked.blocks.iter().zip(&lowered.blocks) {
             for attach in &block.attach {
-                let (Attach::Entry(point) | Attach::Usdt(point)) = attach else {
+                let (Attach::Entry(point) | Attach::Usdt(point) | Attach::Return(point)) = attach
+                else {
                     continue;
                 };
+                let moment = match attach {
+                    Attach::Return(_) => Moment::Return {
+                        ends: false,
+                        from: None,
+                    },
+                    _ => Moment::Arrival,
+                };
                 wanted.specs.push(point.spec.clone());
-                wanted.programs.push(Some(program.clone()));
+                wanted.programs.push(Some(Program {
+                    moment,
+                    ..program.clone()
+                }));
                 let kind = point.text.split(':').next().unwrap_or("uprobe");
                 kinds.push(Some(kind.to_owned()));
             }
@@ -102,6 +115,7 @@ impl Language {
             blocks: 1,
             tables: self.lowered.memory.thread,
             scratch: self.lowered.memory.scratch,
+            returns: false,
         };
         let memory = "making memory for BEGIN, END and interval";
         let (block, _) = Shared::create_low(layout.size()).context(memory)?;
@@ -124,6 +138,7 @@ impl Language {
             own_blocks: false,
             loads: false,
             maps: maps.as_ref().map_or(Ok(0), |maps| low(maps.address()))?,
+            activations: None,
         };
         let mut blocks = Own::default();
         for (at, program) in own() {
@@ -161,6 +176,7 @@ impl Language {
                 address: None,
                 offset: None,
                 args: Vec::new(),
+                kind: ProbeKind::Entry,
             }),
             decoders: Decoder::by_action(&records),
         }]);

@@ -132,6 +132,7 @@ impl Tracee {
         };
         if fresh {
             self.tell_thread(live, block, tid);
+            self.give_pool(live, block)?;
         }
         if block != 0 {
             live.injected.heads().tell_owner(block, regs.fs_base());

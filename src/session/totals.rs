@@ -4,10 +4,21 @@
 use std::collections::HashMap;
 
 use crate::base::{FeedId, LinkAddr, Pid, ProbeId};
-use crate::data::{Missed, ProbeSummary, ProcessSummary, Recorded, SiteState, Summary};
+use crate::data::{
+    Ends, Missed, ProbeKind, ProbeSummary, ProcessSummary, Recorded, SiteState, Summary,
+};
 
 /// What makes probes of several processes one.
-type Key = (String, Option<LinkAddr>, String);
+type Key = (String, Option<LinkAddr>, String, ProbeKind);
+
+/// Which hits of a probe leave records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Records {
+    None,
+    Hits,
+    /// And calls that end otherwise than by returning.
+    HitsAndEnds,
+}
 
 /// Sums over processes.
 #[derive(Default)]
@@ -27,7 +38,7 @@ impl Totals {
         &mut self,
         (feed, pid): (FeedId, Pid),
         summary: Summary,
-        records: impl Fn(ProbeId) -> bool,
+        records: impl Fn(ProbeId) -> Records,
     ) {
         let mut told = Vec::new();
         let mut process = ProcessSummary {
@@ -44,14 +55,16 @@ impl Totals {
         for probe in summary.probes {
             process.hits = process.hits.wrapping_add(probe.hits);
             process.missed = process.missed.wrapping_add(probe.missed.total());
-            let (id, expected) = (probe.info.id, expected(&probe));
+            let id = probe.info.id;
+            let records = records(id);
+            let expected = expected(&probe, records);
             let index = if first {
                 self.summary.probes.push(probe);
                 self.summary.probes.len() - 1
             } else {
                 self.merge(probe)
             };
-            if expected > 0 && records(id) {
+            if expected > 0 && records != Records::None {
                 told.push((id, index, expected));
             }
         }
@@ -76,6 +89,11 @@ impl Totals {
                     ring_full: sum.missed.ring_full.wrapping_add(probe.missed.ring_full),
                     abandoned: sum.missed.abandoned.wrapping_add(probe.missed.abandoned),
                     trap: sum.missed.trap.wrapping_add(probe.missed.trap),
+                    untracked: sum.missed.untracked.wrapping_add(probe.missed.untracked),
+                };
+                sum.ends = Ends {
+                    tail: sum.ends.tail.wrapping_add(probe.ends.tail),
+                    unwound: sum.ends.unwound.wrapping_add(probe.ends.unwound),
                 };
                 if rank(probe.state) > rank(sum.state) {
                     sum.state = probe.state;
@@ -121,13 +139,25 @@ impl Totals {
 
 fn key(probe: &ProbeSummary) -> Key {
     let info = &probe.info;
-    (info.module.clone(), info.offset, info.name.to_string())
+    let name = info.name.to_string();
+    (info.module.clone(), info.offset, name, info.kind)
 }
 
 /// How many records a probe must have left.
-fn expected(probe: &ProbeSummary) -> u64 {
-    let missed = probe.missed.ring_full.saturating_add(probe.missed.trap);
-    probe.hits.saturating_sub(missed)
+fn expected(probe: &ProbeSummary, records: Records) -> u64 {
+    let Missed {
+        ring_full,
+        abandoned: _,
+        trap,
+        untracked,
+    } = probe.missed;
+    let missed = ring_full.saturating_add(trap).saturating_add(untracked);
+    let ends = if records == Records::HitsAndEnds {
+        probe.ends.tail.saturating_add(probe.ends.unwound)
+    } else {
+        0
+    };
+    probe.hits.saturating_add(ends).saturating_sub(missed)
 }
 
 /// Which of two states of one probe is told: that which a user must know of.

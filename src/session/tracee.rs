@@ -19,6 +19,7 @@ use super::hooks::Hooks;
 use super::opened::Library;
 use super::plan::Plan;
 use super::run::Options;
+use super::unwinders::Unwinders;
 use super::wanted::Wanted;
 use crate::abi::Layout;
 use crate::base::{FeedId, Pid, ProbeId, Tid};
@@ -118,6 +119,7 @@ pub(super) struct Tracee {
     /// The program of detours that ask, where there are any.
     pub(super) ask_class: Option<u32>,
     pub(super) ask_looks: Looks,
+    pub(super) unwinders: Unwinders,
     /// The summary as it was before disarming.
     pub(super) last: Option<Summary>,
     /// Where the counts are; they outlive the target.
@@ -166,6 +168,7 @@ impl Tracee {
             foreign: Foreign::default(),
             ask_class: None,
             ask_looks: Looks::default(),
+            unwinders: Unwinders::default(),
             last: None,
             counters: None,
             stage: Stage::Begun,

@@ -5,7 +5,7 @@ use super::resolve::Exclude;
 use super::script::Language;
 use crate::analysis::Cache;
 use crate::program::Program;
-use crate::spec::ProbeSpec;
+use crate::spec::{Kind, ProbeSpec};
 
 /// What the user asked for.
 pub struct Wanted {
@@ -27,11 +27,25 @@ pub struct Wanted {
     pub programs: Vec<Option<Program>>,
     /// What programs need of memory.
     pub memory: Memory,
+    /// How many calls of each thread may be under way whose returns are seen.
+    pub max_active: u32,
     /// The program of the language that some of these belong to.
     pub language: Option<Language>,
 }
 
+/// How many calls of a thread may be under way whose returns are seen, unless the user says otherwise.
+pub const MAX_ACTIVE: u32 = 1022;
+
 impl Wanted {
+    /// Whether returns are probed.
+    pub(super) fn returns(&self) -> bool {
+        let programs = self.programs.iter().flatten();
+        self.specs
+            .iter()
+            .any(|spec| matches!(spec.kind, Kind::Return | Kind::Call))
+            || programs.into_iter().any(Program::at_return)
+    }
+
     /// The program that was made for a probe's text.
     pub(super) fn program(&self, spec: usize) -> Option<&Program> {
         self.programs.get(spec)?.as_ref()
@@ -50,6 +64,7 @@ impl Default for Wanted {
             pending: Pending::default(),
             programs: Vec::new(),
             memory: Memory::default(),
+            max_active: MAX_ACTIVE,
             language: None,
         }
     }

@@ -68,6 +68,7 @@ fn default_name(value: &ArgExpr) -> String {
         ArgExpr::Reg(name) | ArgExpr::Named(name) => name.clone(),
         ArgExpr::Arg(n) => format!("arg{n}"),
         ArgExpr::StackPointer => "stack".to_owned(),
+        ArgExpr::RetVal => "retval".to_owned(),
         ArgExpr::Stack(n) => format!("stack{n}"),
         ArgExpr::Const(_) => "imm".to_owned(),
         ArgExpr::Deref { inner, .. } => default_name(inner),
@@ -159,6 +160,9 @@ impl Reader<'_> {
         if name == "stack" {
             return Ok(ArgExpr::StackPointer);
         }
+        if name == "retval" {
+            return Ok(ArgExpr::RetVal);
+        }
         if let Some(n) = numbered("arg") {
             if !(1..=64).contains(&n) {
                 return Err(self
@@ -177,8 +181,6 @@ impl Reader<'_> {
         }
         let error = |message: &str| self.error(span.clone(), message);
         Err(match name {
-            "retval" => error("there is no return value at an entry")
-                .help("return probes come in a later release"),
             "args" => {
                 error("`$args` stands alone, without name or type").help("as in -p 'malloc $args'")
             }

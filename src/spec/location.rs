@@ -166,9 +166,11 @@ impl Reader<'_> {
             .find(|known| word.starts_with(known));
         match (word, known) {
             ("stop", _) => Ok((before, Kind::Stop)),
-            ("return" | "ret" | "call", _) => Err(self
-                .error(span, "return probes come in a later release")
-                .help("leave it out to probe the entry")),
+            ("return", _) => Ok((before, Kind::Return)),
+            ("ret", _) => Err(self
+                .error(span, "there are no `%ret` probes")
+                .help("%return")),
+            ("call", _) => Ok((before, Kind::Call)),
             (_, Some(known))
                 if word
                     .get(known.len()..)

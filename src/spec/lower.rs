@@ -4,9 +4,10 @@
 
 use super::arg::number_duplicates;
 use super::diagnostic::Diagnostic;
-use super::tree::{ArgExpr, ArgSpec, Format, ProbeSpec};
+use super::tree::{ArgExpr, ArgSpec, Format, Kind, ProbeSpec};
 use crate::program::{
-    BinaryOp, Effect, Field, FieldKind, Inst, IntFormat, Program, Record, RegId, Value, Width,
+    BinaryOp, Effect, Field, FieldKind, Inst, IntFormat, Moment, Program, Record, RegId, Value,
+    Width,
 };
 
 /// Most bytes of a string that a hit records.
@@ -14,8 +15,10 @@ pub const STRING_MAX: u16 = 256;
 /// Integer arguments in registers; the others follow the return address on the stack (System V
 /// ABI, AMD64, 3.2.3).
 const REGISTER_ARGS: u32 = 6;
-/// Most fields of a record; its fault bits are 32.
-const MAX_FIELDS: usize = 32;
+/// The register of the value that a function returns, by its DWARF number (System V ABI AMD64, 3.2.3).
+const RETURN_VALUE: RegId = RegId(0);
+/// Most fields of a record; its fault bits are 32, and a return has two of its own.
+const MAX_FIELDS: usize = 30;
 
 /// Lowers the probe's arguments to a program that counts and records. `args` are those of `spec`,
 /// with [`ArgExpr::Named`] and [`ArgExpr::AllArgs`] replaced by what the debug information says;
@@ -52,6 +55,20 @@ pub fn lower(
         });
     }
     let mut program = lowering.program;
+    if spec.kind == Kind::Return {
+        program.moment = Moment::Return {
+            ends: true,
+            from: None,
+        };
+        for (name, inst) in [("ret", Inst::Reg(RETURN_VALUE)), ("began", Inst::Began)] {
+            let value = program.push(inst);
+            let format = IntFormat::Hex(Width::W64);
+            fields.push(Field {
+                name: name.to_owned(),
+                kind: FieldKind::Int { value, format },
+            });
+        }
+    }
     program.effects.push(Effect::Record(Record {
         action: 0,
         time,
@@ -135,11 +152,20 @@ impl Lowering<'_> {
                 None => Err(error(format!("there is no register `%{name}`"))
                     .help("they are %ax %bx %cx %dx %si %di %bp %sp %r8 to %r15")),
             },
+            ArgExpr::Arg(_) if self.spec.kind == Kind::Return => Err(error(
+                "arguments are gone when a function returns".to_owned(),
+            )
+            .help("probe the entry, too")),
             ArgExpr::Arg(n @ 1..=REGISTER_ARGS) => {
                 let index = u8::try_from(n - 1).unwrap_or(u8::MAX);
                 Ok(self.shared(Inst::Arg(index)))
             }
             ArgExpr::Arg(n) => self.stack(arg, n.saturating_sub(REGISTER_ARGS)),
+            ArgExpr::RetVal if self.spec.kind != Kind::Return => {
+                Err(error("there is no return value at an entry".to_owned())
+                    .help("as in -p 'malloc%return $retval'"))
+            }
+            ArgExpr::RetVal => Ok(self.shared(Inst::Reg(RETURN_VALUE))),
             ArgExpr::StackPointer => match (self.regs)("sp") {
                 Some(reg) => Ok(self.shared(Inst::Reg(reg))),
                 None => Err(error("this machine has no stack pointer".to_owned())),

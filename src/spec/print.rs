@@ -32,8 +32,11 @@ impl fmt::Display for ProbeSpec {
                 write!(f, ":{line}")?;
             }
         }
-        if self.kind == Kind::Stop {
-            f.write_str("%stop")?;
+        match self.kind {
+            Kind::Entry => {}
+            Kind::Return => f.write_str("%return")?,
+            Kind::Call => f.write_str("%call")?,
+            Kind::Stop => f.write_str("%stop")?,
         }
         for arg in &self.args {
             write!(f, " {arg}")?;
@@ -119,6 +122,7 @@ impl fmt::Display for ArgExpr {
             ArgExpr::Reg(name) => write!(f, "%{name}"),
             ArgExpr::Arg(n) => write!(f, "$arg{n}"),
             ArgExpr::StackPointer => f.write_str("$stack"),
+            ArgExpr::RetVal => f.write_str("$retval"),
             ArgExpr::Stack(n) => write!(f, "$stack{n}"),
             ArgExpr::Const(n) => write!(f, "{n:#x}"),
             ArgExpr::Deref { offset, inner } => {

@@ -77,6 +77,10 @@ pub enum ModuleName {
 pub enum Kind {
     /// Nothing: control goes on.
     Entry,
+    /// `%return`: it happens when the function returns.
+    Return,
+    /// `%call`: at the entry and at the return.
+    Call,
     /// `%stop`: stops the target there for a debugger; such a site stays a breakpoint.
     Stop,
 }
@@ -101,6 +105,8 @@ pub enum ArgExpr {
     Reg(String),
     /// `$arg1`: the n-th integer argument, from 1.
     Arg(u32),
+    /// `$retval`: what the function returns.
+    RetVal,
     /// `$stack`: the stack pointer.
     StackPointer,
     /// `$stack2`: the n-th word of the stack, from 0.
@@ -234,5 +240,36 @@ impl ModuleName {
     /// Whether it names many modules.
     pub fn is_pattern(&self) -> bool {
         matches!(self, ModuleName::Glob(_))
+    }
+}
+
+impl ProbeSpec {
+    /// The probes it stands for: `%call` is one at the entry and one at the return, and each argument
+    /// belongs to the one at which it is there.
+    pub fn halves(&self) -> Vec<ProbeSpec> {
+        if self.kind != Kind::Call {
+            return vec![self.clone()];
+        }
+        let half = |kind| {
+            let args = self.args.iter();
+            let here = |arg: &&ArgSpec| arg.value.is_returned() == (kind == Kind::Return);
+            ProbeSpec {
+                kind,
+                args: args.filter(here).cloned().collect(),
+                ..self.clone()
+            }
+        };
+        vec![half(Kind::Entry), half(Kind::Return)]
+    }
+}
+
+impl ArgExpr {
+    /// Whether it is made of what a function returns.
+    fn is_returned(&self) -> bool {
+        match self {
+            ArgExpr::RetVal => true,
+            ArgExpr::Deref { inner, .. } => inner.is_returned(),
+            _ => false,
+        }
     }
 }

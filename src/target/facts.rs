@@ -2,7 +2,7 @@
 //! what they are told, and nothing of ours reads it back.
 
 use crate::abi::{self, Layout};
-use crate::base::{Pid, Tid};
+use crate::base::{Addr, Pid, Tid};
 use crate::sys::clock::Line;
 use crate::sys::shm::Shared;
 
@@ -62,6 +62,11 @@ impl Heads<'_> {
         self.tell(block, abi::TID, u64::from(tid.0.cast_unsigned()));
         // Whoever had it before ended in the middle of a hit, perhaps.
         self.tell(block, abi::IN_USE, 0);
+    }
+
+    /// Which pool of activations the owner of a block takes from.
+    pub fn tell_pool(self, block: u32, pool: Addr) {
+        self.tell(block, abi::POOL, pool.0);
     }
 
     /// What the owner of a block is called; of block 0, the process.

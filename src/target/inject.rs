@@ -8,11 +8,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::facts::Heads;
+use super::pools::map_pools;
 use super::process::Process;
 use super::remote::{MapRequest, Remote};
 use super::room::Space;
 use super::session_maps::{CLOSES, SessionMaps};
-use crate::abi::{self, Layout};
+use crate::abi::{self, Activations, Layout};
 use crate::base::{Addr, Span, Tid};
 use crate::sys::errno;
 use crate::sys::file::open_target_fd;
@@ -20,6 +21,8 @@ use crate::sys::procfs;
 use crate::sys::shm::Shared;
 
 const PAGE: u64 = 4096;
+/// Bytes of what unwinders are told.
+const UNWIND: u64 = (abi::UNWIND_SLOT * abi::UNWIND_SLOTS) as u64;
 /// Bytes at the start of the memory for frames that are no frame's.
 const FRAMES_MARK: u64 = 64;
 /// Where in the head of code stands what calls are made by that leave nothing open.
@@ -27,16 +30,16 @@ const CALLS_AT: u64 = 24;
 const _: () = assert!(CALLS_AT + CLOSES.len() as u64 <= abi::CODE_HEAD);
 
 // mman-linux.h, mman-common.h, memfd.h: the kernel's interface, the same on every x86-64 Linux.
-const PROT_READ: u64 = 1;
-const PROT_WRITE: u64 = 2;
-const PROT_EXEC: u64 = 4;
-const MAP_SHARED: u64 = 1;
+pub(super) const PROT_READ: u64 = 1;
+pub(super) const PROT_WRITE: u64 = 2;
+pub(super) const PROT_EXEC: u64 = 4;
+pub(super) const MAP_SHARED: u64 = 1;
 const MAP_PRIVATE: u64 = 2;
 const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
-const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+pub(super) const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 const MADV_DONTFORK: u64 = 10;
-const MADV_DONTDUMP: u64 = 16;
+pub(super) const MADV_DONTDUMP: u64 = 16;
 const MADV_WIPEONFORK: u64 = 18;
 const MFD_CLOEXEC: u64 = 1;
 const MFD_ALLOW_SEALING: u64 = 2;
@@ -53,6 +56,8 @@ pub struct Request {
     pub table: u64,
     /// The session's maps, if it has any.
     pub maps: Option<Arc<SessionMaps>>,
+    /// Pools of activations, at most, and how many each is to hold; none when no returns are probed.
+    pub pools: Option<(u32, u32)>,
 }
 
 /// Code memory near some text.
@@ -94,6 +99,10 @@ pub struct Injected {
     pub tables: Vec<Slab>,
     /// The session's object.
     pub maps: Option<Span>,
+    /// Where activations lie, if returns are probed.
+    pub activations: Option<Activations>,
+    /// What unwinders are told.
+    unwind: Option<Slab>,
     /// Everything we mapped there.
     pub mapped: Vec<Span>,
 }
@@ -135,7 +144,11 @@ impl Injected {
     }
 
     fn all_code(&self) -> impl Iterator<Item = &Slab> {
-        self.slabs.iter().flatten().chain(&self.tables)
+        self.slabs
+            .iter()
+            .flatten()
+            .chain(&self.tables)
+            .chain(&self.unwind)
     }
 
     /// Adds code memory, by system calls of the stopped thread `tid`.
@@ -226,7 +239,8 @@ impl Injected {
             objects: vec![Arc::clone(&shared)],
             shared,
             slabs,
-            tables: self.tables.iter().map(moved).collect(),
+            tables: self.tables.iter().map(&mut moved).collect(),
+            unwind: self.unwind.as_ref().map(moved),
             mapped: self.mapped.clone(),
             ..*self
         };
@@ -285,13 +299,16 @@ impl Injected {
     /// Where code of ours lies, in order.
     pub fn code(&self) -> Vec<Span> {
         let mut spans: Vec<Span> = self.all_code().map(|slab| slab.span).collect();
+        spans.extend(self.activations.map(|activations| activations.thunks()));
         spans.sort_by_key(|span| span.start);
         spans
     }
 
     /// Whether an address is in code of ours.
     pub fn is_code(&self, at: Addr) -> bool {
+        let thunks = self.activations.map(|activations| activations.thunks());
         self.all_code().any(|slab| slab.span.contains(at))
+            || thunks.is_some_and(|thunks| thunks.contains(at))
     }
 
     /// Writes code through our own mapping.
@@ -335,7 +352,7 @@ fn code_size(slabs: &[(Span, u64)]) -> u64 {
 }
 
 /// Makes a memory object in the target and maps it here; it has no descriptor there afterwards.
-fn with_object<T>(
+pub(super) fn with_object<T>(
     remote: &mut Remote<'_>,
     size: u64,
     work: impl FnOnce(&mut Remote<'_>, i64, &Shared) -> anyhow::Result<T>,
@@ -368,14 +385,14 @@ fn copy(from: &Shared, at: u64, to: &Shared, place: u64, len: u64) {
 }
 
 /// Writes what stands before the first detour of code at `offset`.
-fn mark_code(object: &Shared, offset: u64, low: Addr) {
+pub(super) fn mark_code(object: &Shared, offset: u64, low: Addr) {
     let words = [abi::MAGIC, u64::from(abi::VERSION), low.0];
     for (at, word) in words.into_iter().enumerate() {
         object.store(offset + 8 * at as u64, word);
     }
 }
 
-fn private(at: Addr, len: u64, protection: u64) -> MapRequest {
+pub(super) fn private(at: Addr, len: u64, protection: u64) -> MapRequest {
     MapRequest {
         at,
         len,
@@ -416,53 +433,69 @@ fn build(
     let layout = request.layout;
     let data = layout.size();
     let block = layout.block_size();
-    let size = data + code_size(&request.slabs) + request.table.next_multiple_of(PAGE);
-    let (shared, (alive, all, slabs, table)) = with_object(remote, size, |remote, fd, object| {
-        let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + block);
-        let frames = low.context("no room below 2 GiB for the shared block")?;
-        let alive = frames + abi::FRAME_SIZE;
-        let low = alive + abi::ALIVE_SIZE;
-        // First: what lies right before it is known to be ours by it.
-        map(remote, mapped, blocks(low, block, fd, MAP_FIXED_NOREPLACE))?;
-        let access = PROT_READ | PROT_WRITE;
-        map(remote, mapped, private(frames, abi::FRAME_SIZE, access))?;
-        map(remote, mapped, private(alive, abi::ALIVE_SIZE, PROT_READ))?;
-        // A fork child reads 0 and passes straight through until its tracer says otherwise.
-        remote
-            .advise(alive, abi::ALIVE_SIZE, MADV_WIPEONFORK)
-            .context("madvise(MADV_WIPEONFORK)")?;
-        let all = map(remote, mapped, blocks(Addr(0), data, fd, 0))?;
-        keep_private(remote, frames, abi::FRAME_SIZE)?;
-        keep_private(remote, low, block)?;
-        keep_private(remote, all, data)?;
-        mapped.iter().for_each(|&span| space.take(span));
-        let mut slabs = Vec::new();
-        let mut offset = data;
-        for &(near, len) in &request.slabs {
-            let place = (fd, 0, offset);
+    let unwind = request.pools.map_or(0, |_| UNWIND);
+    let size = data + code_size(&request.slabs) + request.table.next_multiple_of(PAGE) + unwind;
+    let (shared, (alive, all, slabs, table, unwind)) =
+        with_object(remote, size, |remote, fd, object| {
+            let low = space.low(abi::FRAME_SIZE + abi::ALIVE_SIZE + block);
+            let frames = low.context("no room below 2 GiB for the shared block")?;
+            let alive = frames + abi::FRAME_SIZE;
+            let low = alive + abi::ALIVE_SIZE;
+            // First: what lies right before it is known to be ours by it.
+            map(remote, mapped, blocks(low, block, fd, MAP_FIXED_NOREPLACE))?;
+            let access = PROT_READ | PROT_WRITE;
+            map(remote, mapped, private(frames, abi::FRAME_SIZE, access))?;
+            map(remote, mapped, private(alive, abi::ALIVE_SIZE, PROT_READ))?;
+            // A fork child reads 0 and passes straight through until its tracer says otherwise.
+            remote
+                .advise(alive, abi::ALIVE_SIZE, MADV_WIPEONFORK)
+                .context("madvise(MADV_WIPEONFORK)")?;
+            let all = map(remote, mapped, blocks(Addr(0), data, fd, 0))?;
+            keep_private(remote, frames, abi::FRAME_SIZE)?;
+            keep_private(remote, low, block)?;
+            keep_private(remote, all, data)?;
+            mapped.iter().for_each(|&span| space.take(span));
+            let mut slabs = Vec::new();
+            let mut offset = data;
+            for &(near, len) in &request.slabs {
+                let place = (fd, 0, offset);
+                mark_code(object, offset, low);
+                slabs.push(slab(remote, mapped, space, (near, len), place));
+                offset += len.next_multiple_of(PAGE);
+            }
             mark_code(object, offset, low);
-            slabs.push(slab(remote, mapped, space, (near, len), place));
-            offset += len.next_multiple_of(PAGE);
-        }
-        mark_code(object, offset, low);
-        object.copy_in(offset + CALLS_AT, &CLOSES);
-        let place = ((Span::new(low, block), request.table), (fd, 0, offset));
-        let table = slab(remote, mapped, space, place.0, place.1);
-        let table = table.context("no room for the table of its breakpoints")?;
-        Ok((alive, all, slabs, table))
-    })?;
+            object.copy_in(offset + CALLS_AT, &CLOSES);
+            let place = ((Span::new(low, block), request.table), (fd, 0, offset));
+            let table = slab(remote, mapped, space, place.0, place.1);
+            let table = table.context("no room for the table of its breakpoints")?;
+            offset += request.table.next_multiple_of(PAGE);
+            // Unwinders are told its address by instructions that hold 32 bits.
+            let unwind = match space.low(unwind).filter(|_| unwind > 0) {
+                Some(at) => slab_at(remote, mapped, space, (at, unwind), (fd, 0, offset)),
+                None => None,
+            };
+            Ok((alive, all, slabs, table, unwind))
+        })?;
     // With one descriptor at a time it serves who has only one left.
     let maps = request.maps.as_ref();
     let room = alive - abi::FRAME_SIZE + FRAMES_MARK;
     let code = table.span.start + CALLS_AT;
     let maps = maps.map(|maps| map_maps(remote, mapped, space, (maps, room, code)));
     let maps = maps.transpose().context("mapping the session's maps")?;
+    let low = alive + abi::ALIVE_SIZE;
+    let activations = request.pools.zip(unwind);
+    let activations = activations
+        .map(|(pools, unwind)| map_pools(remote, mapped, space, pools, (low, unwind.span.start)));
+    let activations = activations.transpose();
+    let activations = activations.context("mapping memory for calls that are to return")?;
     let shared = Arc::new(shared);
     let injected = Injected {
         objects: vec![Arc::clone(&shared)],
         shared,
         layout,
         maps,
+        activations,
+        unwind,
         alive,
         shared_block: alive + abi::ALIVE_SIZE,
         blocks: all,
@@ -515,7 +548,7 @@ fn memory_object(remote: &mut Remote<'_>) -> anyhow::Result<i64> {
     made.context("memfd_create in the target")
 }
 
-fn map(
+pub(super) fn map(
     remote: &mut Remote<'_>,
     mapped: &mut Vec<Span>,
     request: MapRequest,
@@ -551,9 +584,19 @@ fn slab(
     if len == 0 {
         return None;
     }
-    let place = space.near(near, len)?;
+    let at = space.near(near, len)?;
+    slab_at(remote, mapped, space, (at, len), (fd, object, offset))
+}
+
+fn slab_at(
+    remote: &mut Remote<'_>,
+    mapped: &mut Vec<Span>,
+    space: &mut Space,
+    (at, len): (Addr, u64),
+    (fd, object, offset): (i64, usize, u64),
+) -> Option<Slab> {
     let request = MapRequest {
-        at: place,
+        at,
         len,
         protection: PROT_READ | PROT_EXEC,
         flags: MAP_SHARED | MAP_FIXED_NOREPLACE,

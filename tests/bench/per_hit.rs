@@ -232,6 +232,7 @@ fn emitted(bench: &Bench, records: bool, time: bool) -> anyhow::Result<String> {
         own_blocks: true,
         loads: true,
         maps: 0,
+        activations: None,
     };
     let mut program = Program::count();
     if records {

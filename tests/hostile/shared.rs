@@ -21,6 +21,7 @@ const LAYOUT: Layout = Layout {
     blocks: 4,
     tables: 0,
     scratch: 0,
+    returns: false,
 };
 const STRING: u16 = 64;
 
@@ -122,6 +123,7 @@ pub fn drain(words: &[(u32, u64)]) -> u64 {
         address: Some(Addr(0x1000)),
         offset: None,
         args: vec!["x".to_owned(); number],
+        kind: ProbeKind::Entry,
     };
     let catalogue = Arc::new(Catalogue::default());
     catalogue.extend(programs.iter().enumerate().map(|(number, program)| Known {

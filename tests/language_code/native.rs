@@ -29,6 +29,7 @@ pub const LAYOUT: Layout = Layout {
     blocks: 2,
     tables: 1 << 20,
     scratch: SCRATCH + 64,
+    returns: false,
 };
 /// All places of scratch memory taken.
 const NONE_FREE: u64 = 0xffff_ffff;
@@ -183,6 +184,7 @@ impl Arena {
             own_blocks,
             loads,
             maps: low(self.maps.address()),
+            activations: None,
         }
     }
 

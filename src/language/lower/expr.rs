@@ -338,10 +338,11 @@ impl Lowering<'_> {
             Builtin::Cpu => Known::Cpu,
             Builtin::Rand => Known::Random,
             Builtin::Retval => {
-                return unsupported(
-                    &e.span,
-                    "return values are not there before return probes are",
-                );
+                let Some(register) = (self.regs)("ax") else {
+                    return unsupported(&e.span, "this machine has no register for it");
+                };
+                let value = self.push(Inst::Reg(register));
+                return Ok(Operand::Word(self.fix(value, effects)));
             }
             Builtin::Comm => {
                 let at = self.scratch(size(&e.ty).max(24));

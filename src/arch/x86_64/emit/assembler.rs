@@ -1,7 +1,7 @@
 //! A thin layer over iced's assembler: two sections in one stream, marks that may share a place,
 //! operands to be patched per site, instructions that may fault and where to go on.
 
-use iced_x86::code_asm::{CodeAssembler, CodeLabel};
+use iced_x86::code_asm::{AsmRegister64, CodeAssembler, CodeLabel, ptr};
 use iced_x86::{BlockEncoderOptions, Decoder, DecoderOptions, FlowControl, IcedError, Instruction};
 
 use super::template::{Place, Section};
@@ -33,6 +33,8 @@ pub(super) struct Assembler {
     marks: Vec<(CodeLabel, Option<usize>)>,
     patches: Vec<(usize, Patch)>,
     faults: Vec<(usize, Mark)>,
+    /// Instructions whose displacement leads to a mark.
+    addresses: Vec<(usize, Mark)>,
     cold_from: Option<usize>,
 }
 
@@ -43,7 +45,7 @@ pub(super) struct Assembled {
     pub(super) cold: Vec<u8>,
     /// Where four bytes are to be patched.
     pub(super) patches: Vec<(Place, Patch)>,
-    /// rel32 fields that lead to the other section, and what they lead to.
+    /// Fields that lead to the other section, relative to their ends, and what they lead to.
     pub(super) crossings: Vec<(Place, Place)>,
     /// Instructions that may fault and where to go on.
     pub(super) faults: Vec<(Place, Place)>,
@@ -56,6 +58,7 @@ impl Assembler {
             marks: Vec::new(),
             patches: Vec::new(),
             faults: Vec::new(),
+            addresses: Vec::new(),
             cold_from: None,
         })
     }
@@ -89,6 +92,13 @@ impl Assembler {
     /// The next instruction may fault; the thread then goes on at `mark`.
     pub(super) fn next_may_fault(&mut self, mark: Mark) {
         self.faults.push((self.asm.instructions().len(), mark));
+    }
+
+    /// The address of a mark, which may be in the other section.
+    pub(super) fn address(&mut self, register: AsmRegister64, mark: Mark) -> Result<(), IcedError> {
+        let label = self.to(mark);
+        self.addresses.push((self.asm.instructions().len(), mark));
+        self.asm.lea(register, ptr(label))
     }
 
     /// Everything from here on is cold.
@@ -172,6 +182,14 @@ impl Assembler {
                 if field.section != target.section {
                     crossings.push((field, target));
                 }
+            }
+        }
+        for &(index, mark) in &self.addresses {
+            let displacement = result.constant_offsets[index].displacement_offset();
+            let field = place(offset_of(index) + displacement);
+            let target = place(self.marks[mark.0].1.map_or(0, offset_of));
+            if field.section != target.section {
+                crossings.push((field, target));
             }
         }
         Ok(Assembled {

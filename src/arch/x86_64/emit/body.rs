@@ -202,6 +202,8 @@ impl Body<'_> {
         match effect {
             Effect::Count => self.count(self.environment.layout.hits(ProbeId(0)))?,
             Effect::Ask => self.ask()?,
+            // Done before everything else.
+            Effect::Answer(_) => {}
             Effect::Record(record) => self.leave_record(record)?,
             Effect::Set(local, value) => self.store(*value, self.local(*local))?,
             Effect::Put(at, value) => self.store(*value, self.scratch(*at))?,

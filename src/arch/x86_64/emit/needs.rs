@@ -7,6 +7,7 @@ use iced_x86::code_asm::AsmRegister64;
 use iced_x86::code_asm::registers::gpr64::*;
 
 use super::copy::UNROLLED;
+use super::plan::Numbered;
 use super::registers::{ARGUMENTS, TEMPORARIES, register};
 use crate::program::{
     BinaryOp, Cell, Each, Effect, FieldKind, Inst, Key, Known, MapOp, Program, Table, UnaryOp,
@@ -62,7 +63,11 @@ impl Costs {
         match *inst {
             Inst::Reg(reg) => leaf(Some(reg.0)),
             Inst::Arg(n) => leaf(ARGUMENTS.get(usize::from(n)).copied()),
-            Inst::Const(_) | Inst::FloatArg(_) | Inst::Local(_) | Inst::Scratch(_) => leaf(None),
+            Inst::Const(_)
+            | Inst::FloatArg(_)
+            | Inst::Local(_)
+            | Inst::Scratch(_)
+            | Inst::Began => leaf(None),
             Inst::Known(known) => Cost {
                 depth: 1,
                 wide: is_wide(known),
@@ -195,13 +200,13 @@ pub(super) struct Needs {
 
 impl Needs {
     /// What these programs use, beside what they need for these conditions.
-    pub(super) fn of(programs: &[Program], conditions: Needs) -> Needs {
+    pub(super) fn of(programs: &[Numbered], conditions: Needs) -> Needs {
         let mut needs = conditions;
         // A value that stays in its register costs nothing unless something else uses the register.
         loop {
             let saved = needs.registers();
             let mut more = needs;
-            for program in programs {
+            for (_, program) in programs {
                 let costs = Costs::of(program, &saved);
                 more.scratch |= program.scratch > 0;
                 more.wide |= program.scratch > 0;
@@ -212,6 +217,14 @@ impl Needs {
                 return needs;
             }
             needs = more;
+        }
+    }
+
+    /// What it takes to begin and to end an activation.
+    pub(super) fn of_calls() -> Needs {
+        Needs {
+            wide: true,
+            ..Needs::default()
         }
     }
 
@@ -305,6 +318,7 @@ impl Needs {
             }
             Effect::Ask => self.wide = true,
             Effect::Count
+            | Effect::Answer(_)
             | Effect::Loop(..)
             | Effect::Break
             | Effect::Continue
@@ -411,7 +425,7 @@ fn reads_the_hit(program: &Program, value: Value) -> bool {
     match program.inst(value) {
         None | Some(Inst::Local(_) | Inst::Scratch(_)) => false,
         Some(Inst::Const(_) | Inst::Reg(_) | Inst::Arg(_) | Inst::FloatArg(_)) => true,
-        Some(Inst::Known(_)) => true,
+        Some(Inst::Known(_) | Inst::Began) => true,
         Some(Inst::Binary(_, a, b)) => reads(a) && reads(b),
         Some(Inst::Unary(_, value) | Inst::Extend { value, .. }) => reads(value),
         Some(Inst::Load { base, .. }) => reads(base),

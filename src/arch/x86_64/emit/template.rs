@@ -9,10 +9,12 @@ use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{AsmRegister64, byte_ptr, ptr, qword_ptr};
 
 use super::assembler::{Assembled, Assembler, Mark, Patch};
-use super::body::{self, Site, Space};
-use super::needs::{self, Gate, Needs};
+use super::body::{Site, Space};
+use super::calls::Calls;
+use super::needs::{self, Needs};
+use super::plan::{Numbered, Plan};
 use super::registers::register;
-use crate::abi::{self, Layout};
+use crate::abi::{self, Activations, Layout};
 use crate::base::ProbeId;
 use crate::program::Program;
 
@@ -35,6 +37,8 @@ pub struct Environment {
     pub loads: bool,
     /// The low address at which the session's maps are mapped; 0 when there are none.
     pub maps: u32,
+    /// Where activations lie, when returns are probed.
+    pub activations: Option<Activations>,
 }
 
 /// One of the two parts of a template.
@@ -83,12 +87,21 @@ pub struct Template {
 /// The code being made, and what is on the stack above it.
 pub(super) struct Frame {
     pub(super) out: Assembler,
-    /// Registers pushed below the red zone, in order; `None` is the flags word.
-    pub(super) pushed: Vec<Option<AsmRegister64>>,
+    /// What was pushed below the red zone, in order.
+    pub(super) pushed: Vec<Saved>,
     /// Words below these: variables.
     pub(super) locals: usize,
     /// Parts to be assembled behind the hot part.
     cold: Vec<Cold>,
+}
+
+/// A word that the frame pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Saved {
+    Register(AsmRegister64),
+    Flags,
+    /// The address of the activation that ends, with why it does.
+    Activation,
 }
 
 type Cold = Box<dyn FnOnce(&mut Frame) -> Result<(), Unsupported>>;
@@ -96,7 +109,7 @@ type Cold = Box<dyn FnOnce(&mut Frame) -> Result<(), Unsupported>>;
 impl Frame {
     pub(super) fn push(&mut self, register: AsmRegister64) -> Result<(), Unsupported> {
         self.out.asm.push(register)?;
-        self.pushed.push(Some(register));
+        self.pushed.push(Saved::Register(register));
         Ok(())
     }
 
@@ -223,24 +236,40 @@ impl Frame {
         flags_live: bool,
         free: Option<u8>,
     ) -> Result<(), Unsupported> {
+        let (returns, arrivals): (Vec<Numbered>, Vec<Numbered>) = programs
+            .iter()
+            .cloned()
+            .enumerate()
+            .partition(|(_, program)| program.at_return());
+        let calls = if returns.is_empty() {
+            None
+        } else {
+            Some(Calls::new(self, returns, environment)?)
+        };
         let counts_only = programs.iter().all(needs::counts_only);
         let free = free
             .and_then(register)
-            .filter(|_| counts_only && !flags_live);
+            .filter(|_| counts_only && !flags_live && calls.is_none());
+        let needs = calls
+            .as_ref()
+            .map_or_else(Needs::default, |_| Needs::of_calls());
         let scratch = free.unwrap_or(rax);
         if free.is_none() {
             self.out.asm.lea(rsp, qword_ptr(rsp - RED_ZONE))?;
             self.push(rax)?;
             if flags_live {
-                self.out.asm.lahf()?;
-                self.out.asm.seto(al)?;
-                self.out.asm.push(rax)?;
-                self.pushed.push(None);
+                self.push_flags()?;
             }
         }
-        let plan = Plan::new(programs);
+        let plan = Plan::new(&arrivals, needs);
         for &register in &plan.first {
             self.push(register)?;
+        }
+        for program in programs {
+            // Also when the tracer is gone: thunks may still be on the stack.
+            if let Some(slot) = program.answers() {
+                self.answer(slot, environment)?;
+            }
         }
         let marks = [self.out.mark(), self.out.mark()];
         let [done, leave] = marks;
@@ -250,7 +279,7 @@ impl Frame {
         let to_leave = self.out.to(leave);
         self.out.asm.je(to_leave)?;
         if environment.own_blocks {
-            self.owner_check(plan.clone(), environment, scratch, marks)?;
+            self.owner_check(plan.clone(), calls.clone(), environment, scratch, marks)?;
         }
         let space = if environment.own_blocks {
             Space::Own
@@ -258,13 +287,11 @@ impl Frame {
             Space::Shared
         };
         plan.emit(self, Site { environment, space }, leave)?;
+        if let Some(calls) = &calls {
+            calls.begin(self, environment, done)?;
+        }
         self.out.here(done)?;
-        if plan.locals > 0 {
-            self.out.asm.lea(rsp, qword_ptr(rsp + 8 * plan.locals))?;
-        }
-        for _ in &plan.then {
-            self.pop()?;
-        }
+        plan.restore(self)?;
         self.out.here(leave)?;
         while !self.pushed.is_empty() {
             self.pop()?;
@@ -274,6 +301,12 @@ impl Frame {
         } else if free.is_none() {
             // Half the size; the flags are dead.
             self.out.asm.sub(rsp, -RED_ZONE)?;
+        }
+        if let Some(calls) = calls {
+            self.out.here(calls.body())?;
+            let environment = *environment;
+            self.cold
+                .push(Box::new(move |frame| calls.end(frame, &environment)));
         }
         self.out.begin_cold()?;
         // Cold parts may ask for further ones.
@@ -285,14 +318,23 @@ impl Frame {
         Ok(())
     }
 
-    fn pop(&mut self) -> Result<(), Unsupported> {
+    pub(super) fn push_flags(&mut self) -> Result<(), Unsupported> {
+        self.out.asm.lahf()?;
+        self.out.asm.seto(al)?;
+        self.out.asm.push(rax)?;
+        self.pushed.push(Saved::Flags);
+        Ok(())
+    }
+
+    pub(super) fn pop(&mut self) -> Result<(), Unsupported> {
         match self.pushed.pop() {
-            Some(Some(register)) => self.out.asm.pop(register)?,
-            Some(None) => {
+            Some(Saved::Register(register)) => self.out.asm.pop(register)?,
+            Some(Saved::Flags) => {
                 self.out.asm.pop(rax)?;
                 self.out.asm.add(al, 0x7f)?;
                 self.out.asm.sahf()?;
             }
+            Some(Saved::Activation) => self.out.asm.pop(rax)?,
             None => {}
         }
         Ok(())
@@ -300,9 +342,10 @@ impl Frame {
 
     /// Compares the thread's fs base with the owner of the block that gs names. Any doubt, a
     /// stale gs base that faults included, leads to the copy that uses the shared block.
-    fn owner_check(
+    pub(super) fn owner_check(
         &mut self,
         plan: Plan,
+        calls: Option<Calls>,
         environment: &Environment,
         scratch: AsmRegister64,
         [done, leave]: [Mark; 2],
@@ -324,68 +367,12 @@ impl Frame {
                 space: Space::Shared,
             };
             plan.emit(frame, site, leave)?;
+            if let Some(calls) = calls {
+                calls.untracked(frame, site)?;
+            }
             let to_done = frame.out.to(done);
             Ok(frame.out.asm.jmp(to_done)?)
         });
-        Ok(())
-    }
-}
-
-/// What the programs of a site save, and when: a single program that first looks whether it is to do
-/// anything at all saves what it needs for that, and the rest when it is.
-#[derive(Clone)]
-struct Plan {
-    /// What a single program does first.
-    gate: Option<Gate>,
-    /// What all of them do behind that.
-    programs: Vec<Program>,
-    /// Saved before everything else, beside `rax`.
-    first: Vec<AsmRegister64>,
-    /// Saved behind the gate.
-    then: Vec<AsmRegister64>,
-    /// Words for variables.
-    locals: i32,
-}
-
-impl Plan {
-    fn new(programs: &[Program]) -> Plan {
-        let gate = match programs {
-            [program] => Some(Gate::of(program)).filter(|gate| gate.conditions().next().is_some()),
-            _ => None,
-        };
-        let programs = match &gate {
-            Some(gate) => vec![gate.rest.clone()],
-            None => programs.to_vec(),
-        };
-        let early = gate.as_ref().map(Needs::of_gate).unwrap_or_default();
-        let first = early.registers();
-        let mut then = Needs::of(&programs, early).registers();
-        then.retain(|register| !first.contains(register));
-        let words = |program: &Program| program.locals + u16::from(program.scratch > 0);
-        let locals = programs.iter().map(words).max().unwrap_or(0);
-        Plan {
-            gate,
-            programs,
-            first,
-            then,
-            locals: locals.into(),
-        }
-    }
-
-    fn emit(&self, frame: &mut Frame, site: Site, leave: Mark) -> Result<(), Unsupported> {
-        if let Some(gate) = &self.gate {
-            body::emit_gate(frame, gate, 0, site, leave)?;
-        }
-        for &register in &self.then {
-            frame.push(register)?;
-        }
-        if self.locals > 0 {
-            frame.out.asm.lea(rsp, qword_ptr(rsp - 8 * self.locals))?;
-            frame.locals = self.locals.unsigned_abs() as usize;
-        }
-        for (index, program) in self.programs.iter().enumerate() {
-            body::emit(frame, program, index, site)?;
-        }
         Ok(())
     }
 }
@@ -407,10 +394,12 @@ mod tests {
             blocks: 4,
             tables: 0,
             scratch: 0,
+            returns: false,
         },
         own_blocks: true,
         loads: true,
         maps: 0,
+        activations: None,
     };
 
     fn listing(bytes: &[u8], at: u64) -> String {

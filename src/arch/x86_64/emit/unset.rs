@@ -97,6 +97,7 @@ impl Unset {
             // Nothing behind it is reached from here.
             Effect::Break | Effect::Continue | Effect::Return => Set::MAX,
             Effect::Count
+            | Effect::Answer(_)
             | Effect::Ask
             | Effect::Walk(..)
             | Effect::Literal(..)
@@ -146,6 +147,7 @@ mod tests {
     fn of(effects: Vec<Effect>) -> Vec<Local> {
         let values = vec![Inst::Local(Local(0)), Inst::Const(1)];
         unset(&Program {
+            moment: crate::program::Moment::Arrival,
             values,
             effects,
             locals: 2,

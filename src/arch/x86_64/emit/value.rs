@@ -18,7 +18,7 @@ use super::copy::copy_words;
 use super::needs::{is_comparison, small_constant};
 use super::record::{record_base, record_field};
 use super::registers::{ARGUMENTS, TEMPORARIES, low_byte, low_half, low_word, register};
-use super::template::{Frame, RED_ZONE, Unsupported};
+use super::template::{Frame, RED_ZONE, Saved, Unsupported};
 use crate::abi;
 use crate::program::{BinaryOp, FieldKind, Inst, UnaryOp, Value, Width};
 
@@ -131,7 +131,7 @@ impl Body<'_> {
             return Ok(register);
         }
         let target = TEMPORARIES.get(depth).copied().ok_or_else(deep)?;
-        if !self.frame.pushed.contains(&Some(target)) {
+        if !self.frame.pushed.contains(&Saved::Register(target)) {
             return Err(deep());
         }
         match inst {
@@ -149,6 +149,12 @@ impl Body<'_> {
                 let registers = [xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7];
                 let from = registers.get(usize::from(n)).ok_or_else(deep)?;
                 self.frame.out.asm.movq(target, *from)?;
+            }
+            Inst::Began => {
+                let slot = self.frame.pushed_at(Saved::Activation).ok_or_else(deep)?;
+                let asm = &mut self.frame.out.asm;
+                asm.mov(target, qword_ptr(rsp + slot))?;
+                asm.mov(target, qword_ptr(target + abi::ACT_TIME))?;
             }
             Inst::Known(known) => {
                 let result = self.known(known, depth)?;
@@ -436,8 +442,12 @@ impl Frame {
 
     /// Where a register that was saved lies on the stack.
     fn saved(&self, register: AsmRegister64) -> Option<i32> {
-        let saved = |pushed: &Option<AsmRegister64>| *pushed == Some(register);
-        let index = self.pushed.iter().position(saved)?;
+        self.pushed_at(Saved::Register(register))
+    }
+
+    /// Where a word that was pushed lies.
+    pub(super) fn pushed_at(&self, word: Saved) -> Option<i32> {
+        let index = self.pushed.iter().position(|pushed| *pushed == word)?;
         let above = self.pushed.len() - 1 - index + self.locals;
         i32::try_from(8 * above).ok()
     }
