@@ -353,7 +353,7 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
 mod tests {
     use super::*;
     use crate::base::{Addr, LinkAddr, Pid, ProbeId, Tid};
-    use crate::data::{ProcessSummary, SiteState};
+    use crate::data::{Ends, ProcessSummary, SiteState};
     use crate::program::{IntFormat, Width};
 
     fn probe(args: &[&str]) -> ProbeInfo {
@@ -475,6 +475,7 @@ mod tests {
                     reason: Some("too short, no padding".into()),
                     hits: 5,
                     missed,
+                    ends: Ends::default(),
                 },
                 ProbeSummary {
                     info: ProbeInfo {

@@ -267,7 +267,7 @@ fn general(reason: &str) -> String {
 mod tests {
     use super::*;
     use crate::base::{Addr, ProbeId};
-    use crate::data::ProbeInfo;
+    use crate::data::{Ends, ProbeInfo, ProbeKind};
 
     fn probe(address: u64, state: SiteState, reason: &str) -> ProbeSummary {
         ProbeSummary {
@@ -285,6 +285,7 @@ mod tests {
             reason: Some(reason.to_owned()).filter(|r| !r.is_empty()),
             hits: 0,
             missed: Missed::default(),
+            ends: Ends::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::escape::escaped;
 use super::language;
 use super::style::Style;
 use crate::data::{
-    Cell, Datum, Hit, MapData, ProbeSummary, ProcessSummary, Sink, SiteState, Summary,
+    Cell, Datum, Hit, MapData, ProbeKind, ProbeSummary, ProcessSummary, Sink, SiteState, Summary,
 };
 use crate::language::typed::Piece;
 
@@ -149,7 +149,10 @@ struct Row {
 }
 
 fn row(probe: &ProbeSummary) -> Row {
-    let name = escaped(&probe.info.name);
+    let mut name = escaped(&probe.info.name);
+    if probe.info.kind == ProbeKind::Return {
+        name.push_str("%return");
+    }
     let label = match probe.info.module.as_str() {
         "" => name,
         module => format!("{}:{name}", escaped(module)),
@@ -223,7 +226,7 @@ fn table(out: &mut impl Write, style: Style, rows: &[Row]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::base::ProbeId;
-    use crate::data::{Missed, ProbeInfo};
+    use crate::data::{Ends, Missed, ProbeInfo, ProbeKind};
 
     fn probe(id: u32, name: &str, state: SiteState, reason: &str, hits: u64) -> ProbeSummary {
         ProbeSummary {
@@ -241,6 +244,7 @@ mod tests {
             reason: Some(reason.to_owned()).filter(|r| !r.is_empty()),
             hits,
             missed: Missed::default(),
+            ends: Ends::default(),
         }
     }
 

@@ -228,7 +228,7 @@ impl Clock {
 mod tests {
     use super::*;
     use crate::base::{Pid, ProbeId, Tid};
-    use crate::data::ProbeInfo;
+    use crate::data::{ProbeInfo, ProbeKind};
     use crate::program::{IntFormat, Width};
 
     fn probe(name: &str, args: &[&str]) -> ProbeInfo {

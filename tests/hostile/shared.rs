@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use kptrace::abi::{self, Layout};
 use kptrace::base::{Addr, FeedId, Pid, ProbeId, Tid};
 use kptrace::data::{
-    ArgValue, Catalogue, Command, Decoder, Directory, Drain, Feed, Hit, Known, ProbeInfo, Sink,
-    Summary,
+    ArgValue, Catalogue, Command, Decoder, Directory, Drain, Feed, Hit, Known, ProbeInfo,
+    ProbeKind, Sink, Summary,
 };
 use kptrace::program::{Effect, Field, FieldKind, IntFormat, Program, Record, Value, Width};
 use kptrace::sys::shm::Shared;

@@ -296,6 +296,7 @@ impl Hit<'_> {
         let inst = self.program.inst(value).expect("checked");
         self.state.seen.values.insert(discriminant(&inst));
         Ok(match inst {
+            Inst::Began => return Err(Refused("no call has begun")),
             Inst::Const(n) => n,
             Inst::Reg(reg) => world.general[usize::from(reg.0)],
             Inst::Arg(n) => match [5, 4, 1, 2, 8, 9].get(usize::from(n)) {
@@ -403,6 +404,7 @@ impl Hit<'_> {
             Effect::Count => self.state.hits[self.probe as usize] += 1,
             // Nobody is there to answer.
             Effect::Ask => return Err(Refused("nobody to ask")),
+            Effect::Answer(_) => return Err(Refused("no unwinder to answer")),
             Effect::Walk(..) => return Err(Refused("no stack to walk")),
             Effect::Record(record) => self.record(record)?,
             Effect::Set(local, value) => {

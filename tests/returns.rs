@@ -1,0 +1,10 @@
+//! Returns: every way in which a call ends, and targets that do not notice. Needs a C compiler, no root.
+
+mod support;
+
+#[path = "returns/ends.rs"]
+mod ends;
+#[path = "returns/leaving.rs"]
+mod leaving;
+#[path = "returns/refused.rs"]
+mod refused;
