@@ -229,6 +229,13 @@ impl Plan {
         program.map_or(0, Program::largest_record)
     }
 
+    /// Whether a probe counts its hits.
+    pub(super) fn counts(&self, id: ProbeId) -> bool {
+        let class = self.class.get(id.0 as usize);
+        let program = class.and_then(|&class| self.classes.get(class as usize));
+        program.is_some_and(Program::counts)
+    }
+
     /// How messages call an address: the name of a probe there, or the address.
     pub fn name_at(&self, at: Addr) -> String {
         let probe = self.wanted.iter().find(|wanted| wanted.at == at);

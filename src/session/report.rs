@@ -43,7 +43,9 @@ impl Tracee {
                 abandoned: 0,
                 trap: self.missed.get(&id).copied().unwrap_or(0),
             };
-            probe.hits = data::count(shared, layout, &used, id).wrapping_add(probe.missed.trap);
+            if let Some(hits) = &mut probe.hits {
+                *hits = data::count(shared, layout, &used, id).wrapping_add(probe.missed.trap);
+            }
         }
         summary
     }
@@ -74,7 +76,7 @@ impl Tracee {
                 info: Arc::clone(info),
                 state,
                 reason,
-                hits: 0,
+                hits: self.plan.counts(info.id).then_some(0),
                 missed: Missed::default(),
             });
         }
