@@ -35,8 +35,8 @@ complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "completions" -d 'Pr
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "man" -d 'Print the manual page'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s p -l probe -d 'Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or @FILE; arguments to print follow after a space (may be repeated)' -r
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s e -d 'Run PROGRAM, in bpftrace\'s language (may be repeated: all are one program)' -r
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s f -d 'Run the program in FILE (may be repeated)' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s e -d 'A program in bpftrace\'s language (may be repeated: all are one program)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s f -d 'A file with such a program (may be repeated)' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
@@ -65,8 +65,8 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s q -l quiet -d 'S
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s v -l verbose -d 'Say more'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s p -l probe -d 'Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or @FILE; arguments to print follow after a space (may be repeated)' -r
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s e -d 'Run PROGRAM, in bpftrace\'s language (may be repeated: all are one program)' -r
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'Run the program in FILE (may be repeated)' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s e -d 'A program in bpftrace\'s language (may be repeated: all are one program)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'A file with such a program (may be repeated)' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
@@ -101,10 +101,17 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand list" -l json -d 'Print 
 complete -c kptrace -n "__fish_kptrace_using_subcommand list" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand list" -s v -l verbose -d 'Say more'
 complete -c kptrace -n "__fish_kptrace_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s e -d 'A program in bpftrace\'s language (may be repeated: all are one program)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s f -d 'A file with such a program (may be repeated)' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l dump -d 'Print what the program was compiled to' -r -f -a "ast\t'The program, every name resolved and every type written'
+ir\t'What each block does, for no machine in particular'
+code\t'The machine code of each block'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
 always\t'Always'
 never\t'Never'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l json -d 'Print JSON, one object a line'
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l unsafe -d 'Let the program run commands and read files: system(), cat()'
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s v -l verbose -d 'Say more'
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'

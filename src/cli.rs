@@ -1,6 +1,8 @@
 //! The human: arguments, what they mean, exit codes.
 
 pub mod args;
+mod check;
+mod dump;
 mod environment;
 pub mod exit;
 pub mod habits;
@@ -38,7 +40,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => return trace::run(&run),
         Command::Attach(attach) => return trace::attach(&attach),
         Command::List(list) => return inspect::list(&list).into(),
-        Command::Check(check) => return inspect::check(&check).into(),
+        Command::Check(check) => return check::check(&check).into(),
         Command::Restore(args) => return restore::run(&args).into(),
         Command::Completions { shell } => pages::completions(shell, &mut out),
         Command::Man => pages::man(&mut out),

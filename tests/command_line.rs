@@ -19,6 +19,8 @@ mod hostile;
 mod inspect;
 #[path = "command_line/lost.rs"]
 mod lost;
+#[path = "command_line/programs.rs"]
+mod programs;
 #[path = "command_line/spellings.rs"]
 mod spellings;
 #[path = "command_line/wrong.rs"]

@@ -100,21 +100,9 @@ pub struct Trace {
     )]
     pub probes: Vec<String>,
 
-    /// Run PROGRAM, in bpftrace's language (may be repeated: all are one program)
-    #[arg(short = 'e', value_name = "PROGRAM")]
-    pub programs: Vec<String>,
-
-    /// Run the program in FILE (may be repeated)
-    #[arg(short = 'f', value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub files: Vec<PathBuf>,
-
-    /// Give the program its next parameter: $1, $2 and so on
-    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
-    pub parameters: Vec<String>,
-
-    /// Let the program run commands and read files: system(), cat()
-    #[arg(long = "unsafe")]
-    pub allow_unsafe: bool,
+    /// The program of the language.
+    #[command(flatten)]
+    pub program: ProgramText,
 
     /// Leave out what matches PATTERN, as in 'mem*', '/_unlocked$/' or 'libc:*' (may be repeated)
     #[arg(short = 'x', long, value_name = "PATTERN")]
@@ -177,6 +165,26 @@ pub struct Trace {
     pub talk: Talk,
 }
 
+/// A program of the language, as typed.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct ProgramText {
+    /// A program in bpftrace's language (may be repeated: all are one program)
+    #[arg(short = 'e', value_name = "PROGRAM", group = "program")]
+    pub programs: Vec<String>,
+
+    /// A file with such a program (may be repeated)
+    #[arg(short = 'f', value_name = "FILE", value_hint = ValueHint::FilePath, group = "program")]
+    pub files: Vec<PathBuf>,
+
+    /// Give the program its next parameter: $1, $2 and so on
+    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
+    pub parameters: Vec<String>,
+
+    /// Let the program run commands and read files: system(), cat()
+    #[arg(long = "unsafe")]
+    pub allow_unsafe: bool,
+}
+
 /// Options of all that talk.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Talk {
@@ -215,14 +223,23 @@ pub struct Check {
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,
+    /// The program that is compiled.
+    #[command(flatten)]
+    pub program: ProgramText,
+    /// Print what the program was compiled to
+    #[arg(long, value_name = "STAGE", requires = "program")]
+    pub dump: Option<Dump>,
     /// How much to say, and in which colours.
     #[command(flatten)]
     pub talk: Talk,
-    /// A file, or a process; ./42 is a file
-    #[arg(value_name = "BINARY|PID", value_hint = ValueHint::FilePath, value_parser = target_parser())]
-    pub target: Target,
+    /// A file, or a process; ./42 is a file. A program needs none
+    #[arg(
+        value_name = "BINARY|PID", value_hint = ValueHint::FilePath, value_parser = target_parser(),
+        required_unless_present = "program"
+    )]
+    pub target: Option<Target>,
     /// The probes, each one word as after -p
-    #[arg(value_name = "PROBE", required = true)]
+    #[arg(value_name = "PROBE", required_unless_present = "program")]
     pub probes: Vec<String>,
 }
 
@@ -246,6 +263,17 @@ pub enum Format {
     Json,
     /// A table of hits at the end
     Summary,
+}
+
+/// `--dump`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dump {
+    /// The program, every name resolved and every type written
+    Ast,
+    /// What each block does, for no machine in particular
+    Ir,
+    /// The machine code of each block
+    Code,
 }
 
 /// `--trap`.
@@ -310,6 +338,13 @@ impl Trace {
     /// Whether hits are counted only: nobody would see a record.
     pub fn count_only(&self) -> bool {
         self.count || self.format() == Format::Summary
+    }
+}
+
+impl ProgramText {
+    /// Whether there is one.
+    pub fn is_given(&self) -> bool {
+        !(self.programs.is_empty() && self.files.is_empty())
     }
 }
 

@@ -66,7 +66,7 @@ fn check_attach(attach: &Attach) -> Result<(), String> {
 
 /// Whether there is anything to do.
 fn asks(trace: &Trace) -> bool {
-    !(trace.probes.is_empty() && trace.programs.is_empty() && trace.files.is_empty())
+    !trace.probes.is_empty() || trace.program.is_given()
 }
 
 /// The number, when the only probe is one: `-p` is a process elsewhere.

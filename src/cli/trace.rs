@@ -96,7 +96,7 @@ fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Diagnostic>> 
                 },
                 ..Wanted::default()
             };
-            program::add(trace, &mut wanted, debug)?;
+            program::add(&trace.program, &mut wanted, debug, trace.talk.quiet)?;
             Ok(wanted)
         }
         Ok(_) => Err(wrong),
@@ -168,7 +168,7 @@ fn sink(trace: &Trace, stream: Stream) -> Result<Box<dyn Sink>, String> {
     })
 }
 
-fn print_diagnostics(wrong: &[Diagnostic]) {
+pub(super) fn print_diagnostics(wrong: &[Diagnostic]) {
     for diagnostic in wrong {
         let _ = writeln!(io::stderr(), "{diagnostic}");
     }

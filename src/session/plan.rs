@@ -17,7 +17,7 @@ use crate::base::{Addr, LinkAddr, ProbeId, Span};
 use crate::data::{Name, ProbeInfo};
 use crate::probe::{Facts, Refusal};
 use crate::program::Program;
-use crate::spec::{Diagnostic, ProbeSpec};
+use crate::spec::Diagnostic;
 
 /// Modules within this many bytes share a slab of code.
 const GROUP: u64 = 1 << 30;
@@ -313,14 +313,14 @@ impl Plan {
         Ok(())
     }
 
-    /// Probes that name nothing that is mapped, with the reason.
-    pub(super) fn unmatched<'a>(
-        &'a self,
-        wanted: &'a Wanted,
-    ) -> impl Iterator<Item = (&'a ProbeSpec, String)> {
-        let unmatched = wanted.specs.iter().zip(&self.asked);
-        let unmatched = unmatched.filter(|(_, asked)| asked.matched == 0);
-        unmatched.map(|(spec, _)| (spec, super::resolve::why_not(&self.modules, wanted, spec)))
+    /// Numbers of the probes' texts that name nothing that is mapped, with the reason.
+    pub fn unmatched<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = (usize, String)> {
+        let all = wanted.specs.iter().zip(&self.asked).enumerate();
+        let unmatched = all.filter(|(_, (_, asked))| asked.matched == 0);
+        unmatched.map(|(number, (spec, _))| {
+            let why = super::resolve::why_not(&self.modules, wanted, spec);
+            (number, why)
+        })
     }
 
     /// Gives every place a number and looks at what stands there: what is to be armed.
@@ -461,7 +461,7 @@ impl Plan {
     }
 
     /// The number of the text that a probe came from.
-    pub(super) fn spec_of(&self, id: ProbeId) -> Option<usize> {
+    pub fn spec_of(&self, id: ProbeId) -> Option<usize> {
         self.spec_of.get(id.0 as usize).copied()
     }
 

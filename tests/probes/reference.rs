@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Verdict;
 use super::support::{self, Source};
 
-const RETURNS: &str = "return values are not there before return probes are";
+const RETURNS: &str = "return probes come with a later release";
 
 /// What does not run, and why.
 const NOT_YET: [(&str, &str); 4] = [
