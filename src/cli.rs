@@ -1,6 +1,7 @@
 //! The human: arguments, what they mean, exit codes.
 
 pub mod args;
+mod bt;
 mod check;
 mod dump;
 mod environment;
@@ -31,9 +32,14 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
+    let bt = args.get(1).is_some_and(|word| word == "bt");
     let command = match args::parse(args) {
         Ok(command) => command,
-        Err(refusal) => return refusal.print().into(),
+        Err(refusal) => match refusal.print() {
+            // As bpftrace ends.
+            Exit::Usage if bt => return Exit::Failure.into(),
+            exit => return exit.into(),
+        },
     };
     let mut out = std::io::stdout();
     let written = match command {
@@ -41,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Attach(attach) => return trace::attach(&attach),
         Command::List(list) => return inspect::list(&list).into(),
         Command::Check(check) => return check::check(&check).into(),
+        Command::Bt(bt) => return bt::run(&bt),
         Command::Restore(args) => return restore::run(&args).into(),
         Command::Completions { shell } => pages::completions(shell, &mut out),
         Command::Man => pages::man(&mut out),

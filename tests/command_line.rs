@@ -5,6 +5,8 @@ mod support;
 
 #[path = "command_line/arguments.rs"]
 mod arguments;
+#[path = "command_line/bpftrace.rs"]
+mod bpftrace;
 #[path = "command_line/counts.rs"]
 mod counts;
 #[path = "command_line/debug_info.rs"]

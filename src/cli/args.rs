@@ -17,7 +17,8 @@ use crate::base::Pid;
 use crate::output::{ColorChoice, Verbosity};
 
 use super::texts::{
-    ATTACH_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RESTORE_EXAMPLES, RUN_EXAMPLES,
+    ATTACH_EXAMPLES, BT_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RESTORE_EXAMPLES,
+    RUN_EXAMPLES,
 };
 
 /// kprobes for user space, without root and without a kernel module
@@ -49,6 +50,13 @@ pub enum Command {
     /// Say what probes would do, without doing it
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Run a command line of bpftrace: its options, its streams
+    ///
+    /// What `bpftrace` would print on standard output is printed there, text and JSON; it ends with
+    /// status 0 or that of `exit()`, and with 1 when something is wrong. `exit()` ends the command
+    /// of `-c`.
+    #[command(after_help = BT_EXAMPLES, version, display_name = "kptrace")]
+    Bt(Bt),
     /// Take out of a process what a kptrace that was killed left in it
     ///
     /// Jumps, breakpoints and memory of ours are known by what they are; the text is what its files
@@ -243,6 +251,59 @@ pub struct Check {
     pub probes: Vec<String>,
 }
 
+/// `bt`: the options of bpftrace.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Bt {
+    /// Run PROGRAM
+    #[arg(short = 'e', value_name = "PROGRAM")]
+    pub programs: Vec<String>,
+    /// Run CMD, split into words as a shell does, and trace it
+    #[arg(short = 'c', value_name = "CMD", conflicts_with = "pid")]
+    pub cmd: Option<String>,
+    /// Trace this process
+    #[arg(short = 'p', value_name = "PID", value_parser = process)]
+    pub pid: Option<Pid>,
+    /// How to print
+    #[arg(short = 'f', value_name = "FORMAT", default_value = "text")]
+    pub format: BtFormat,
+    /// Write to FILE
+    #[arg(short = 'o', value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Let the program run commands and read files: system(), cat()
+    #[arg(long = "unsafe")]
+    pub allow_unsafe: bool,
+    /// Do not say how many probes are attached
+    #[arg(short = 'q')]
+    pub quiet: bool,
+    /// Say more: what was armed and what was not
+    #[arg(short = 'v')]
+    pub verbose: bool,
+    /// Print what the program means and what it was compiled to, and do not run it
+    #[arg(short = 'd', action = ArgAction::Count)]
+    pub debug: u8,
+    /// Taken and not needed: output comes as it is made
+    #[arg(short = 'B', value_name = "MODE", value_parser = ["full", "line", "none"])]
+    pub buffer: Option<String>,
+    /// Do not say what is odd about the program
+    #[arg(long)]
+    pub no_warnings: bool,
+    /// What belongs to the kernel; taken and not needed
+    #[arg(short = 'k', action = ArgAction::Count, hide = true)]
+    pub kernel: u8,
+    /// Taken and not needed.
+    #[arg(long, hide = true)]
+    pub usdt_file_activation: bool,
+    /// Refused, with what to type instead.
+    #[arg(short = 'l', value_name = "PATTERN", num_args = 0..=1, hide = true)]
+    pub list: Option<Option<String>>,
+    /// Refused, with what to do instead.
+    #[arg(short = 'I', long = "include", value_name = "FILE", hide = true)]
+    pub include: Vec<String>,
+    /// The file of the program, - for standard input, unless there is -e; then $1, $2 and so on
+    #[arg(value_name = "FILE|ARG", value_hint = ValueHint::FilePath)]
+    pub words: Vec<String>,
+}
+
 /// `restore`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Restore {
@@ -274,6 +335,15 @@ pub enum Dump {
     Ir,
     /// The machine code of each block
     Code,
+}
+
+/// `-f` of `bt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BtFormat {
+    /// As people read it
+    Text,
+    /// A JSON object a line
+    Json,
 }
 
 /// `--trap`.

@@ -283,6 +283,17 @@ fn a_file_runs_by_itself_and_the_command_follows() {
 }
 
 #[test]
+fn a_file_runs_by_itself_with_bpftraces_options() {
+    let talks = talks();
+    let text = format!(
+        "#!/usr/bin/env -S kptrace bt\nuprobe:{talks}:work /arg0 == $1/ {{ @[str(arg1)] = count(); }}"
+    );
+    let ended = script(&text, &["4", "-c", &format!("{talks} word")]).expect(0);
+    let printed = ended.out.replace("sum 30\n", "");
+    assert_eq!(printed, "Attaching 1 probe...\n\n\n@[word]: 1\n");
+}
+
+#[test]
 fn what_a_program_does_not_count_is_not_said_to_be_0() {
     let talks = talks();
     let program = format!("uprobe:{talks}:work {{ @ = count(); }}");
