@@ -91,6 +91,13 @@ pub(super) fn check(check: &Check) -> Exit {
     let printed = print_check(check, &plan, (&wanted, &asked), &mut out)
         .and_then(|()| print_asked(check, &asked, Some(&told), &mut out))
         .and_then(|()| out.flush());
+    // Those of a program have a line of their own.
+    for (number, why) in told.why.iter().enumerate() {
+        let of_program = asked.iter().any(|asked| asked.spec == Some(number));
+        if let (Some(why), false) = (why, of_program) {
+            complain(format_args!("{}: {why}", wanted.specs[number].text));
+        }
+    }
     let nothing = !wanted.specs.is_empty() && plan.probes.is_empty();
     match written(printed) {
         Exit::Success if nothing => {

@@ -9,8 +9,19 @@ use crate::language::lower::FIRST_ACTION;
 use crate::language::typed::{Attach, Block};
 use crate::session::preview_block;
 
-/// Prints a stage.
+/// Prints a stage. Quoted names stand in the program's text as they are: what acts on a terminal is
+/// replaced.
 pub(super) fn print(stage: Dump, program: &Compiled, out: &mut impl Write) -> io::Result<()> {
+    let mut text = Vec::new();
+    write(stage, program, &mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    out.write_all(
+        text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
+            .as_bytes(),
+    )
+}
+
+fn write(stage: Dump, program: &Compiled, out: &mut Vec<u8>) -> io::Result<()> {
     if stage == Dump::Ast {
         return write!(out, "{}", program.checked);
     }

@@ -127,6 +127,12 @@ fn check_ends_with_3_where_nothing_matches() {
     let program = talks();
     let ended = checked("uprobe:libc:nosuchfunction { }", &[&program]).expect(3);
     assert!(ended.err.contains("no probe matched"), "{}", ended.err);
+    let ended = checked("BEGIN { }", &[&program, "nosuch"]).expect(3);
+    assert!(
+        ended.err.contains("nosuch: no such function"),
+        "{}",
+        ended.err
+    );
     // Blocks of the tracer's own need no match.
     checked("BEGIN { exit(); }", &[&program]).expect(0);
 }
@@ -209,6 +215,24 @@ fn dumps_of_a_program_are_as_stored() {
             text,
             fs::read_to_string(&file).unwrap_or_default(),
             "{stage}"
+        );
+    }
+}
+
+#[test]
+fn nothing_in_a_program_acts_on_the_terminal() {
+    let text = "uprobe:libc:\"a\x1b[2Jb\" { @ = 1; }";
+    for more in [
+        &[][..],
+        &["--dump", "ast"],
+        &["--dump", "ir"],
+        &["--dump", "code"],
+    ] {
+        let ended = checked(text, more).expect(0);
+        assert!(
+            ended.out.contains("[2Jb") && !ended.out.contains('\x1b'),
+            "{:?}",
+            ended.out
         );
     }
 }
