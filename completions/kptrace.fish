@@ -30,13 +30,14 @@ complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "run" -d 'Start a co
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "attach" -d 'Trace a running process'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "list" -d 'List what can be probed: function, address, size, jump or why not'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "check" -d 'Say what probes would do, without doing it'
+complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "bt" -d 'Run a command line of bpftrace: its options, its streams'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "restore" -d 'Take out of a process what a kptrace that was killed left in it'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "completions" -d 'Print a shell\'s completions'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "man" -d 'Print the manual page'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s p -l probe -d 'Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or @FILE; arguments to print follow after a space (may be repeated)' -r
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s e -d 'Run PROGRAM, in bpftrace\'s language (may be repeated: all are one program)' -r
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s f -d 'Run the program in FILE (may be repeated)' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s e -d 'A program in bpftrace\'s language (may be repeated: all are one program)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s f -d 'A file with such a program (may be repeated)' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
@@ -65,8 +66,8 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s q -l quiet -d 'S
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s v -l verbose -d 'Say more'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s p -l probe -d 'Probe at PROBE: [MODULE:]SYMBOL, a glob, /regex/, an address, FILE.c:LINE, or @FILE; arguments to print follow after a space (may be repeated)' -r
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s e -d 'Run PROGRAM, in bpftrace\'s language (may be repeated: all are one program)' -r
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'Run the program in FILE (may be repeated)' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s e -d 'A program in bpftrace\'s language (may be repeated: all are one program)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'A file with such a program (may be repeated)' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
@@ -101,22 +102,50 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand list" -l json -d 'Print 
 complete -c kptrace -n "__fish_kptrace_using_subcommand list" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand list" -s v -l verbose -d 'Say more'
 complete -c kptrace -n "__fish_kptrace_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s e -d 'A program in bpftrace\'s language (may be repeated: all are one program)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s f -d 'A file with such a program (may be repeated)' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l dump -d 'Print what the program was compiled to' -r -f -a "ast\t'The program, every name resolved and every type written'
+ir\t'What each block does, for no machine in particular'
+code\t'The machine code of each block'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
 always\t'Always'
 never\t'Never'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l json -d 'Print JSON, one object a line'
+complete -c kptrace -n "__fish_kptrace_using_subcommand check" -l unsafe -d 'Let the program run commands and read files: system(), cat()'
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s v -l verbose -d 'Say more'
 complete -c kptrace -n "__fish_kptrace_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s e -d 'Run PROGRAM' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s c -d 'Run CMD, split into words as a shell does, and trace it' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s p -d 'Trace this process' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s f -d 'How to print' -r -f -a "text\t'As people read it'
+json\t'A JSON object a line'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s o -d 'Write to FILE' -r -F
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s B -d 'Taken and not needed: output comes as it is made' -r -f -a "full\t''
+line\t''
+none\t''"
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s l -d 'Refused, with what to type instead' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s I -l include -d 'Refused, with what to do instead' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -l unsafe -d 'Let the program run commands and read files: system(), cat()'
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s q -d 'Do not say how many probes are attached'
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s v -d 'Say more: what was armed and what was not'
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s d -d 'Print what the program means and what it was compiled to, and do not run it'
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -l no-warnings -d 'Do not say what is odd about the program'
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s k -d 'What belongs to the kernel; taken and not needed'
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -l usdt-file-activation -d 'Taken and not needed'
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kptrace -n "__fish_kptrace_using_subcommand bt" -s V -l version -d 'Print version'
 complete -c kptrace -n "__fish_kptrace_using_subcommand restore" -s q -l quiet -d 'Say only what went wrong'
 complete -c kptrace -n "__fish_kptrace_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kptrace -n "__fish_kptrace_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kptrace -n "__fish_kptrace_using_subcommand man" -s h -l help -d 'Print help'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "run" -d 'Start a command and trace it'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "attach" -d 'Trace a running process'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "list" -d 'List what can be probed: function, address, size, jump or why not'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "check" -d 'Say what probes would do, without doing it'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "restore" -d 'Take out of a process what a kptrace that was killed left in it'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "completions" -d 'Print a shell\'s completions'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "man" -d 'Print the manual page'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check restore completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "run" -d 'Start a command and trace it'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "attach" -d 'Trace a running process'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "list" -d 'List what can be probed: function, address, size, jump or why not'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "check" -d 'Say what probes would do, without doing it'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "bt" -d 'Run a command line of bpftrace: its options, its streams'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "restore" -d 'Take out of a process what a kptrace that was killed left in it'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "completions" -d 'Print a shell\'s completions'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "man" -d 'Print the manual page'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

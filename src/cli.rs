@@ -1,6 +1,9 @@
 //! The human: arguments, what they mean, exit codes.
 
 pub mod args;
+mod bt;
+mod check;
+mod dump;
 mod environment;
 pub mod exit;
 pub mod habits;
@@ -29,16 +32,22 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
+    let bt = args.get(1).is_some_and(|word| word == "bt");
     let command = match args::parse(args) {
         Ok(command) => command,
-        Err(refusal) => return refusal.print().into(),
+        Err(refusal) => match refusal.print() {
+            // As bpftrace ends.
+            Exit::Usage if bt => return Exit::Failure.into(),
+            exit => return exit.into(),
+        },
     };
     let mut out = std::io::stdout();
     let written = match command {
         Command::Run(run) => return trace::run(&run),
         Command::Attach(attach) => return trace::attach(&attach),
         Command::List(list) => return inspect::list(&list).into(),
-        Command::Check(check) => return inspect::check(&check).into(),
+        Command::Check(check) => return check::check(&check).into(),
+        Command::Bt(bt) => return bt::run(&bt),
         Command::Restore(args) => return restore::run(&args).into(),
         Command::Completions { shell } => pages::completions(shell, &mut out),
         Command::Man => pages::man(&mut out),

@@ -2,6 +2,7 @@
 //! comes from the target (names, strings, command names) is untrusted: no control character,
 //! escape sequence or direction mark of it reaches a terminal.
 
+mod bpftrace;
 mod escape;
 mod json;
 mod language;
@@ -11,6 +12,7 @@ mod style;
 mod summary;
 mod text;
 
+pub use bpftrace::Bpftrace;
 pub use escape::{escaped, json_line};
 pub use json::Json;
 pub use report::{Verbosity, counted, report};

@@ -49,14 +49,14 @@ mod unwinders;
 mod wanted;
 mod write;
 
-pub use debug::DebugFiles;
+pub use debug::{DebugFiles, with_libraries};
 pub use end::{Ended, Outcome};
 pub use estimate::{Estimate, estimate};
 pub use land::Landing;
 pub use module::{Module, modules};
 pub use opened::Opened;
 pub use plan::{Ground, Plan, PlanError, Planned, plan};
-pub use preview::preview;
+pub use preview::{preview, preview_block};
 pub use resolve::Exclude;
 pub use restore::{Restored, restore};
 pub use run::{Options, Session};

@@ -5,6 +5,8 @@ mod support;
 
 #[path = "command_line/arguments.rs"]
 mod arguments;
+#[path = "command_line/bpftrace.rs"]
+mod bpftrace;
 #[path = "command_line/counts.rs"]
 mod counts;
 #[path = "command_line/debug_info.rs"]
@@ -19,6 +21,8 @@ mod hostile;
 mod inspect;
 #[path = "command_line/lost.rs"]
 mod lost;
+#[path = "command_line/programs.rs"]
+mod programs;
 #[path = "command_line/spellings.rs"]
 mod spellings;
 #[path = "command_line/wrong.rs"]

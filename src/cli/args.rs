@@ -18,7 +18,8 @@ use crate::output::{ColorChoice, Verbosity};
 use crate::session::MAX_ACTIVE;
 
 use super::texts::{
-    ATTACH_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RESTORE_EXAMPLES, RUN_EXAMPLES,
+    ATTACH_EXAMPLES, BT_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RESTORE_EXAMPLES,
+    RUN_EXAMPLES,
 };
 
 /// kprobes for user space, without root and without a kernel module
@@ -50,6 +51,13 @@ pub enum Command {
     /// Say what probes would do, without doing it
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Run a command line of bpftrace: its options, its streams
+    ///
+    /// What `bpftrace` would print on standard output is printed there, text and JSON; it ends with
+    /// status 0 or that of `exit()`, and with 1 when something is wrong. `exit()` ends the command
+    /// of `-c`.
+    #[command(after_help = BT_EXAMPLES, version, display_name = "kptrace")]
+    Bt(Bt),
     /// Take out of a process what a kptrace that was killed left in it
     ///
     /// Jumps, breakpoints and memory of ours are known by what they are; the text is what its files
@@ -101,21 +109,9 @@ pub struct Trace {
     )]
     pub probes: Vec<String>,
 
-    /// Run PROGRAM, in bpftrace's language (may be repeated: all are one program)
-    #[arg(short = 'e', value_name = "PROGRAM")]
-    pub programs: Vec<String>,
-
-    /// Run the program in FILE (may be repeated)
-    #[arg(short = 'f', value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub files: Vec<PathBuf>,
-
-    /// Give the program its next parameter: $1, $2 and so on
-    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
-    pub parameters: Vec<String>,
-
-    /// Let the program run commands and read files: system(), cat()
-    #[arg(long = "unsafe")]
-    pub allow_unsafe: bool,
+    /// The program of the language.
+    #[command(flatten)]
+    pub program: ProgramText,
 
     /// Leave out what matches PATTERN, as in 'mem*', '/_unlocked$/' or 'libc:*' (may be repeated)
     #[arg(short = 'x', long, value_name = "PATTERN")]
@@ -186,6 +182,26 @@ pub struct Trace {
     pub talk: Talk,
 }
 
+/// A program of the language, as typed.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct ProgramText {
+    /// A program in bpftrace's language (may be repeated: all are one program)
+    #[arg(short = 'e', value_name = "PROGRAM", group = "program")]
+    pub programs: Vec<String>,
+
+    /// A file with such a program (may be repeated)
+    #[arg(short = 'f', value_name = "FILE", value_hint = ValueHint::FilePath, group = "program")]
+    pub files: Vec<PathBuf>,
+
+    /// Give the program its next parameter: $1, $2 and so on
+    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
+    pub parameters: Vec<String>,
+
+    /// Let the program run commands and read files: system(), cat()
+    #[arg(long = "unsafe")]
+    pub allow_unsafe: bool,
+}
+
 /// Options of all that talk.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Talk {
@@ -224,15 +240,77 @@ pub struct Check {
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,
+    /// The program that is compiled.
+    #[command(flatten)]
+    pub program: ProgramText,
+    /// Print what the program was compiled to
+    #[arg(long, value_name = "STAGE", requires = "program")]
+    pub dump: Option<Dump>,
     /// How much to say, and in which colours.
     #[command(flatten)]
     pub talk: Talk,
-    /// A file, or a process; ./42 is a file
-    #[arg(value_name = "BINARY|PID", value_hint = ValueHint::FilePath, value_parser = target_parser())]
-    pub target: Target,
+    /// A file, or a process; ./42 is a file. A program needs none
+    #[arg(
+        value_name = "BINARY|PID", value_hint = ValueHint::FilePath, value_parser = target_parser(),
+        required_unless_present = "program"
+    )]
+    pub target: Option<Target>,
     /// The probes, each one word as after -p
-    #[arg(value_name = "PROBE", required = true)]
+    #[arg(value_name = "PROBE", required_unless_present = "program")]
     pub probes: Vec<String>,
+}
+
+/// `bt`: the options of bpftrace.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Bt {
+    /// Run PROGRAM
+    #[arg(short = 'e', value_name = "PROGRAM")]
+    pub programs: Vec<String>,
+    /// Run CMD, split into words as a shell does, and trace it
+    #[arg(short = 'c', value_name = "CMD", conflicts_with = "pid")]
+    pub cmd: Option<String>,
+    /// Trace this process
+    #[arg(short = 'p', value_name = "PID", value_parser = process)]
+    pub pid: Option<Pid>,
+    /// How to print
+    #[arg(short = 'f', value_name = "FORMAT", default_value = "text")]
+    pub format: BtFormat,
+    /// Write to FILE
+    #[arg(short = 'o', value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Let the program run commands and read files: system(), cat()
+    #[arg(long = "unsafe")]
+    pub allow_unsafe: bool,
+    /// Do not say how many probes are attached
+    #[arg(short = 'q')]
+    pub quiet: bool,
+    /// Say more: what was armed and what was not
+    #[arg(short = 'v')]
+    pub verbose: bool,
+    /// Print what the program means and what it was compiled to, and do not run it
+    #[arg(short = 'd', action = ArgAction::Count)]
+    pub debug: u8,
+    /// Taken and not needed: output comes as it is made
+    #[arg(short = 'B', value_name = "MODE", value_parser = ["full", "line", "none"])]
+    pub buffer: Option<String>,
+    /// Do not say what is odd about the program
+    #[arg(long)]
+    pub no_warnings: bool,
+    /// What belongs to the kernel; taken and not needed
+    #[arg(short = 'k', action = ArgAction::Count, hide = true)]
+    pub kernel: u8,
+    /// Taken and not needed.
+    #[arg(long, hide = true)]
+    pub usdt_file_activation: bool,
+    /// Refused, with what to type instead.
+    #[arg(short = 'l', value_name = "PATTERN", num_args = 0..=1, hide = true)]
+    pub list: Option<Option<String>>,
+    /// Refused, with what to do instead.
+    #[arg(short = 'I', long = "include", value_name = "FILE", hide = true)]
+    pub include: Vec<String>,
+    /// The file of the program, - for standard input, unless there is -e; then $1, $2 and so on
+    #[arg(value_name = "FILE|ARG", value_hint = ValueHint::FilePath)]
+    pub words: Vec<String>,
 }
 
 /// `restore`.
@@ -255,6 +333,26 @@ pub enum Format {
     Json,
     /// A table of hits at the end
     Summary,
+}
+
+/// `--dump`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dump {
+    /// The program, every name resolved and every type written
+    Ast,
+    /// What each block does, for no machine in particular
+    Ir,
+    /// The machine code of each block
+    Code,
+}
+
+/// `-f` of `bt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BtFormat {
+    /// As people read it
+    Text,
+    /// A JSON object a line
+    Json,
 }
 
 /// `--trap`.
@@ -319,6 +417,13 @@ impl Trace {
     /// Whether hits are counted only: nobody would see a record.
     pub fn count_only(&self) -> bool {
         self.count || self.format() == Format::Summary
+    }
+}
+
+impl ProgramText {
+    /// Whether there is one.
+    pub fn is_given(&self) -> bool {
+        !(self.programs.is_empty() && self.files.is_empty())
     }
 }
 

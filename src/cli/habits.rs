@@ -3,13 +3,14 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::args::{Attach, Command, Run, Trace};
+use super::args::{Attach, Bt, Command, Run, Trace};
 
 /// Refuses a command line that is well formed and means nothing, with the line to type.
 pub(super) fn check(command: &Command) -> Result<(), String> {
     match command {
         Command::Run(run) => check_run(run),
         Command::Attach(attach) => check_attach(attach),
+        Command::Bt(bt) => check_bt(bt),
         Command::List(_)
         | Command::Check(_)
         | Command::Restore(_)
@@ -64,9 +65,46 @@ fn check_attach(attach: &Attach) -> Result<(), String> {
     Ok(())
 }
 
+fn check_bt(bt: &Bt) -> Result<(), String> {
+    if let Some(pattern) = &bt.list {
+        let pattern = pattern.as_deref().unwrap_or("*");
+        let mut parts = pattern.splitn(3, ':');
+        let (file, name) = match (parts.next(), parts.next(), parts.next()) {
+            (Some(_), Some(file), Some(name)) => (file, name),
+            _ => ("BINARY", pattern),
+        };
+        let (file, name) = (word(OsStr::new(file)), word(OsStr::new(name)));
+        return Err(format!(
+            "error: -l: the functions of a program or a process are listed by: kptrace list {file} \
+             {name}"
+        ));
+    }
+    if !bt.include.is_empty() {
+        return Err(
+            "error: headers of C are not read\n\
+             help: structures come from debug information, or stand in the program: struct s { int n; };"
+                .to_owned(),
+        );
+    }
+    if bt.programs.is_empty() && bt.words.is_empty() {
+        return Err(
+            "error: no program\nhelp: kptrace bt [-e PROGRAM | FILE.bt [ARG...]] (-c CMD | -p PID)"
+                .to_owned(),
+        );
+    }
+    if bt.debug == 0 && bt.cmd.is_none() && bt.pid.is_none() {
+        return Err(
+            "error: no process to trace: the whole system takes root and the kernel\n\
+             help: -c CMD runs a command, -p PID traces a process"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
 /// Whether there is anything to do.
 fn asks(trace: &Trace) -> bool {
-    !(trace.probes.is_empty() && trace.programs.is_empty() && trace.files.is_empty())
+    !trace.probes.is_empty() || trace.program.is_given()
 }
 
 /// The number, when the only probe is one: `-p` is a process elsewhere.

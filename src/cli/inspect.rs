@@ -1,4 +1,4 @@
-//! `list` and `check`: what could be probed, and what probes would do; nothing is touched.
+//! `list`: what could be probed; and what it shares with `check`. Nothing is touched.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -6,19 +6,19 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::args::{Check, List, Target};
+use super::args::{List, Target};
 use super::complain;
 use super::exit::Exit;
-use super::trace::{cache, specs};
+use super::trace::cache;
 use crate::base::Tid;
-use crate::output::{Verbosity, counted, escaped, json_line};
-use crate::session::{Module, Plan, PlanError, Wanted, estimate, modules, plan, preview};
+use crate::output::{escaped, json_line};
+use crate::session::{Module, modules};
 use crate::spec::{ModuleName, Pattern, parse_pattern};
 use crate::sys::mem::Memory;
 use crate::sys::procfs;
 
 /// The modules of a file or a process.
-fn open(target: &Target) -> anyhow::Result<Vec<Module>> {
+pub(super) fn open(target: &Target) -> anyhow::Result<Vec<Module>> {
     match target {
         Target::File(path) => {
             let mut module = Module::of_file(Path::new(path))?;
@@ -42,12 +42,12 @@ fn open(target: &Target) -> anyhow::Result<Vec<Module>> {
     }
 }
 
-fn fail(error: &anyhow::Error) -> Exit {
+pub(super) fn fail(error: &anyhow::Error) -> Exit {
     complain(format_args!("{error:#}"));
     Exit::Failure
 }
 
-fn written(result: io::Result<()>) -> Exit {
+pub(super) fn written(result: io::Result<()>) -> Exit {
     match result {
         Ok(()) => Exit::Success,
         // Who closes the pipe has read enough.
@@ -153,168 +153,4 @@ fn print_list(
         }
     }
     Ok(count)
-}
-
-/// `kptrace check`.
-pub(super) fn check(check: &Check) -> Exit {
-    let specs = match specs(&check.probes) {
-        Ok(specs) => specs,
-        Err(wrong) => {
-            for diagnostic in wrong {
-                let _ = writeln!(io::stderr(), "{diagnostic}");
-            }
-            return Exit::Usage;
-        }
-    };
-    let modules = match open(&check.target) {
-        Ok(modules) => modules,
-        Err(error) => return fail(&error),
-    };
-    let wanted = Wanted {
-        specs,
-        cache: cache(),
-        ..Wanted::default()
-    };
-    let plan = match plan(modules, &wanted) {
-        Ok(plan) => plan,
-        Err(PlanError::NoMatch(text)) => {
-            complain(format_args!("no probe matched\n{text}"));
-            return Exit::NoMatch;
-        }
-        Err(PlanError::Spec(wrong)) => {
-            for diagnostic in wrong {
-                let _ = writeln!(io::stderr(), "{diagnostic}");
-            }
-            return Exit::Usage;
-        }
-        Err(PlanError::Other(error)) => return fail(&error),
-    };
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    written(print_check(check, &plan, &check.target, &mut out).and_then(|()| out.flush()))
-}
-
-/// What each probe would become, then what all of them would cost.
-fn print_check(
-    check: &Check,
-    plan: &Plan,
-    target: &Target,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let mut pages = std::collections::BTreeSet::new();
-    let (mut jumps, mut traps) = (0, 0);
-    for info in &plan.probes {
-        let address = info.address.unwrap_or_default();
-        let ground = plan
-            .ground
-            .get(&address)
-            .filter(|_| !plan.refused.contains_key(&info.id));
-        let hex = |bytes: &[u8]| {
-            bytes
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        let (verdict, reason, bytes) = match ground {
-            Some(ground) => {
-                let bytes = hex(ground.original());
-                match &ground.facts.window {
-                    Ok(_) => ("jump", None, bytes),
-                    Err(why) => ("trap", Some(why.to_string()), bytes),
-                }
-            }
-            None => {
-                let why = plan.refused.get(&info.id);
-                (
-                    "refused",
-                    Some(why.map_or_else(String::new, ToString::to_string)),
-                    String::new(),
-                )
-            }
-        };
-        let window = ground.filter(|_| verdict == "jump");
-        let window = window.map(|ground| ground.window.kind.name());
-        match verdict {
-            "jump" => jumps += 1,
-            "trap" => traps += 1,
-            _ => {}
-        }
-        if verdict != "refused" {
-            pages.insert(address.0 >> 12);
-            pages.insert((address.0 + 4) >> 12);
-            let hole = ground.and_then(crate::session::Ground::hole);
-            pages.extend(
-                hole.into_iter()
-                    .flat_map(|at| [at.0 >> 12, (at.0 + 4) >> 12]),
-            );
-        }
-        if check.json {
-            let row = json!({
-                "type": "check", "name": &*info.name, "module": info.module,
-                "address": address.to_string(), "verdict": verdict, "window": window, "reason": reason,
-                "bytes": bytes,
-            });
-            writeln!(out, "{}", json_line(&row))?;
-        } else {
-            let name = escaped(&format!("{}:{}", info.module, info.name));
-            let reason = reason.map(|why| format!("  # {why}")).unwrap_or_default();
-            let window = window.unwrap_or("-");
-            writeln!(
-                out,
-                "{address:>#18} {verdict:<7} {window:<11} {name}  [{bytes}]{reason}"
-            )?;
-        }
-        let class = plan
-            .class
-            .get(info.id.0 as usize)
-            .and_then(|&class| plan.classes.get(class as usize));
-        if let (Verbosity::Verbose, false, Some(program)) =
-            (check.talk.verbosity(), check.json, class)
-        {
-            for line in program.to_string().lines() {
-                writeln!(out, "    {line}")?;
-            }
-            for line in preview(plan, info.id).unwrap_or_default() {
-                writeln!(out, "      {line}")?;
-            }
-        }
-    }
-    let text_bytes = pages.len() * 4096;
-    let takes = estimate(plan);
-    if check.json {
-        let row = json!({
-            "type": "check_summary", "probes": plan.probes.len(), "jump": jumps, "trap": traps,
-            "refused": plan.refused.len(), "text_pages": pages.len(), "text_bytes": text_bytes,
-            "code_bytes": takes.code, "counter_bytes": takes.counters, "pause": takes.pause,
-            "pauses": takes.pauses,
-        });
-        writeln!(out, "{}", json_line(&row))?;
-    } else {
-        let running = if matches!(target, Target::Pid(_)) {
-            "this process"
-        } else {
-            "a process"
-        };
-        let refused = plan.refused.len();
-        writeln!(
-            out,
-            "{}: {}, {}, {refused} refused; {} KiB of text would be copied in {running}",
-            counted(plan.probes.len(), "probe"),
-            counted(jumps, "jump"),
-            counted(traps, "trap"),
-            text_bytes / 1024,
-        )?;
-        writeln!(
-            out,
-            "it would take {} KiB of code, {} KiB of counters for each thread, and {} of about {:.1} ms",
-            takes.code.div_ceil(1024),
-            takes.counters.div_ceil(1024),
-            counted(usize::try_from(takes.pauses).unwrap_or(usize::MAX), "pause"),
-            takes.pause as f64 / 1e6,
-        )?;
-        for note in &plan.notes {
-            writeln!(out, "note: {}", escaped(note))?;
-        }
-    }
-    Ok(())
 }

@@ -33,10 +33,12 @@ pub fn man(out: &mut dyn Write) -> io::Result<()> {
     let mut synopsis = Roff::new();
     synopsis.control("SH", ["SYNOPSIS"]);
     for line in [
-        "run [OPTIONS] -p PROBE... [--] CMD [ARG...]",
-        "attach [OPTIONS] -p PROBE... PID",
+        "run [OPTIONS] [-p PROBE]... [-e PROGRAM]... [-f FILE]... [--] CMD [ARG...]",
+        "attach [OPTIONS] [-p PROBE]... [-e PROGRAM]... [-f FILE]... PID",
         "list [OPTIONS] BINARY|PID [PATTERN]",
         "check [OPTIONS] BINARY|PID PROBE...",
+        "check [OPTIONS] [-e PROGRAM]... [-f FILE]... [BINARY|PID [PROBE...]]",
+        "bt [OPTIONS] [-e PROGRAM | FILE [ARG...]] (-c CMD | -p PID)",
         "restore [-q] PID",
         "completions SHELL",
         "man",

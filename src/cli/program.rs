@@ -4,19 +4,16 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::args::Trace;
+use super::args::ProgramText;
 use crate::language::debug::Debug;
 use crate::language::lower::Lowered;
-use crate::language::typed::{Attach, Checked};
+use crate::language::typed::{Attach, Checked, Point};
 use crate::language::{Source, Warning, compile};
 use crate::session::{Language, Wanted, lowered};
 use crate::spec::Diagnostic;
 
 /// The text of all programs, in the order of their kinds: those of `-e`, then files.
-pub(super) fn source(
-    programs: &[String],
-    files: &[impl AsRef<Path>],
-) -> Result<Source, Diagnostic> {
+fn source(programs: &[String], files: &[impl AsRef<Path>]) -> Result<Source, Diagnostic> {
     let mut source = Source::default();
     for program in programs {
         source.add("-e", program);
@@ -43,22 +40,49 @@ pub(super) fn source(
     Ok(source)
 }
 
-/// Compiles a program; what is odd about it is said at once, unless `quiet`.
+/// A program that was compiled, with what must wait for a later release apart.
+pub(super) struct Compiled {
+    pub source: Source,
+    /// All of it.
+    pub checked: Checked,
+    /// What runs.
+    pub ready: Checked,
+    /// What that became.
+    pub lowered: Lowered,
+}
+
+/// Why a block cannot run there yet.
+pub(super) fn later(attach: &Attach) -> Option<(&'static str, &Point)> {
+    match attach {
+        Attach::Usdt(point) => Some(("USDT probes come with a later release", point)),
+        _ => None,
+    }
+}
+
+/// Reads and compiles a program; what is odd about it is said at once, unless `quiet`.
 pub(super) fn compiled(
-    source: &Source,
-    parameters: &[String],
-    allow_unsafe: bool,
+    given: &ProgramText,
     debug: &dyn Debug,
     quiet: bool,
-) -> Result<(Checked, Lowered), Vec<Diagnostic>> {
-    let (checked, warnings) = compile(source, parameters, allow_unsafe, debug)?;
+) -> Result<Compiled, Vec<Diagnostic>> {
+    let source = source(&given.programs, &given.files).map_err(|error| vec![error])?;
+    let (checked, warnings) = compile(&source, &given.parameters, given.allow_unsafe, debug)?;
     if !quiet {
         for warning in &warnings {
             let _ = write!(io::stderr(), "{}", Warning(warning));
         }
     }
-    match lowered(&checked) {
-        Ok(lowered) => Ok((checked, lowered)),
+    let mut ready = checked.clone();
+    ready
+        .blocks
+        .retain(|block| block.attach.iter().all(|attach| later(attach).is_none()));
+    match lowered(&ready) {
+        Ok(lowered) => Ok(Compiled {
+            source,
+            checked,
+            ready,
+            lowered,
+        }),
         Err(wrong) => Err(wrong
             .into_iter()
             .map(|why| source.diagnostic(&why.span, why.message))
@@ -66,27 +90,26 @@ pub(super) fn compiled(
     }
 }
 
-/// Puts the programs of a command line among what is wanted.
+/// Puts a program among what is wanted.
 pub(super) fn add(
-    trace: &Trace,
+    given: &ProgramText,
     wanted: &mut Wanted,
     debug: &dyn Debug,
+    quiet: bool,
 ) -> Result<(), Vec<Diagnostic>> {
-    if trace.programs.is_empty() && trace.files.is_empty() {
+    if !given.is_given() {
         return Ok(());
     }
-    let source = source(&trace.programs, &trace.files).map_err(|error| vec![error])?;
-    let quiet = trace.talk.quiet;
-    let (checked, lowered) =
-        compiled(&source, &trace.parameters, trace.allow_unsafe, debug, quiet)?;
+    let Compiled {
+        source,
+        checked,
+        ready,
+        lowered,
+    } = compiled(given, debug, quiet)?;
     let attached = checked.blocks.iter().flat_map(|block| &block.attach);
     let later: Vec<Diagnostic> = attached
         .filter_map(|attach| {
-            let (what, point) = match attach {
-                Attach::Usdt(point) => ("USDT probes", point),
-                _ => return None,
-            };
-            let message = format!("{what} come with a later release");
+            let (message, point) = later(attach)?;
             let diagnostic = source.diagnostic(&point.span, message);
             Some(diagnostic.help("a `uprobe` at a function's entry runs"))
         })
@@ -94,6 +117,6 @@ pub(super) fn add(
     if !later.is_empty() {
         return Err(later);
     }
-    wanted.language = Some(Language::add(checked, lowered, wanted));
+    wanted.language = Some(Language::add(ready, lowered, wanted));
     Ok(())
 }

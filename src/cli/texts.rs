@@ -34,7 +34,8 @@ Environment:
 
 Exit status:
   run ends as its command ended; 125 kptrace failed, 126 not executable, 127 not found.
-  The others: 0, or 1 failure. All: 2 bad option or probe, 3 no probe matched.";
+  bt: 0 or the program's exit(), or 1 failure. The others: 0, or 1 failure; attach the
+  program's exit(). All but bt: 2 bad option or probe, 3 no probe matched.";
 
 /// Of `run`.
 pub(super) const RUN_EXAMPLES: &str = concat!(
@@ -43,6 +44,7 @@ Examples:
   kptrace run -c -p '*' -- ls -l
   kptrace run -p 'libc:malloc size=%di' -- ls
   kptrace run -p 'libc:open* path=+0(%di):string' -o trace.txt -- cat /etc/hostname
+  kptrace run -e 'uprobe:libc:malloc /arg0 > 4096/ { @[comm] = hist(arg0); }' -- ls
 
 ",
     probes!()
@@ -69,7 +71,15 @@ Examples:
 pub(super) const CHECK_EXAMPLES: &str = "\
 Examples:
   kptrace check /usr/bin/ls '*'
-  kptrace check -v 1234 libc:malloc 'libc:free p=%di'";
+  kptrace check -v 1234 libc:malloc 'libc:free p=%di'
+  kptrace check -e 'uprobe:libc:malloc { @ = hist(arg0); }' /usr/bin/ls
+  kptrace check --dump code -f probe.bt";
+
+/// Of `bt`.
+pub(super) const BT_EXAMPLES: &str = "\
+Examples:
+  kptrace bt -e 'uprobe:libc:malloc { @ = hist(arg0); }' -c 'ls -l'
+  kptrace bt -f json -o out.json bashreadline.bt -p 1234";
 
 /// Of `restore`.
 pub(super) const RESTORE_EXAMPLES: &str = "\

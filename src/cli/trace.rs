@@ -1,5 +1,6 @@
 //! `run` and `attach`: what was typed becomes a session; what comes out becomes an exit code.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -67,7 +68,7 @@ pub(super) fn specs(texts: &[String]) -> Result<Vec<ProbeSpec>, Vec<Diagnostic>>
 }
 
 /// What the probes' texts ask for.
-fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Diagnostic>> {
+pub(super) fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Diagnostic>> {
     let mut exclude = Vec::new();
     let mut wrong = Vec::new();
     for text in &trace.exclude {
@@ -101,7 +102,7 @@ fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Diagnostic>> 
                 },
                 ..Wanted::default()
             };
-            program::add(trace, &mut wanted, debug)?;
+            program::add(&trace.program, &mut wanted, debug, trace.talk.quiet)?;
             Ok(wanted)
         }
         Ok(_) => Err(wrong),
@@ -112,7 +113,7 @@ fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Diagnostic>> 
     }
 }
 
-fn options(trace: &Trace, follow: bool) -> Options {
+pub(super) fn options(trace: &Trace, follow: bool) -> Options {
     Options {
         follow: !trace.no_follow && (trace.follow || follow),
         optimise: !trace.no_opt,
@@ -173,14 +174,14 @@ fn sink(trace: &Trace, stream: Stream) -> Result<Box<dyn Sink>, String> {
     })
 }
 
-fn print_diagnostics(wrong: &[Diagnostic]) {
+pub(super) fn print_diagnostics(wrong: &[Diagnostic]) {
     for diagnostic in wrong {
         let _ = writeln!(io::stderr(), "{diagnostic}");
     }
 }
 
 /// Tells what went wrong and chooses the exit code.
-fn failed(error: &anyhow::Error, otherwise: Exit) -> Exit {
+pub(super) fn failed(error: &anyhow::Error, otherwise: Exit) -> Exit {
     match error.downcast_ref::<PlanError>() {
         Some(PlanError::NoMatch(text)) => {
             complain(format_args!("no probe matched\n{text}"));
@@ -243,7 +244,7 @@ pub(super) fn in_tracer<T: Send + 'static>(
 }
 
 /// Prints what is left: the sink's summary, then the report. False if output failed.
-fn conclude(trace: &Trace, outcome: &mut Outcome) -> bool {
+pub(super) fn conclude(trace: &Trace, outcome: &mut Outcome, verbosity: Verbosity) -> bool {
     let mut fine = true;
     let mut error = outcome.output_error.take();
     if let Some(sink) = &mut outcome.sink
@@ -267,9 +268,68 @@ fn conclude(trace: &Trace, outcome: &mut Outcome) -> bool {
     let style = Style::decide(trace.talk.color(), env, io::stderr().is_terminal());
     // In one piece: the target may write there too.
     let mut text = Vec::new();
-    let _ = report(&outcome.summary, &mut text, style, trace.talk.verbosity());
+    let _ = report(&outcome.summary, &mut text, style, verbosity);
     let _ = io::stderr().write_all(&text);
     fine
+}
+
+/// What became of a command that was to be traced.
+pub(super) enum Traced {
+    /// It was, from its start on.
+    Yes(Pid, Outcome),
+    /// It cannot be run.
+    No(io::Error),
+}
+
+/// Starts a command and traces it.
+pub(super) fn launched(
+    trace: &Trace,
+    command: &[OsString],
+    (wanted, sink): (Wanted, Box<dyn Sink>),
+    options: Options,
+) -> anyhow::Result<Traced> {
+    let signals = collect_signals()?;
+    let command = command.to_vec();
+    let warn = warning(trace);
+    let guardian = guardian(&warn);
+    let guarded = guardian.clone();
+    let traced = in_tracer(move || {
+        let process = match target::launch(&command, signals.mask_before()) {
+            Ok(process) => process,
+            Err(LaunchError::Exec(error)) => return Ok(Traced::No(error)),
+            Err(LaunchError::Other(error)) => return Err(error.context("cannot start the command")),
+        };
+        let pid = process.pid;
+        let session = Session::launched(process, signals, options, wanted, sink)?;
+        Ok(Traced::Yes(pid, session.guarded(guarded, warn).run()?))
+    });
+    // It ends before we wait for a target that was let go.
+    drop(guardian);
+    traced
+}
+
+/// Attaches to a process and traces it.
+pub(super) fn attached(
+    trace: &Trace,
+    pid: Pid,
+    (wanted, sink): (Wanted, Box<dyn Sink>),
+    options: Options,
+) -> anyhow::Result<Outcome> {
+    let signals = collect_signals()?;
+    let warn = warning(trace);
+    let guardian = guardian(&warn);
+    let guarded = guardian.clone();
+    let quiet = trace.talk.quiet;
+    let traced = in_tracer(move || {
+        let mut process = target::attach(pid)?;
+        super::restore::first(&mut process, quiet)
+            .with_context(|| format!("cannot restore {pid}"))?;
+        Session::attached(process, signals, options, wanted, sink)?
+            .guarded(guarded, warn)
+            .run()
+    });
+    drop(guardian);
+    traced
 }
 
 /// `kptrace run`.
@@ -292,32 +352,12 @@ pub(super) fn run(run: &Run) -> ExitCode {
         }
     };
     let options = options(&run.trace, true);
-    let signals = match collect_signals() {
-        Ok(signals) => signals,
-        Err(error) => return failed(&error, Exit::OwnFailure).into(),
-    };
-    let command = run.cmd.clone();
-    let warn = warning(&run.trace);
-    let guardian = guardian(&warn);
-    let guarded = guardian.clone();
-    let traced = in_tracer(move || {
-        let process = match target::launch(&command, signals.mask_before()) {
-            Ok(process) => process,
-            Err(LaunchError::Exec(error)) => return Ok(Err(error)),
-            Err(LaunchError::Other(error)) => return Err(error.context("cannot start the command")),
-        };
-        let pid = process.pid;
-        let session = Session::launched(process, signals, options, wanted, sink)?;
-        Ok(Ok((pid, session.guarded(guarded, warn).run()?)))
-    });
-    // It ends before we wait for a target that was let go.
-    drop(guardian);
-    match traced {
-        Ok(Ok((pid, mut outcome))) => {
-            conclude(&run.trace, &mut outcome);
+    match launched(&run.trace, &run.cmd, (wanted, sink), options) {
+        Ok(Traced::Yes(pid, mut outcome)) => {
+            conclude(&run.trace, &mut outcome, run.trace.talk.verbosity());
             end_as(pid, outcome.ended)
         }
-        Ok(Err(error)) => {
+        Ok(Traced::No(error)) => {
             let name = run
                 .cmd
                 .first()
@@ -380,26 +420,9 @@ pub(super) fn attach(attach: &Attach) -> ExitCode {
         }
     };
     let options = options(&attach.trace, false);
-    let signals = match collect_signals() {
-        Ok(signals) => signals,
-        Err(error) => return failed(&error, Exit::Failure).into(),
-    };
-    let warn = warning(&attach.trace);
-    let guardian = guardian(&warn);
-    let guarded = guardian.clone();
-    let quiet = attach.trace.talk.quiet;
-    let traced = in_tracer(move || {
-        let mut process = target::attach(pid)?;
-        super::restore::first(&mut process, quiet)
-            .with_context(|| format!("cannot restore {pid}"))?;
-        Session::attached(process, signals, options, wanted, sink)?
-            .guarded(guarded, warn)
-            .run()
-    });
-    drop(guardian);
-    match traced {
+    match attached(&attach.trace, pid, (wanted, sink), options) {
         Ok(mut outcome) => {
-            let fine = conclude(&attach.trace, &mut outcome);
+            let fine = conclude(&attach.trace, &mut outcome, attach.trace.talk.verbosity());
             if let Ended::Killed(signal) = outcome.ended
                 && signal != sig::TERM
             {

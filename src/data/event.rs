@@ -170,8 +170,9 @@ pub struct ProbeSummary {
     pub state: SiteState,
     /// Why it is not a jump.
     pub reason: Option<String>,
-    /// How often it was hit, the missed ones included.
-    pub hits: u64,
+    /// How often it was hit, the missed ones included; `None` where that is not counted, as a program
+    /// of the language counts what it says only.
+    pub hits: Option<u64>,
     /// How many of these were not delivered.
     pub missed: Missed,
     /// Of a return probe, the calls that ended otherwise: they are no hits.
@@ -205,8 +206,8 @@ pub struct ProcessSummary {
     pub pid: Pid,
     /// Its command name, untrusted.
     pub comm: String,
-    /// Hits of all probes, the missed ones included.
-    pub hits: u64,
+    /// Hits of all probes that count them, the missed ones included; `None` where there are only others.
+    pub hits: Option<u64>,
     /// How many of these were not delivered.
     pub missed: u64,
 }

@@ -1,9 +1,11 @@
-//! The checked tree as text, for people and for tests: every name resolved, every type written.
+//! The checked tree as text, for people and for tests: every name resolved, every type written; and
+//! what is done with records, for those who read the IR.
 //! Knows nothing that the tree does not say.
 
 use std::fmt::{self, Write};
 
 use super::check::{aggregate_name, type_name};
+use super::lower::{Action, Deed};
 use super::typed::{
     Attach, Binary, Block, Builtin, Checked, Conversion, Expr, ExprKind, Local, MapId, MapValue,
     Missing, Piece, Point, StackMode, Step, Stmt, StmtKind, Type, Unary,
@@ -20,6 +22,39 @@ impl fmt::Display for Checked {
         };
         dump.program()?;
         f.write_str(&out)
+    }
+}
+
+impl fmt::Display for Deed {
+    /// What is done, then the types of what the record holds: `printf "n " %d: uint64`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let format = |f: &mut fmt::Formatter<'_>, word: &str, pieces: &[Piece]| {
+            f.write_str(word)?;
+            pieces.iter().try_for_each(|piece| match piece {
+                Piece::Text(text) => write!(f, " {text:?}"),
+                Piece::Arg(conversion) => write!(f, " {}", conversion_text(conversion)),
+            })
+        };
+        match &self.action {
+            Action::Printf(pieces) => format(f, "printf", pieces)?,
+            Action::Cat(pieces) => format(f, "cat", pieces)?,
+            Action::System(pieces) => format(f, "system", pieces)?,
+            Action::Print => write!(f, "print")?,
+            Action::PrintMap { map, top, div } => {
+                write!(f, "print m{} top {top} div {div}", map.0)?
+            }
+            Action::PrintEntry(map) => write!(f, "print entry of m{}", map.0)?,
+            Action::Clear(map) => write!(f, "clear m{}", map.0)?,
+            Action::Zero(map) => write!(f, "zero m{}", map.0)?,
+            Action::Exit => write!(f, "exit")?,
+            Action::Time(format) => write!(f, "time {format:?}")?,
+            Action::Join(separator) => write!(f, "join {separator:?}")?,
+        }
+        if self.values.is_empty() {
+            return Ok(());
+        }
+        let types: Vec<String> = self.values.iter().map(ty).collect();
+        write!(f, ": {}", types.join(", "))
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::layout;
 use super::typed::{Attach, Block, Checked, MapId, Piece, Type};
 use crate::program::{
-    Effect, Inst, Known, Local, MAX_LOCALS, MAX_SCRATCH, Program, RegId, Table, Value,
+    Effect, Inst, Known, Local, MAX_LOCALS, MAX_SCRATCH, Moment, Program, RegId, Table, Value,
 };
 
 pub use maps::Memory;
@@ -121,7 +121,11 @@ pub fn lower(
             failed: false,
         };
         match lowering.block() {
-            Ok(()) => blocks.push(lowering.program),
+            Ok(()) => {
+                let mut program = lowering.program;
+                program.moment = block.attach.first().map(Attach::moment).unwrap_or_default();
+                blocks.push(program);
+            }
             Err(why) => wrong.push(why),
         }
     }
@@ -149,6 +153,17 @@ impl Attach {
             point.spec.location,
             crate::spec::Location::Symbol { offset: 0, .. }
         )
+    }
+
+    /// When its program runs.
+    pub fn moment(&self) -> Moment {
+        match self {
+            Attach::Return(_) => Moment::Return {
+                ends: false,
+                from: None,
+            },
+            _ => Moment::Arrival,
+        }
     }
 
     /// Whether it is hit in the target, rather than in the tracer.

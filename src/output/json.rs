@@ -1,5 +1,6 @@
 //! JSON, one object a line: `attached_probes`, `hit`, `lost_events`, what programs print
-//! ([`super::language`]), and last `summary`. Keys without a value are left out.
+//! ([`super::language`]), and last `summary`. Keys without a value are left out, but for `hits`: null
+//! where a program of the language does not count them.
 //!
 //! * Integers beyond ±2^53, which a double cannot hold, are strings (so `ts`, nanoseconds since
 //!   1970, always is one); hex arguments are numbers too.
@@ -182,17 +183,18 @@ impl<W: Write + Send> Sink for Json<W> {
         let out = &mut self.buffer;
         out.push(b']');
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let hits = summary.probes.iter();
-        let hits = hits.fold(0_u64, |sum, probe| sum.saturating_add(probe.hits));
         for (name, n) in [
             ("armed", count(summary.armed)),
             ("jump", count(summary.jump)),
             ("trap", count(summary.trap)),
-            ("hits", hits),
         ] {
             key(out, name);
             unsigned(out, n);
         }
+        let counted = summary.probes.iter().filter_map(|probe| probe.hits);
+        let hits = counted.reduce(u64::saturating_add);
+        let none = summary.probes.is_empty().then_some(0);
+        maybe(out, "hits", hits.or(none));
         key(out, "cost");
         out.extend_from_slice(br#"{"text_bytes":"#);
         unsigned(out, summary.cost.text_bytes);
@@ -207,8 +209,7 @@ impl<W: Write + Send> Sink for Json<W> {
             out.extend_from_slice(process.pid.to_string().as_bytes());
             key(out, "comm");
             escape::json(out, process.comm.as_bytes());
-            key(out, "hits");
-            unsigned(out, process.hits);
+            maybe(out, "hits", process.hits);
             key(out, "missed");
             unsigned(out, process.missed);
             out.push(b'}');
@@ -252,6 +253,15 @@ fn unsigned(out: &mut Vec<u8>, n: u64) {
     number::decimal(out, n);
     if !exact {
         out.push(b'"');
+    }
+}
+
+/// A number that may not be known.
+fn maybe(out: &mut Vec<u8>, name: &str, n: Option<u64>) {
+    key(out, name);
+    match n {
+        Some(n) => unsigned(out, n),
+        None => out.extend_from_slice(b"null"),
     }
 }
 
@@ -320,8 +330,7 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
         Some(reason) => escape::json(out, reason.as_bytes()),
         None => out.extend_from_slice(b"null"),
     }
-    key(out, "hits");
-    unsigned(out, probe.hits);
+    maybe(out, "hits", probe.hits);
     key(out, "missed");
     let Missed {
         ring_full,
@@ -473,7 +482,7 @@ mod tests {
                     info: probe(&[]).into(),
                     state: SiteState::Trap,
                     reason: Some("too short, no padding".into()),
-                    hits: 5,
+                    hits: Some(5),
                     missed,
                     ends: Ends::default(),
                 },
@@ -486,7 +495,7 @@ mod tests {
                     .into(),
                     state: SiteState::Pending,
                     reason: None,
-                    hits: 0,
+                    hits: None,
                     missed: Missed::default(),
                     ends: Ends::default(),
                 },
@@ -498,7 +507,7 @@ mod tests {
             processes: vec![ProcessSummary {
                 pid: Pid(7),
                 comm: "ls".into(),
-                hits: 5,
+                hits: Some(5),
                 missed: 2,
             }],
             ..Summary::default()
@@ -511,7 +520,7 @@ mod tests {
                 r#""reason":"too short, no padding","hits":5,"#,
                 r#""missed":{"ring_full":2,"abandoned":0,"trap":0}},"#,
                 r#"{"id":7,"name":"malloc","module":"libc.so.6","kind":"entry","#,
-                r#""state":"pending","reason":null,"hits":0,"#,
+                r#""state":"pending","reason":null,"hits":null,"#,
                 r#""missed":{"ring_full":0,"abandoned":0,"trap":0}}],"#,
                 r#""armed":1,"jump":0,"trap":1,"hits":5,"#,
                 r#""cost":{"text_bytes":0,"pauses":0,"longest_pause":0},"#,

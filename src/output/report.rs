@@ -283,7 +283,7 @@ mod tests {
             .into(),
             state,
             reason: Some(reason.to_owned()).filter(|r| !r.is_empty()),
-            hits: 0,
+            hits: Some(0),
             missed: Missed::default(),
             ends: Ends::default(),
         }

@@ -1,6 +1,6 @@
 //! The `summary` format: a table of hits at the end, most first. Probes that were never hit are
 //! counted in the last line, and listed only when asked for. Hits themselves are not shown; what
-//! programs print is, as text.
+//! programs print is, as text. `-` stands for hits that a program does not count.
 
 use std::cmp::Reverse;
 use std::io::{self, Write};
@@ -75,7 +75,10 @@ impl<W: Write + Send> Sink for SummaryTable<W> {
     }
 
     fn maps_at_end(&mut self, maps: &[MapData]) -> io::Result<()> {
-        self.print(|out| language::text::maps_at_end(out, maps))
+        self.print(|out| {
+            out.extend_from_slice(language::text::GAP);
+            language::text::maps_at_end(out, maps);
+        })
     }
 
     fn lost(&mut self, _events: u64) -> io::Result<()> {
@@ -83,7 +86,9 @@ impl<W: Write + Send> Sink for SummaryTable<W> {
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        let shown = |probe: &&ProbeSummary| self.all || probe.hits > 0 || probe.missed.total() > 0;
+        // What is not counted may have been hit.
+        let shown =
+            |probe: &&ProbeSummary| self.all || probe.hits != Some(0) || probe.missed.total() > 0;
         let mut rows: Vec<Row> = summary.probes.iter().filter(shown).map(row).collect();
         let unhit = summary.probes.len() - rows.len();
         rows.sort_by(|a, b| {
@@ -114,9 +119,10 @@ impl<W: Write + Send> Sink for SummaryTable<W> {
 /// Who hit them, most first: every program of every process.
 fn processes(out: &mut impl Write, style: Style, summary: &Summary) -> io::Result<()> {
     let digits = |n: u64| n.to_string().len();
+    let hits_of = |process: &ProcessSummary| shown_count(process.hits);
     let mut rows: Vec<&ProcessSummary> = summary.processes.iter().collect();
     rows.sort_by_key(|process| (Reverse(process.hits), process.pid));
-    let hits = rows.iter().map(|p| digits(p.hits)).fold(4, usize::max);
+    let hits = rows.iter().map(|p| hits_of(p).len()).fold(4, usize::max);
     let missed = rows.iter().map(|p| digits(p.missed)).fold(6, usize::max);
     let pid = rows.iter().map(|p| p.pid.to_string().len());
     let pid = pid.fold(3, usize::max);
@@ -130,7 +136,7 @@ fn processes(out: &mut impl Write, style: Style, summary: &Summary) -> io::Resul
         writeln!(
             out,
             "{:>hits$}  {:>missed$}  {:>pid$}  {}",
-            process.hits,
+            hits_of(process),
             process.missed,
             process.pid.0,
             escaped(&process.comm)
@@ -141,11 +147,16 @@ fn processes(out: &mut impl Write, style: Style, summary: &Summary) -> io::Resul
 
 struct Row {
     id: u32,
-    hits: u64,
+    hits: Option<u64>,
     missed: u64,
     state: SiteState,
     probe: String,
     reason: String,
+}
+
+/// A count, or `-` where there is none.
+fn shown_count(n: Option<u64>) -> String {
+    n.map_or_else(|| "-".to_owned(), |n| n.to_string())
 }
 
 fn row(probe: &ProbeSummary) -> Row {
@@ -179,7 +190,8 @@ fn table(out: &mut impl Write, style: Style, rows: &[Row]) -> io::Result<()> {
         return Ok(());
     }
     let digits = |n: u64| n.to_string().len();
-    let hits = rows.iter().map(|r| digits(r.hits)).fold(4, usize::max);
+    let hits = rows.iter().map(|r| shown_count(r.hits).len());
+    let hits = hits.fold(4, usize::max);
     let missed = rows.iter().map(|r| digits(r.missed)).fold(6, usize::max);
     let state = rows
         .iter()
@@ -209,7 +221,7 @@ fn table(out: &mut impl Write, style: Style, rows: &[Row]) -> io::Result<()> {
         write!(
             out,
             "{:>hits$}  {:>missed$}  {colour}{:<state$}{reset}  ",
-            r.hits,
+            shown_count(r.hits),
             r.missed,
             r.state.name()
         )?;
@@ -242,7 +254,7 @@ mod tests {
             .into(),
             state,
             reason: Some(reason.to_owned()).filter(|r| !r.is_empty()),
-            hits,
+            hits: Some(hits),
             missed: Missed::default(),
             ends: Ends::default(),
         }
@@ -322,6 +334,20 @@ mod tests {
         drop(table);
         let printed = String::from_utf8(bytes).unwrap();
         assert_eq!(printed, "4\n\n\n1 probe was not hit (-v lists it)\n");
+    }
+
+    #[test]
+    fn what_is_not_counted_is_listed_without_a_number() {
+        let mut probes = three();
+        probes[2].hits = None;
+        probes[1].state = SiteState::Jump;
+        assert_eq!(
+            printed(probes, false),
+            " HITS  MISSED  STATE  PROBE\n\
+             12345       0  jump   libc.so.6:evil\\x1b[2J\n\
+             \x20  12       0  jump   libc.so.6:free\n\
+             \x20   -       0  jump   libc.so.6:abort\n"
+        );
     }
 
     #[test]

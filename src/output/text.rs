@@ -22,6 +22,8 @@ pub struct Text<W: Write + Send> {
     buffer: Vec<u8>,
     style: Style,
     clock: Clock,
+    /// Whether two empty lines stand before the maps at the end.
+    gap: bool,
 }
 
 impl<W: Write + Send> Text<W> {
@@ -32,7 +34,14 @@ impl<W: Write + Send> Text<W> {
             buffer: Vec::with_capacity(BUFFER + 4096),
             style,
             clock: Clock::new(zone),
+            gap: true,
         }
+    }
+
+    /// The same without the two empty lines before the maps at the end.
+    pub fn without_gap(mut self) -> Text<W> {
+        self.gap = false;
+        self
     }
 
     fn write_out(&mut self) -> io::Result<()> {
@@ -127,6 +136,9 @@ impl<W: Write + Send> Sink for Text<W> {
     }
 
     fn maps_at_end(&mut self, maps: &[MapData]) -> io::Result<()> {
+        if self.gap {
+            self.buffer.extend_from_slice(language::text::GAP);
+        }
         language::text::maps_at_end(&mut self.buffer, maps);
         self.write_when_full()
     }

@@ -443,6 +443,11 @@ impl Program {
         }
     }
 
+    /// Whether it counts every hit.
+    pub fn counts(&self) -> bool {
+        self.effects.contains(&Effect::Count)
+    }
+
     /// The program that asks the tracer and does nothing else.
     pub fn ask() -> Program {
         Program {

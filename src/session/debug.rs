@@ -320,6 +320,31 @@ fn in_path(command: &OsStr) -> Option<PathBuf> {
     all.into_iter().find(runs)
 }
 
+/// A program that does not run, and its libraries, as far as they are found: at addresses of their own,
+/// the program at those of its file.
+///
+/// # Errors
+/// The program cannot be read.
+pub fn with_libraries(path: &Path) -> anyhow::Result<Vec<Module>> {
+    /// Between two files.
+    const GAP: u64 = 1 << 20;
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut program = Module::of_file(&path)?;
+    program.program = true;
+    let mut next = program.span.end.0;
+    let all = libraries(&program).into_iter().enumerate();
+    let moved = all.map(|(index, module)| {
+        if index == 0 {
+            return module;
+        }
+        let bias = next.saturating_add(GAP) & !0xfff;
+        let module = module.moved(bias);
+        next = module.span.end.0;
+        module
+    });
+    Ok(moved.collect())
+}
+
 /// A program, and the libraries that it and they ask for.
 fn libraries(program: &Module) -> Vec<Module> {
     let preset = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();

@@ -82,6 +82,17 @@ impl Module {
         }
     }
 
+    /// The same file elsewhere.
+    pub(super) fn moved(mut self, bias: u64) -> Module {
+        let by = bias.wrapping_sub(self.bias);
+        self.bias = bias;
+        self.span = Span {
+            start: Addr(self.span.start.0.wrapping_add(by)),
+            end: Addr(self.span.end.0.wrapping_add(by)),
+        };
+        self
+    }
+
     /// Whether a user's word for a module means this one.
     pub fn is_called(&self, name: &ModuleName) -> bool {
         name.matches(&self.path)

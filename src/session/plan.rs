@@ -19,7 +19,7 @@ use crate::base::{Addr, LinkAddr, ProbeId, Span};
 use crate::data::{Name, ProbeInfo, ProbeKind};
 use crate::probe::{Facts, Refusal};
 use crate::program::{Moment, Program};
-use crate::spec::{Diagnostic, ProbeSpec};
+use crate::spec::Diagnostic;
 
 /// Modules within this many bytes share a slab of code.
 const GROUP: u64 = 1 << 30;
@@ -244,6 +244,13 @@ impl Plan {
         }
     }
 
+    /// Whether a probe counts its hits.
+    pub(super) fn counts(&self, id: ProbeId) -> bool {
+        let class = self.class.get(id.0 as usize);
+        let program = class.and_then(|&class| self.classes.get(class as usize));
+        program.is_some_and(Program::counts)
+    }
+
     /// How messages call an address: the name of a probe there, or the address.
     pub fn name_at(&self, at: Addr) -> String {
         let probe = self.wanted.iter().find(|wanted| wanted.at == at);
@@ -321,14 +328,14 @@ impl Plan {
         Ok(())
     }
 
-    /// Probes that name nothing that is mapped, with the reason.
-    pub(super) fn unmatched<'a>(
-        &'a self,
-        wanted: &'a Wanted,
-    ) -> impl Iterator<Item = (&'a ProbeSpec, String)> {
-        let unmatched = wanted.specs.iter().zip(&self.asked);
-        let unmatched = unmatched.filter(|(_, asked)| asked.matched == 0);
-        unmatched.map(|(spec, _)| (spec, super::resolve::why_not(&self.modules, wanted, spec)))
+    /// Numbers of the probes' texts that name nothing that is mapped, with the reason.
+    pub fn unmatched<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = (usize, String)> {
+        let all = wanted.specs.iter().zip(&self.asked).enumerate();
+        let unmatched = all.filter(|(_, (_, asked))| asked.matched == 0);
+        unmatched.map(|(number, (spec, _))| {
+            let why = super::resolve::why_not(&self.modules, wanted, spec);
+            (number, why)
+        })
     }
 
     /// Gives every place a number and looks at what stands there: what is to be armed.
@@ -488,7 +495,7 @@ impl Plan {
     }
 
     /// The number of the text that a probe came from.
-    pub(super) fn spec_of(&self, id: ProbeId) -> Option<usize> {
+    pub fn spec_of(&self, id: ProbeId) -> Option<usize> {
         self.spec_of.get(id.0 as usize).copied()
     }
 

@@ -50,9 +50,11 @@ impl Tracee {
                 tail: fate(Fate::Tail),
                 unwound: fate(Fate::Unwound),
             };
-            probe.hits = data::count(shared, layout, &used, id)
-                .wrapping_add(probe.missed.trap)
-                .wrapping_add(probe.missed.untracked);
+            if let Some(hits) = &mut probe.hits {
+                *hits = data::count(shared, layout, &used, id)
+                    .wrapping_add(probe.missed.trap)
+                    .wrapping_add(probe.missed.untracked);
+            }
         }
         summary
     }
@@ -83,7 +85,7 @@ impl Tracee {
                 info: Arc::clone(info),
                 state,
                 reason,
-                hits: 0,
+                hits: self.plan.counts(info.id).then_some(0),
                 missed: Missed::default(),
                 ends: Ends::default(),
             });

@@ -511,7 +511,7 @@ impl Session {
                 .into(),
                 state: SiteState::Pending,
                 reason: Some(reason.unwrap_or(&why).to_owned()),
-                hits: 0,
+                hits: wanted.program(number).is_none().then_some(0),
                 missed: Missed::default(),
                 ends: Ends::default(),
             });

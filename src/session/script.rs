@@ -24,7 +24,7 @@ use crate::data::{
 };
 use crate::language::lower::{Lowered, Unsupported, lower};
 use crate::language::typed::{Attach, Checked};
-use crate::program::{Inst, Known as Asked, Moment, Program};
+use crate::program::{Inst, Known as Asked, Program};
 use crate::sys::clock::Line;
 use crate::sys::file;
 use crate::sys::native::Native;
@@ -65,16 +65,9 @@ impl Language {
                 else {
                     continue;
                 };
-                let moment = match attach {
-                    Attach::Return(_) => Moment::Return {
-                        ends: false,
-                        from: None,
-                    },
-                    _ => Moment::Arrival,
-                };
                 wanted.specs.push(point.spec.clone());
                 wanted.programs.push(Some(Program {
-                    moment,
+                    moment: attach.moment(),
                     ..program.clone()
                 }));
                 let kind = point.text.split(':').next().unwrap_or("uprobe");

@@ -1,5 +1,6 @@
 //! What all processes of a session counted, together: a probe of the same text at the same place of
-//! the same file is one probe, whichever process hit it.
+//! the same file is one probe, whichever process hit it; but one that counts its hits is not one with
+//! one that does not.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use crate::data::{
 };
 
 /// What makes probes of several processes one.
-type Key = (String, Option<LinkAddr>, String, ProbeKind);
+type Key = (String, Option<LinkAddr>, String, (ProbeKind, bool));
 
 /// Which hits of a probe leave records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +45,19 @@ impl Totals {
         let mut process = ProcessSummary {
             pid,
             comm: summary.comm.clone(),
-            hits: 0,
+            hits: None,
             missed: 0,
         };
+        if summary.probes.is_empty() {
+            process.hits = Some(0);
+        }
         let first = self.summary.processes.is_empty();
         if !first && self.known.is_empty() {
             let keys = self.summary.probes.iter().enumerate();
             self.known = keys.map(|(index, probe)| (key(probe), index)).collect();
         }
         for probe in summary.probes {
-            process.hits = process.hits.wrapping_add(probe.hits);
+            process.hits = both(process.hits, probe.hits);
             process.missed = process.missed.wrapping_add(probe.missed.total());
             let id = probe.info.id;
             let records = records(id);
@@ -84,7 +88,7 @@ impl Totals {
         let index = *self.known.entry(key(&probe)).or_insert(next);
         match self.summary.probes.get_mut(index) {
             Some(sum) => {
-                sum.hits = sum.hits.wrapping_add(probe.hits);
+                sum.hits = both(sum.hits, probe.hits);
                 sum.missed = Missed {
                     ring_full: sum.missed.ring_full.wrapping_add(probe.missed.ring_full),
                     abandoned: sum.missed.abandoned.wrapping_add(probe.missed.abandoned),
@@ -140,7 +144,8 @@ impl Totals {
 fn key(probe: &ProbeSummary) -> Key {
     let info = &probe.info;
     let name = info.name.to_string();
-    (info.module.clone(), info.offset, name, info.kind)
+    let kind = (info.kind, probe.hits.is_some());
+    (info.module.clone(), info.offset, name, kind)
 }
 
 /// How many records a probe must have left.
@@ -157,7 +162,16 @@ fn expected(probe: &ProbeSummary, records: Records) -> u64 {
     } else {
         0
     };
-    probe.hits.saturating_add(ends).saturating_sub(missed)
+    let hits = probe.hits.unwrap_or(0);
+    hits.saturating_add(ends).saturating_sub(missed)
+}
+
+/// The sum of two counts, of which either may be missing.
+fn both(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.wrapping_add(b)),
+        (a, b) => a.or(b),
+    }
 }
 
 /// Which of two states of one probe is told: that which a user must know of.

@@ -92,10 +92,12 @@ pub(in crate::output) fn system(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'\n');
 }
 
-/// Appends all maps by name after two empty lines, which are there without maps, too: bpftrace
-/// parts with them what was printed while it ran (and the terminal's `^C`) from the maps.
+/// What stands before the maps at the end, also where there are none: bpftrace parts with it what was
+/// printed while it ran (and the terminal's `^C`) from the maps.
+pub(in crate::output) const GAP: &[u8] = b"\n\n";
+
+/// Appends all maps by name.
 pub(in crate::output) fn maps_at_end(out: &mut Vec<u8>, maps: &[MapData]) {
-    out.extend_from_slice(b"\n\n");
     let mut maps: Vec<&MapData> = maps.iter().collect();
     maps.sort_by(|a, b| a.name.cmp(&b.name));
     for map in maps {
@@ -167,10 +169,6 @@ mod tests {
             entries: vec![(Vec::new(), Cell::Value(Datum::Int(n)))],
         };
         let maps = [map("@b", 1), map("@", 2), map("@a", 3)];
-        assert_eq!(
-            made(|out| maps_at_end(out, &maps)),
-            "\n\n@: 2\n@a: 3\n@b: 1\n"
-        );
-        assert_eq!(made(|out| maps_at_end(out, &[])), "\n\n");
+        assert_eq!(made(|out| maps_at_end(out, &maps)), "@: 2\n@a: 3\n@b: 1\n");
     }
 }
