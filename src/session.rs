@@ -43,6 +43,7 @@ mod text;
 mod titles;
 mod totals;
 mod tracee;
+mod usdt;
 mod wanted;
 mod write;
 

@@ -82,12 +82,10 @@ pub(super) fn add(
     let attached = checked.blocks.iter().flat_map(|block| &block.attach);
     let later: Vec<Diagnostic> = attached
         .filter_map(|attach| {
-            let (what, point) = match attach {
-                Attach::Return(point) => ("return probes", point),
-                Attach::Usdt(point) => ("USDT probes", point),
-                _ => return None,
+            let Attach::Return(point) = attach else {
+                return None;
             };
-            let message = format!("{what} come with a later release");
+            let message = "return probes come with a later release".to_owned();
             let diagnostic = source.diagnostic(&point.span, message);
             Some(diagnostic.help("a `uprobe` at a function's entry runs"))
         })

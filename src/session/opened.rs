@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::analysis::{Cache, File, Key, Source, Text};
-use crate::symbols::{self, CodeFacts, Image, Stamp, Symbols};
+use crate::symbols::{self, CodeFacts, Image, Note, Stamp, Symbols};
 
 /// A file and what was found in it.
 pub struct Opened {
@@ -18,6 +18,7 @@ pub struct Opened {
     symbols: OnceCell<Symbols>,
     facts: OnceCell<CodeFacts>,
     file: OnceCell<File>,
+    notes: OnceCell<Vec<Note>>,
 }
 
 impl Opened {
@@ -31,6 +32,7 @@ impl Opened {
             symbols: OnceCell::new(),
             facts: OnceCell::new(),
             file: OnceCell::new(),
+            notes: OnceCell::new(),
         })
     }
 
@@ -49,6 +51,12 @@ impl Opened {
     pub fn symbols(&self) -> &Symbols {
         self.symbols
             .get_or_init(|| Symbols::load(&self.image, self.debug()).unwrap_or_default())
+    }
+
+    /// Its USDT probes.
+    pub fn notes(&self) -> &[Note] {
+        self.notes
+            .get_or_init(|| symbols::usdt_notes(&self.image, self.debug()))
     }
 
     fn facts(&self) -> &CodeFacts {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::jump::Jump;
 use super::module::Module;
 use super::resolve::{Asked, Indirect};
+use super::usdt::SEMAPHORE;
 use super::wanted::{Memory, Pending, Wanted};
 use crate::abi;
 use crate::analysis::Cache;
@@ -203,6 +204,8 @@ pub struct Plan {
     pub(super) asked: Vec<Asked>,
     /// Indirect functions that are probed once the loader has chosen.
     pub(super) indirect: Vec<Indirect>,
+    /// The words that are to be raised while a probe is armed.
+    pub(super) semaphores: HashMap<ProbeId, Addr>,
     class_of: HashMap<Program, u32>,
     /// The probe's text that each probe came from.
     spec_of: Vec<usize>,
@@ -248,6 +251,7 @@ pub(super) struct Site {
     pub(super) program: Program,
     pub(super) args: Vec<String>,
     pub(super) stop: bool,
+    pub(super) semaphore: Option<LinkAddr>,
 }
 
 /// Makes the plan for these modules, which are all there are.
@@ -369,7 +373,21 @@ impl Plan {
             let slab = slab_of.get(&site.module).copied().unwrap_or(0);
             let ground = ground(module, site.at, verdict, slab);
             let (at, stop) = (site.at.at(module.bias), site.stop);
+            let semaphore = site
+                .semaphore
+                .filter(|&at| module.is_writable(at, SEMAPHORE));
+            if let (Some(word), None) = (site.semaphore, semaphore) {
+                self.notes.push(format!(
+                    "{}:{}: its semaphore at {word} lies in no memory that the program may write, and \
+                     is left alone",
+                    module.name, site.name
+                ));
+            }
+            let semaphore = semaphore.map(|at| at.at(module.bias));
             let id = self.number(site);
+            if let Some(semaphore) = semaphore {
+                self.semaphores.insert(id, semaphore);
+            }
             match ground {
                 Ok(ground) => {
                     let past = self.past.remove(&at);
