@@ -1,5 +1,5 @@
 //! What outlives the tracer: a process that puts breakpoints back when the tracer is gone without
-//! having done so, and the journal that tells it where they are. Jumps stay: they need nobody, and
+//! having done so, and counts down semaphores, and the journal that tells it where they are. Jumps stay: they need nobody, and
 //! pass straight through once the alive word is 0.
 //!
 //! The tracer has a [`Guardian`] and, for each process that it changes, a [`Handle`]; descriptors of

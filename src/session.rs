@@ -46,6 +46,7 @@ mod titles;
 mod totals;
 mod tracee;
 mod unwinders;
+mod usdt;
 mod wanted;
 mod write;
 

@@ -9,3 +9,5 @@ mod children;
 mod early;
 #[path = "life/libraries.rs"]
 mod libraries;
+#[path = "life/usdt.rs"]
+mod usdt;

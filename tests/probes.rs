@@ -22,6 +22,8 @@ mod ready;
 #[path = "probes/reference.rs"]
 mod reference;
 mod support;
+#[path = "probes/usdt.rs"]
+mod usdt;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -32,7 +34,7 @@ type Run = fn() -> Verdict;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let cases: [(&str, Run); 19] = [
+    let cases: [(&str, Run); 22] = [
         ("every_ready_program_has_a_test", ready::all_there),
         ("mallocsize_and_its_kin_agree", ready::malloc),
         ("mallocsize_knows_calloc_and_realloc", ready::allocations),
@@ -48,6 +50,9 @@ fn main() {
         ("pythoncalls_counts_calls", ready::python),
         ("dnssnoop_shows_names", ready::names),
         ("killsnoop_shows_signals_and_ends", ready::signals),
+        ("pyfunctions_counts_calls_and_imports", usdt::python),
+        ("throwsnoop_names_what_is_thrown", usdt::exceptions),
+        ("pgsnoop_shows_statements_and_their_time", usdt::postgres),
         ("recorded_programs_print_the_same_text", reference::text),
         ("recorded_programs_print_the_same_json", reference::json),
         ("maps_are_exact_whatever_happens", exact::maps),
@@ -57,6 +62,8 @@ fn main() {
         .into_iter()
         .map(|(name, case)| Trial::ignorable_test(name, case));
     let anew = Trial::ignorable_test("bpftrace_still_prints_what_is_recorded", reference::anew);
-    let trials = trials.chain([anew.with_ignored_flag(true)]).collect();
+    let both = Trial::ignorable_test("usdt_agrees_with_bpftrace", usdt::bpftrace);
+    let asked = [anew, both].map(|trial| trial.with_ignored_flag(true));
+    let trials = trials.chain(asked).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -11,7 +11,7 @@ use super::complain;
 use super::dump;
 use super::exit::Exit;
 use super::inspect::{fail, open, written};
-use super::program::{self, Compiled, later};
+use super::program::{self, Compiled};
 use super::trace::{cache, print_diagnostics, specs};
 use crate::language::typed::Attach;
 use crate::output::{Verbosity, counted, escaped, json_line};
@@ -28,8 +28,6 @@ struct Asked {
     kind: &'static str,
     /// Its number among what is wanted, if it is at places of the target that can be told.
     spec: Option<usize>,
-    /// Why it cannot run yet.
-    later: Option<&'static str>,
 }
 
 /// `kptrace check`.
@@ -153,31 +151,24 @@ fn asked(program: Compiled, wanted: &mut Wanted) -> Vec<Asked> {
             text,
             kind,
             spec: None,
-            later: later(attach).map(|(why, _)| why),
         });
     }
     let mut next = wanted.specs.len();
-    Language::add(program.ready, program.lowered, wanted);
-    // Blocks of which some probe cannot run are not among those; their places are told all the same.
-    let blocks = program.checked.blocks.iter();
-    let blocks = blocks.flat_map(|block| {
-        let ready = block.attach.iter().all(|attach| later(attach).is_none());
-        block.attach.iter().map(move |attach| (attach, ready))
-    });
-    let mut waiting = Vec::new();
-    for ((attach, ready), asked) in blocks.zip(&mut asked) {
-        match attach {
-            Attach::Entry(_) | Attach::Return(_) | Attach::Usdt(_) if ready => {
-                asked.spec = Some(next);
-                next += 1;
-            }
-            Attach::Entry(point) | Attach::Return(point) => waiting.push((asked, &point.spec)),
-            _ => {}
-        }
-    }
-    for (asked, spec) in waiting {
-        asked.spec = Some(wanted.specs.len());
-        wanted.specs.push(spec.clone());
+    let in_target = |attach: &&Attach| attach.is_in_target();
+    let attached = program
+        .checked
+        .blocks
+        .iter()
+        .flat_map(|block| &block.attach);
+    let places: Vec<bool> = attached.map(|attach| in_target(&attach)).collect();
+    Language::add(program.checked, program.lowered, wanted);
+    for asked in asked
+        .iter_mut()
+        .zip(places)
+        .filter_map(|(asked, place)| place.then_some(asked))
+    {
+        asked.spec = Some(next);
+        next += 1;
     }
     asked
 }
@@ -198,7 +189,7 @@ fn print_asked(
         let place = told.zip(asked.spec);
         let sites = place.and_then(|(told, spec)| told.sites.get(spec).copied());
         let why = place.and_then(|(told, spec)| told.why.get(spec)?.as_deref());
-        let reason = asked.later.or(why);
+        let reason = why;
         if check.json {
             let row = json!({
                 "type": "check_probe", "probe": asked.text, "kind": asked.kind, "sites": sites,
@@ -217,11 +208,9 @@ fn print_asked(
     }
     let own = |asked: &&Asked| matches!(asked.kind, "begin" | "end" | "interval");
     let own = asked.iter().filter(own).count();
-    let later = asked.iter().filter(|asked| asked.later.is_some()).count();
     if check.json {
         let row = json!({
             "type": "check_program", "probes": asked.len(), "target": asked.len() - own, "own": own,
-            "later": later,
         });
         return writeln!(out, "{}", json_line(&row));
     }
@@ -229,9 +218,6 @@ fn print_asked(
         "the program compiles: {} in the target, {own} of its own",
         counted(asked.len() - own, "probe")
     );
-    if later > 0 {
-        words.push_str(&format!("; {later} cannot run yet"));
-    }
     if told.is_none() && asked.len() > own {
         words.push_str("; a BINARY or PID tells their sites");
     }

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::args::Dump;
-use super::program::{Compiled, later};
+use super::program::Compiled;
 use crate::language::lower::FIRST_ACTION;
 use crate::language::typed::{Attach, Block};
 use crate::session::preview_block;
@@ -26,22 +26,15 @@ fn write(stage: Dump, program: &Compiled, out: &mut Vec<u8>) -> io::Result<()> {
         return write!(out, "{}", program.checked);
     }
     if stage == Dump::Ir {
-        for (map, table) in program.ready.maps.iter().zip(&program.lowered.tables) {
+        for (map, table) in program.checked.maps.iter().zip(&program.lowered.tables) {
             writeln!(out, "m{} = {}", table.map, map.name)?;
         }
         for (number, deed) in (FIRST_ACTION..).zip(&program.lowered.deeds) {
             writeln!(out, "record {number} = {deed}")?;
         }
     }
-    let mut ready = 0;
-    for block in &program.checked.blocks {
+    for (index, block) in program.checked.blocks.iter().enumerate() {
         title(block, out)?;
-        if let Some((why, _)) = block.attach.iter().find_map(later) {
-            writeln!(out, "{{\n  # {why}\n}}")?;
-            continue;
-        }
-        let index = ready;
-        ready += 1;
         writeln!(out, "{{")?;
         if stage == Dump::Ir {
             let text = program.lowered.blocks.get(index).map(ToString::to_string);

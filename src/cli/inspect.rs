@@ -10,10 +10,12 @@ use super::args::{List, Target};
 use super::complain;
 use super::exit::Exit;
 use super::trace::cache;
+use crate::analysis::Text;
 use crate::base::Tid;
 use crate::output::{escaped, json_line};
 use crate::session::{Module, modules};
-use crate::spec::{ModuleName, Pattern, parse_pattern};
+use crate::spec::{ModuleName, NameText, Pattern, parse_pattern};
+use crate::symbols::Note;
 use crate::sys::mem::Memory;
 use crate::sys::procfs;
 
@@ -61,6 +63,9 @@ pub(super) fn written(result: io::Result<()>) -> Exit {
 
 /// `kptrace list`.
 pub(super) fn list(list: &List) -> Exit {
+    if let Some(pattern) = list.pattern.as_deref().and_then(usdt_pattern) {
+        return list_usdt(list, pattern);
+    }
     let pattern = match list.pattern.as_deref().map(pattern).transpose() {
         Ok(pattern) => pattern,
         Err(message) => {
@@ -153,4 +158,95 @@ fn print_list(
         }
     }
     Ok(count)
+}
+
+/// `usdt:NAME`, `usdt:PROVIDER:NAME`: what USDT probes are to be called, if these are asked for.
+fn usdt_pattern(text: &str) -> Option<&str> {
+    text.strip_prefix("usdt:")
+        .or_else(|| text.strip_prefix("U:"))
+}
+
+/// `kptrace list BINARY usdt:PATTERN`.
+fn list_usdt(list: &List, pattern: &str) -> Exit {
+    let pattern = match pattern.contains(':') {
+        true => Pattern::new(&NameText::Glob(pattern.to_owned())),
+        false => Pattern::new(&NameText::Glob(format!("*:{pattern}"))),
+    };
+    let pattern = match pattern {
+        Ok(pattern) => pattern,
+        Err(message) => {
+            complain(format_args!("{message}"));
+            return Exit::Usage;
+        }
+    };
+    let modules = match open(&list.target) {
+        Ok(modules) => modules,
+        Err(error) => return fail(&error),
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut count = 0;
+    let printed = modules.iter().try_for_each(|module| {
+        count += print_notes(list, module, &pattern, &mut out)?;
+        Ok(())
+    });
+    match printed.and_then(|()| out.flush()) {
+        Ok(()) if count == 0 => {
+            complain(format_args!("nothing matches"));
+            Exit::NoMatch
+        }
+        other => written(other),
+    }
+}
+
+fn print_notes(
+    list: &List,
+    module: &Module,
+    pattern: &Pattern,
+    out: &mut impl Write,
+) -> io::Result<usize> {
+    let notes = module.notes().iter();
+    let mut notes: Vec<&Note> = notes.filter(|n| pattern.matches(&n.full_name())).collect();
+    if notes.is_empty() {
+        return Ok(0);
+    }
+    notes.sort_by_key(|note| note.at);
+    let verdict =
+        |text: &Text<'_>, note: &&Note| (text.window_at(note.at.0), text.trap_at(note.at.0));
+    let verdicts: Vec<_> =
+        module.with_text(|text| notes.iter().map(|note| verdict(text, note)).collect());
+    for (note, (window, trap)) in notes.iter().zip(verdicts) {
+        let address = note.at.at(module.bias);
+        let word = match (&window, &trap) {
+            (Ok(_), _) => "jump",
+            (Err(_), Ok(_)) => "trap",
+            (Err(_), Err(_)) => "refused",
+        };
+        let reason = window.err().map(|why| why.to_string());
+        let window = window.ok().map(|window| window.kind.name());
+        let semaphore = note.semaphore.map(|at| at.at(module.bias).to_string());
+        if list.json {
+            let row = json!({
+                "type": "usdt", "provider": note.provider, "name": note.name,
+                "module": module.name, "address": address.to_string(), "verdict": word,
+                "window": window, "reason": reason, "semaphore": semaphore, "args": note.args,
+            });
+            writeln!(out, "{}", json_line(&row))?;
+            continue;
+        }
+        let window = window.unwrap_or("-");
+        let name = escaped(&format!("usdt:{}:{}", module.name, note.full_name())).to_string();
+        let args = note.args.iter().map(|arg| format!(" {}", escaped(arg)));
+        let args: String = args.collect();
+        let reason = reason.map(|why| format!("  # {why}")).unwrap_or_default();
+        let watched = if semaphore.is_some() {
+            "semaphore"
+        } else {
+            "-"
+        };
+        writeln!(
+            out,
+            "{address:>#18} {watched:<9} {word:<7} {window:<11} {name}{args}{reason}"
+        )?;
+    }
+    Ok(notes.len())
 }

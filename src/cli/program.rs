@@ -7,7 +7,7 @@ use std::path::Path;
 use super::args::ProgramText;
 use crate::language::debug::Debug;
 use crate::language::lower::Lowered;
-use crate::language::typed::{Attach, Checked, Point};
+use crate::language::typed::Checked;
 use crate::language::{Source, Warning, compile};
 use crate::session::{Language, Wanted, lowered};
 use crate::spec::Diagnostic;
@@ -40,23 +40,10 @@ fn source(programs: &[String], files: &[impl AsRef<Path>]) -> Result<Source, Dia
     Ok(source)
 }
 
-/// A program that was compiled, with what must wait for a later release apart.
+/// A program that was compiled.
 pub(super) struct Compiled {
-    pub source: Source,
-    /// All of it.
     pub checked: Checked,
-    /// What runs.
-    pub ready: Checked,
-    /// What that became.
     pub lowered: Lowered,
-}
-
-/// Why a block cannot run there yet.
-pub(super) fn later(attach: &Attach) -> Option<(&'static str, &Point)> {
-    match attach {
-        Attach::Usdt(point) => Some(("USDT probes come with a later release", point)),
-        _ => None,
-    }
 }
 
 /// Reads and compiles a program; what is odd about it is said at once, unless `quiet`.
@@ -72,17 +59,8 @@ pub(super) fn compiled(
             let _ = write!(io::stderr(), "{}", Warning(warning));
         }
     }
-    let mut ready = checked.clone();
-    ready
-        .blocks
-        .retain(|block| block.attach.iter().all(|attach| later(attach).is_none()));
-    match lowered(&ready) {
-        Ok(lowered) => Ok(Compiled {
-            source,
-            checked,
-            ready,
-            lowered,
-        }),
+    match lowered(&checked) {
+        Ok(lowered) => Ok(Compiled { checked, lowered }),
         Err(wrong) => Err(wrong
             .into_iter()
             .map(|why| source.diagnostic(&why.span, why.message))
@@ -100,23 +78,7 @@ pub(super) fn add(
     if !given.is_given() {
         return Ok(());
     }
-    let Compiled {
-        source,
-        checked,
-        ready,
-        lowered,
-    } = compiled(given, debug, quiet)?;
-    let attached = checked.blocks.iter().flat_map(|block| &block.attach);
-    let later: Vec<Diagnostic> = attached
-        .filter_map(|attach| {
-            let (message, point) = later(attach)?;
-            let diagnostic = source.diagnostic(&point.span, message);
-            Some(diagnostic.help("a `uprobe` at a function's entry runs"))
-        })
-        .collect();
-    if !later.is_empty() {
-        return Err(later);
-    }
-    wanted.language = Some(Language::add(ready, lowered, wanted));
+    let Compiled { checked, lowered } = compiled(given, debug, quiet)?;
+    wanted.language = Some(Language::add(checked, lowered, wanted));
     Ok(())
 }

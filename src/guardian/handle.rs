@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::orphan;
 use super::packet::Packet;
-use super::record::{Journal, MOST, Site};
+use super::record::{Journal, MOST, Site, Word};
 use crate::base::{Addr, Pid};
 use crate::sys::apart::{self, Apart};
 use crate::sys::mem::Memory;
@@ -110,7 +110,12 @@ impl Handle {
             .count()
     }
 
-    /// The first bytes at these sites are final, and no breakpoints.
+    /// Writes down a word before it is counted up from `before`. False when there is no room.
+    pub fn about_to_raise(&mut self, at: Addr, before: u16) -> bool {
+        self.journal.add_word(Word { at, before })
+    }
+
+    /// The first bytes at these sites are final, and no breakpoints; words are counted down again.
     pub fn settled(&mut self, sites: impl IntoIterator<Item = Addr>) {
         sites.into_iter().for_each(|at| self.journal.remove(at));
     }

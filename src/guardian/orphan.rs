@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use super::packet::{Packet, SIZE};
-use super::record::{self, Site, WINDOW};
+use super::record::{self, Site, WINDOW, Word};
 use crate::base::{Addr, Pid, Tid};
 use crate::sys::mem::Memory;
 use crate::sys::packets::{Came, DESCRIPTORS, Packets};
@@ -90,6 +90,7 @@ impl Target {
         }
         let _ = self.memory.write_all_at(&[0; 8], self.alive.0);
         self.children(&sites);
+        count_down(&self.memory, &record::words(&self.journal));
     }
 
     /// Kernels may let only a tracer write text (`proc_mem.force_override=ptrace`).
@@ -147,6 +148,18 @@ fn judge(site: &Site, now: &[u8], breakpoint: impl Fn(Addr) -> bool) -> Repair {
         }
     }
     repair
+}
+
+/// Counts down the words that are 1 more than they were. One that is anything else was not reached, or
+/// others count it too.
+fn count_down(memory: &File, words: &[Word]) {
+    for word in words {
+        let mut now = [0; 2];
+        let read = memory.read_exact_at(&mut now, word.at.0).is_ok();
+        if read && Some(u16::from_le_bytes(now)) == word.before.checked_add(1) {
+            let _ = memory.write_all_at(&word.before.to_le_bytes(), word.at.0);
+        }
+    }
 }
 
 /// Takes every breakpoint back. An error is that of the last write that was refused.
@@ -245,5 +258,35 @@ mod tests {
             now,
             [0x90, 0x11, 0x55, 1, 2, 3, 4, 0xe9, 9, 8, 7, 6, 0xcc, 5]
         );
+    }
+
+    #[test]
+    fn only_words_that_are_one_more_are_counted_down() {
+        let words: Vec<u16> = vec![1, 0, 3, 8, 0xffff, 0];
+        let word = |index: usize, before| Word {
+            at: Addr(words.as_ptr() as u64 + 2 * index as u64),
+            before,
+        };
+        let all = [
+            word(0, 0),
+            word(1, 0),
+            word(2, 1),
+            word(3, 7),
+            word(4, 0xfffe),
+            word(5, 0xffff),
+        ];
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open("/proc/self/mem")
+            .unwrap();
+        count_down(&file, &all);
+        let mut now = vec![0; 2 * words.len()];
+        file.read_exact_at(&mut now, words.as_ptr() as u64).unwrap();
+        let now: Vec<u16> = now
+            .chunks(2)
+            .map(|b| u16::from_le_bytes([b[0], b[1]]))
+            .collect();
+        assert_eq!(now, [0, 0, 3, 7, 0xfffe, 0]);
     }
 }

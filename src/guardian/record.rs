@@ -1,4 +1,5 @@
-//! The journal of one target: which first bytes may be breakpoints of ours, and what belongs there.
+//! The journal of one target: which first bytes may be breakpoints of ours, and what belongs there;
+//! which words may be 1 more than they were.
 //! Its writer may die at any instruction, so a record is complete before its address is written, and
 //! what may change later is one word. Its reader takes nothing for granted.
 
@@ -19,6 +20,8 @@ const RECORD: u64 = 24;
 /// Where records begin; the first word is how many were ever used.
 const FIRST: u64 = 64;
 const MARK: u64 = 0x6b70;
+/// The same of a word that is counted up: the second word of its record holds what it was.
+const MARK_WORD: u64 = 0x6b77;
 /// Flag of the third word: a tail of a jump may stand there.
 const TAIL: u64 = 1 << 32;
 /// User addresses end here.
@@ -65,6 +68,24 @@ impl Site {
     }
 }
 
+/// A word of the target's that may be 1 more than it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) at: Addr,
+    pub(super) before: u16,
+}
+
+impl Word {
+    /// The word that a record names, if it is one.
+    fn of([at, before, _]: [u64; 3]) -> Option<Word> {
+        let sound = before >> 16 == MARK_WORD << 32 && (1..HIGHEST - 8).contains(&at);
+        sound.then_some(Word {
+            at: Addr(at),
+            before: before as u16,
+        })
+    }
+}
+
 /// The writer's side.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -91,11 +112,21 @@ impl Journal {
 
     /// Writes a site down. False when there is no place left.
     pub(super) fn add(&mut self, site: &Site) -> bool {
-        let [at, original, tail] = site.words();
         if let Some(place) = self.places.get(&site.at) {
+            let [_, _, tail] = site.words();
             self.shared.store(place + 16, tail);
             return true;
         }
+        self.write(site.words())
+    }
+
+    /// Writes down a word that is about to be counted up. False when there is no place left.
+    pub(super) fn add_word(&mut self, word: Word) -> bool {
+        self.remove(word.at);
+        self.write([word.at.0, u64::from(word.before) | MARK_WORD << 48, 0])
+    }
+
+    fn write(&mut self, [at, original, tail]: [u64; 3]) -> bool {
         let place = match self.free.pop() {
             Some(place) => place,
             None if self.used < self.most => {
@@ -108,7 +139,7 @@ impl Journal {
         self.shared.store(place + 8, original);
         self.shared.store(place + 16, tail);
         self.shared.store(place, at);
-        self.places.insert(site.at, place);
+        self.places.insert(Addr(at), place);
         true
     }
 
@@ -126,14 +157,23 @@ impl Journal {
     }
 }
 
-/// What a journal holds, whatever its writer was doing.
+/// The sites that a journal holds, whatever its writer was doing.
 pub(super) fn read(file: &File) -> Vec<Site> {
+    records(file, Site::of)
+}
+
+/// The words that it holds.
+pub(super) fn words(file: &File) -> Vec<Word> {
+    records(file, Word::of)
+}
+
+fn records<T>(file: &File, of: impl Fn([u64; 3]) -> Option<T>) -> Vec<T> {
     let mut word = [0; 8];
     if file.read_exact_at(&mut word, 0).is_err() {
         return Vec::new();
     }
     let mut left = u64::from_le_bytes(word).min(MOST);
-    let mut sites = Vec::new();
+    let mut found = Vec::new();
     let mut at = FIRST;
     let mut buffer = vec![0; 1024 * RECORD as usize];
     while left > 0 {
@@ -149,13 +189,13 @@ pub(super) fn read(file: &File) -> Vec<Site> {
                 .chunks_exact(8)
                 .map(|word| word.try_into().map(u64::from_le_bytes));
             let mut next = || words.next()?.ok();
-            Site::of([next()?, next()?, next()?])
+            of([next()?, next()?, next()?])
         };
-        sites.extend(read.chunks_exact(RECORD as usize).filter_map(record));
+        found.extend(read.chunks_exact(RECORD as usize).filter_map(record));
         at += want as u64;
         left -= want as u64 / RECORD;
     }
-    sites
+    found
 }
 
 #[cfg(test)]
@@ -188,6 +228,26 @@ mod tests {
         assert!(journal.add(&site(0x3000, None)));
         assert_eq!(read(&file), [site(0x3000, None), site(0x2000, None)]);
         assert_eq!(journal.len(), 2);
+    }
+
+    #[test]
+    fn words_are_no_sites_and_the_other_way_round() {
+        let (mut journal, file) = Journal::create(3).unwrap();
+        let word = |at, before| Word {
+            at: Addr(at),
+            before,
+        };
+        assert!(journal.add(&site(0x1000, None)));
+        assert!(journal.add_word(word(0x5002, 0)));
+        assert!(journal.add_word(word(0x5004, u16::MAX)));
+        assert!(
+            journal.add_word(word(0x5002, 7)),
+            "again, from another value"
+        );
+        assert_eq!(read(&file), [site(0x1000, None)]);
+        assert_eq!(words(&file), [word(0x5002, 7), word(0x5004, u16::MAX)]);
+        journal.remove(Addr(0x5002));
+        assert_eq!(words(&file), [word(0x5004, u16::MAX)]);
     }
 
     #[test]

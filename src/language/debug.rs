@@ -37,6 +37,15 @@ pub struct Structure {
     pub members: Vec<Member>,
 }
 
+/// A place of a USDT probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// `provider:name`.
+    pub name: String,
+    /// Its arguments, in order, as its note writes them (`-4@%edi`).
+    pub args: Vec<String>,
+}
+
 /// Answers from debug information.
 pub trait Debug {
     /// The parameters of the function that a probe names, in order. An error says in words why they
@@ -44,9 +53,8 @@ pub trait Debug {
     fn parameters(&self, probe: &ProbeSpec) -> Result<Vec<Parameter>, String>;
     /// The structure of that name (`request` of `struct request`) in the module of the probe.
     fn structure(&self, probe: &ProbeSpec, name: &str) -> Option<Structure>;
-    /// The arguments of a USDT probe, in order, as written in its note (`-4@%edi`); an error in
-    /// words where there is no such probe.
-    fn usdt(&self, probe: &ProbeSpec) -> Result<Vec<String>, String>;
+    /// The places of a USDT probe; an error in words where there is none.
+    fn usdt(&self, probe: &ProbeSpec) -> Result<Vec<Noted>, String>;
 }
 
 /// No debug information at all.
@@ -62,7 +70,7 @@ impl Debug for Nothing {
         None
     }
 
-    fn usdt(&self, _: &ProbeSpec) -> Result<Vec<String>, String> {
+    fn usdt(&self, _: &ProbeSpec) -> Result<Vec<Noted>, String> {
         Err("there is no such USDT probe".to_owned())
     }
 }

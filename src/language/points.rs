@@ -416,15 +416,11 @@ impl Reader<'_> {
 
     fn usdt(&self, rest: &[Part], text: String) -> Result<Point, Refused> {
         const HELP: &str = "as in: usdt:/usr/sbin/mysqld:query__start, usdt:BINARY:PROVIDER:NAME";
-        let any = "*".to_owned();
         let (module, provider, name) = match rest {
-            [name] if !name.text.contains('/') => (None, any, name),
-            [module, name] => (self.module(module)?, any, name),
+            [name] if !name.text.contains('/') => (None, None, name),
+            [module, name] => (self.module(module)?, None, name),
             [module, provider, name] => {
-                let given = match provider.text.as_str() {
-                    "" => any,
-                    given => given.to_owned(),
-                };
+                let given = Some(provider).filter(|provider| !provider.text.is_empty());
                 (self.module(module)?, given, name)
             }
             _ => return Err(self.refuse(&self.span, "a USDT probe has a binary and a name", HELP)),
@@ -432,15 +428,14 @@ impl Reader<'_> {
         if name.text.is_empty() || !name.suffix.is_empty() {
             return Err(self.refuse(&name.span, "the probe's name is missing", HELP));
         }
-        let symbol = format!("{provider}:{}", name.text);
-        let name = match symbol.contains(['*', '?']) {
-            true => NameText::Glob(symbol),
-            false => NameText::Exact(symbol),
+        let text_of = |part: &Part| match part.text.contains(['*', '?']) && !part.quoted {
+            true => NameText::Glob(part.text.clone()),
+            false => NameText::Exact(part.text.clone()),
         };
-        let location = Location::Symbol {
-            name,
-            version: None,
-            offset: 0,
+        let location = Location::Usdt {
+            provider: provider.map(text_of),
+            name: text_of(name),
+            args: Vec::new(),
         };
         Ok(self.point(module, location, text))
     }
@@ -515,10 +510,11 @@ mod tests {
             ),
             ("uprobe:@file.c:3", "file.c:3"),
             ("uprobe:$1:$2", "/bin/x:f"),
-            ("usdt:/x/y:tick", "/x/y:*:tick"),
-            ("usdt:/x/y:p:tick", "/x/y:\"p:tick\""),
-            ("usdt:/x/y::tick", "/x/y:*:tick"),
-            ("U:tick", "*:tick"),
+            ("usdt:/x/y:tick", "usdt:/x/y:tick"),
+            ("usdt:/x/y:p:tick", "usdt:/x/y:p:tick"),
+            ("usdt:/x/y::tick", "usdt:/x/y:tick"),
+            ("usdt:/x/y:p*:*", "usdt:/x/y:p*:*"),
+            ("U:tick", "usdt:tick"),
         ] {
             assert_eq!(spec(text), wanted, "{text}");
         }

@@ -24,6 +24,7 @@ impl Tracee {
     pub(super) fn let_child_go(&self, tid: Tid, pid: Pid) -> anyhow::Result<()> {
         if let Some(live) = &self.live {
             let memory = Memory::open(pid, tid)?;
+            self.lower_inherited(&memory);
             let mut text = super::text::Text::new(&memory, true);
             let foreign = |at: Addr| self.registry.site(at).is_some_and(|site| site.foreign());
             let mut edits: Vec<(Addr, &[u8])> = Vec::new();

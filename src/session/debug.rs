@@ -11,12 +11,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::module::{Module, modules};
+use super::usdt::Notes;
 use crate::base::{LinkAddr, Pid, Tid};
-use crate::language::debug::{Debug, Member, Parameter, Structure};
+use crate::language::debug::{Debug, Member, Noted, Parameter, Structure};
 use crate::language::typed::Type;
 use crate::program::Width;
-use crate::spec::{Location, ModuleName, NameText, Pattern, ProbeSpec};
-use crate::symbols::{DebugInfo, NamePattern, Param, ParamClass, Record, Shape, usdt_notes};
+use crate::spec::{Location, ModuleName, NameText, ProbeSpec};
+use crate::symbols::{DebugInfo, NamePattern, Note, Param, ParamClass, Record, Shape};
 use crate::sys::mem::Memory;
 use crate::sys::procfs;
 
@@ -151,24 +152,27 @@ impl Debug for DebugFiles {
         self.find(probe, &look).ok()
     }
 
-    fn usdt(&self, probe: &ProbeSpec) -> Result<Vec<String>, String> {
-        let Location::Symbol { name, .. } = &probe.location else {
-            return Err("this is no USDT probe".into());
-        };
-        let pattern = match name {
-            NameText::Exact(name) => Pattern::new(&NameText::Exact(name.clone())),
-            other => Pattern::new(other),
-        }?;
+    fn usdt(&self, probe: &ProbeSpec) -> Result<Vec<Noted>, String> {
+        let notes = Notes::of(probe).ok_or("this is no USDT probe")??;
         let found = self.find(probe, &|module| {
-            let mut notes = usdt_notes(module.image());
-            notes.retain(|note| pattern.matches(&format!("{}:{}", note.provider, note.name)));
-            let first = notes.first()?.args.clone();
-            Some(match notes.iter().all(|note| note.args == first) {
-                true => Ok(first),
-                false => Err("its places pass them in different ways".to_owned()),
-            })
+            let all: Vec<Noted> = notes.in_module(module).map(noted).collect();
+            Some(all).filter(|all| !all.is_empty())
         });
-        found.map_err(|_| "there is no such USDT probe".to_owned())?
+        found.map_err(|_| {
+            let missing = |module: &Module| notes.missing(&[module]);
+            let with_notes = |module: &Module| !module.notes().is_empty();
+            let likely = |module: &Module| with_notes(module).then(|| missing(module));
+            let likely = self.find(probe, &likely);
+            let any = || self.find(probe, &|module| Some(missing(module)));
+            likely.or_else(|_| any()).unwrap_or_else(|why| why)
+        })
+    }
+}
+
+fn noted(note: &Note) -> Noted {
+    Noted {
+        name: note.full_name(),
+        args: note.args.clone(),
     }
 }
 

@@ -52,6 +52,7 @@ impl Tracee {
             self.look_at_all();
             self.last = Some(self.summary());
             self.registry.disarm_all();
+            self.semaphores.stale = true;
             self.settle().context("disarming")?;
             let freed = self.free_holes()?;
             if self.is_over() {

@@ -65,6 +65,7 @@ impl Tracee {
             child.process.set_landing(landing.moved(&live.injected));
         }
         child.guard_inherited();
+        child.inherit_semaphores(&self.semaphores);
         child.tell_facts()?;
         child.catalogue = Arc::new(Catalogue::default());
         child.publish();

@@ -333,7 +333,12 @@ impl Tracee {
         for span in self.plan.forget(|module| is_mapped(module, &maps)) {
             self.registry.gone(span);
             self.unhook(|at, _| span.contains(at));
+            let gone = self.semaphores.gone(span);
+            if let Some(journal) = &mut self.journal {
+                journal.settled(gone);
+            }
         }
+        self.semaphores.stale = true;
         let common = std::rc::Rc::clone(&self.common);
         let known = (self.plan.modules.as_slice(), &common.library);
         let memory = &self.process.memory;

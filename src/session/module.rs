@@ -10,7 +10,7 @@ use super::opened::{Library, Opened};
 use crate::analysis::{Cache, File, Text};
 use crate::base::{Addr, LinkAddr, Pid, Span, Tid};
 use crate::spec::ModuleName;
-use crate::symbols::{self, Image, Symbols};
+use crate::symbols::{self, Image, Note, Symbols};
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Mapping};
 
@@ -162,6 +162,22 @@ impl Module {
     /// Its symbols.
     pub fn symbols(&self) -> &Symbols {
         self.opened.symbols()
+    }
+
+    /// Whether its file says that the program may write there, and not run it.
+    pub(super) fn is_writable(&self, at: LinkAddr, len: u64) -> bool {
+        let mut segments = self.image().segments().iter();
+        segments.any(|segment| {
+            let inside = at.0.checked_sub(segment.vaddr.0);
+            segment.writable
+                && !segment.executable
+                && inside.is_some_and(|inside| inside.saturating_add(len) <= segment.memsz)
+        })
+    }
+
+    /// Its USDT probes.
+    pub fn notes(&self) -> &[Note] {
+        self.opened.notes()
     }
 
     /// The verdicts of its entries, from the cache when they are there.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::analysis::{Cache, File, Key, Source, Text};
 use crate::base::LinkAddr;
-use crate::symbols::{self, CodeFacts, Frames, Image, Stamp, Symbols};
+use crate::symbols::{self, CodeFacts, Frames, Image, Note, Stamp, Symbols};
 
 /// No function written by hand is so long.
 const HOLE: u64 = 64 << 10;
@@ -24,6 +24,7 @@ pub struct Opened {
     frames: OnceCell<Frames>,
     hole: OnceCell<Option<(LinkAddr, u64)>>,
     file: OnceCell<File>,
+    notes: OnceCell<Vec<Note>>,
 }
 
 impl Opened {
@@ -39,6 +40,7 @@ impl Opened {
             frames: OnceCell::new(),
             hole: OnceCell::new(),
             file: OnceCell::new(),
+            notes: OnceCell::new(),
         })
     }
 
@@ -57,6 +59,12 @@ impl Opened {
     pub fn symbols(&self) -> &Symbols {
         self.symbols
             .get_or_init(|| Symbols::load(&self.image, self.debug()).unwrap_or_default())
+    }
+
+    /// Its USDT probes.
+    pub fn notes(&self) -> &[Note] {
+        self.notes
+            .get_or_init(|| symbols::usdt_notes(&self.image, self.debug()))
     }
 
     fn facts(&self) -> &CodeFacts {

@@ -31,8 +31,10 @@ impl Tracee {
         loop {
             let batch = self.registry.next_batch(clock::monotonic());
             if batch.is_empty() {
+                self.tend_semaphores();
                 return Ok(());
             }
+            self.semaphores.stale = true;
             self.perform(&batch)?;
             if self.is_over() || self.live.is_none() {
                 return Ok(());

@@ -10,6 +10,7 @@ use super::module::Module;
 use super::resolve::{Asked, Indirect};
 use super::return_rules;
 use super::totals::Records;
+use super::usdt::SEMAPHORE;
 use super::wanted::{Memory, Pending, Wanted};
 use crate::abi;
 use crate::analysis::Cache;
@@ -205,6 +206,8 @@ pub struct Plan {
     pub(super) asked: Vec<Asked>,
     /// Indirect functions that are probed once the loader has chosen.
     pub(super) indirect: Vec<Indirect>,
+    /// The words that are to be raised while a probe is armed.
+    pub(super) semaphores: HashMap<ProbeId, Addr>,
     class_of: HashMap<Program, u32>,
     /// The probe's text that each probe came from.
     spec_of: Vec<usize>,
@@ -270,6 +273,7 @@ pub(super) struct Site {
     pub(super) program: Program,
     pub(super) args: Vec<String>,
     pub(super) stop: bool,
+    pub(super) semaphore: Option<LinkAddr>,
 }
 
 /// Makes the plan for these modules, which are all there are.
@@ -400,7 +404,21 @@ impl Plan {
                 }
                 ground => ground,
             };
+            let semaphore = site
+                .semaphore
+                .filter(|&at| module.is_writable(at, SEMAPHORE));
+            if let (Some(word), None) = (site.semaphore, semaphore) {
+                self.notes.push(format!(
+                    "{}:{}: its semaphore at {word} lies in no memory that the program may write, and \
+                     is left alone",
+                    module.name, site.name
+                ));
+            }
+            let semaphore = semaphore.map(|at| at.at(module.bias));
             let id = self.number(site);
+            if let Some(semaphore) = semaphore {
+                self.semaphores.insert(id, semaphore);
+            }
             match ground {
                 Ok(ground) => {
                     let past = self.past.remove(&at);

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::arguments::{Entry, program};
 use super::module::Module;
 use super::plan::{Age, Plan, PlanError, Site};
+use super::usdt::Notes;
 use super::wanted::Wanted;
 use crate::base::{Addr, LinkAddr};
 use crate::data::Name;
@@ -29,6 +30,8 @@ struct Place {
     entry: bool,
     /// An indirect function whose implementation is not known: this is its resolver.
     resolver: bool,
+    /// The word that tells the program that it is watched.
+    semaphore: Option<LinkAddr>,
 }
 
 /// How one probe's text fared so far.
@@ -138,6 +141,7 @@ pub(super) fn chosen(plan: &mut Plan, resolver: Addr, at: Addr, wanted: &Wanted)
             name,
             entry: true,
             resolver: false,
+            semaphore: None,
         };
         // A pattern may have named the implementation, too.
         let known = plan
@@ -183,6 +187,7 @@ fn programs(
                 program,
                 args,
                 stop: spec.kind == Kind::Stop,
+                semaphore: place.semaphore,
             });
         }
     }
@@ -290,6 +295,7 @@ fn places(
         Location::Address(address) => address_place(modules, spec, candidates, *address)
             .map(|place| vec![place])
             .map_err(Miss::Other),
+        Location::Usdt { .. } => noted(modules, spec, candidates),
         Location::Line { file, line } => {
             let mut found = Vec::new();
             let mut why = None;
@@ -335,6 +341,7 @@ fn place_at(modules: &[Module], module: usize, at: LinkAddr) -> Place {
         name,
         entry,
         resolver: false,
+        semaphore: None,
     }
 }
 
@@ -417,6 +424,7 @@ fn symbol(
                     name,
                     entry: offset == 0,
                     resolver,
+                    semaphore: None,
                 });
             }
         }
@@ -424,6 +432,42 @@ fn symbol(
         if spec.module.is_none() && modules[module].program && !found.is_empty() {
             break;
         }
+    }
+    Ok(found)
+}
+
+/// Every place of a USDT probe.
+fn noted(modules: &[Module], spec: &ProbeSpec, candidates: &[usize]) -> Result<Vec<Place>, Miss> {
+    let unclear = |error: String| Miss::Other(format!("{}: {error}", spec.text));
+    let notes = match Notes::of(spec) {
+        Some(notes) => notes.map_err(unclear)?,
+        None => return Ok(Vec::new()),
+    };
+    let mut found: Vec<Place> = Vec::new();
+    for &module in candidates {
+        let mut seen = HashSet::new();
+        for note in notes.in_module(&modules[module]) {
+            let name = note.full_name();
+            if seen.insert((note.at, name.clone())) {
+                found.push(Place {
+                    module,
+                    at: note.at,
+                    name: Name::from(name),
+                    entry: false,
+                    resolver: false,
+                    semaphore: note.semaphore,
+                });
+            }
+        }
+        // A plain name means the program, else every library that has it.
+        if spec.module.is_none() && modules[module].program && !found.is_empty() {
+            break;
+        }
+    }
+    if found.is_empty() {
+        let modules: Vec<&Module> = candidates.iter().map(|&index| &modules[index]).collect();
+        let why = notes.missing(&modules);
+        return Err(Miss::Other(format!("{}: {why}", spec.text)));
     }
     Ok(found)
 }

@@ -22,6 +22,7 @@ use super::wanted::{Pending, Wanted};
 use crate::base::{Pid, ProbeId, Tid};
 use crate::data::{Drain, Ends, Missed, ProbeInfo, ProbeKind, ProbeSummary, Sink, SiteState};
 use crate::probe::{Limit, TrapPolicy};
+use crate::spec::Location;
 use crate::sys::clock;
 use crate::sys::errno::{self, sig};
 use crate::sys::poll::{self, Arrived, Signals};
@@ -497,7 +498,12 @@ impl Session {
             }
             let why = why_not(modules, wanted, spec);
             let reason = why.strip_prefix(&format!("{}: ", spec.text));
-            let (module, name) = spec.text.split_once(':').unwrap_or(("", &spec.text));
+            let text = match spec.location {
+                Location::Usdt { .. } => spec.text.strip_prefix("usdt:"),
+                _ => None,
+            };
+            let text = text.unwrap_or(&spec.text);
+            let (module, name) = text.split_once(':').unwrap_or(("", text));
             self.totals.add_pending(ProbeSummary {
                 info: ProbeInfo {
                     id: ProbeId(0),

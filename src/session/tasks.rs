@@ -4,6 +4,7 @@
 
 use super::end::Ended;
 use super::tracee::Tracee;
+use super::usdt::Semaphores;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::data::Command;
 use crate::sys::errno::is_gone;
@@ -190,6 +191,7 @@ impl Tracee {
         self.live = None;
         self.process.set_landing(None);
         self.guard_no_more();
+        self.semaphores = Semaphores::default();
         self.registry.gone(Span {
             start: Addr(0),
             end: Addr(u64::MAX),

@@ -20,6 +20,7 @@ use super::opened::Library;
 use super::plan::Plan;
 use super::run::Options;
 use super::unwinders::Unwinders;
+use super::usdt::Semaphores;
 use super::wanted::Wanted;
 use crate::abi::Layout;
 use crate::base::{FeedId, Pid, ProbeId, Tid};
@@ -130,6 +131,7 @@ pub(super) struct Tracee {
     /// What its programs ask for, and when some of that is looked at next.
     pub(super) asks: Asks,
     pub(super) facts_due: Option<u64>,
+    pub(super) semaphores: Semaphores,
 }
 
 impl Tracee {
@@ -175,6 +177,7 @@ impl Tracee {
             doomed: false,
             asks: Asks::default(),
             facts_due: None,
+            semaphores: Semaphores::default(),
         }
     }
 

@@ -7,6 +7,9 @@ use crate::program::{IntFormat, Width};
 
 impl fmt::Display for ProbeSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Location::Usdt { .. } = self.location {
+            f.write_str("usdt:")?;
+        }
         if let Some(module) = &self.module {
             write!(f, "{module}:")?;
         }
@@ -26,6 +29,12 @@ impl fmt::Display for ProbeSpec {
             }
             Location::ModuleOffset(address) | Location::Address(address) => {
                 write!(f, "{address:#x}")?;
+            }
+            Location::Usdt { provider, name, .. } => {
+                if let Some(provider) = provider {
+                    write!(f, "{provider}:")?;
+                }
+                write!(f, "{name}")?;
             }
             Location::Line { file, line } => {
                 name_or_quoted(f, file, |c| matches!(c, '/' | '-'))?;

@@ -48,6 +48,15 @@ pub enum Location {
         /// The line, from 1.
         line: u32,
     },
+    /// The places that a USDT note names.
+    Usdt {
+        /// Who defines it; anybody where nobody is named.
+        provider: Option<NameText>,
+        /// Its name.
+        name: NameText,
+        /// Only places that pass these arguments, by number, as written here.
+        args: Vec<(u8, String)>,
+    },
 }
 
 /// A symbol's name or a pattern for many.
@@ -192,13 +201,14 @@ impl ProbeSpec {
 
     /// Whether it names many symbols.
     pub fn is_pattern(&self) -> bool {
-        matches!(
-            self.location,
-            Location::Symbol {
-                name: NameText::Glob(_) | NameText::Regex(_),
-                ..
+        let many = |name: &NameText| !matches!(name, NameText::Exact(_));
+        match &self.location {
+            Location::Symbol { name, .. } => many(name),
+            Location::Usdt { provider, name, .. } => {
+                many(name) || provider.as_ref().is_some_and(many)
             }
-        )
+            _ => false,
+        }
     }
 
     /// Whether some argument needs debug information.

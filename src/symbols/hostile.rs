@@ -34,7 +34,11 @@ fn read_everything(data: Vec<u8>) {
     }
     symbols.matching(&NamePattern::exact("ns::f"));
     symbols.suggestions("mian");
-    let _ = (usdt_notes(&image), image.needed(), image.search_path());
+    let _ = (
+        usdt_notes(&image, None),
+        image.needed(),
+        image.search_path(),
+    );
     let _ = line_addresses(&image, None, "t.c", 1);
     if let Some(info) = DebugInfo::load(&image, None) {
         for entry in symbols.entries().iter().take(8) {

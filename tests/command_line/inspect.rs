@@ -251,3 +251,25 @@ fn a_full_disk_is_a_failure() {
         );
     }
 }
+
+#[test]
+fn list_knows_usdt_probes() {
+    let program = c("usdt").flags(&["-pthread"]).build();
+    let program = program.to_str().expect("UTF-8");
+    let names = |pattern: &str| -> Vec<String> {
+        let listed = kptrace(&["list", "--json", program, pattern]).expect(0);
+        let probes = json::of_type(&listed.out, "usdt").into_iter();
+        let name = |probe: &serde_json::Value| format!("{}:{}", probe["provider"], probe["name"]);
+        let mut names: Vec<String> = probes.map(|p| name(&p).replace('"', "")).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("usdt:s*d").len(), 4, "sold thrice, and stored");
+    assert_eq!(names("usdt:shop:tick"), ["shop:tick"]);
+    assert_eq!(names("usdt:*").len(), 8);
+    kptrace(&["list", program, "usdt:other:*"]).expect(3);
+    let listed = kptrace(&["list", program, "usdt:sold"]).expect(0).out;
+    let sold = "usdt:usdt:shop:sold -4@$-7 8@$7000000000";
+    assert!(listed.contains(sold), "{listed}");
+    assert!(listed.contains(" semaphore "), "{listed}");
+}

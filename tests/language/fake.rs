@@ -1,6 +1,6 @@
 //! Debug information of a program that does not exist: a few functions, structures, USDT probes.
 
-use kptrace::language::debug::{Debug, Member, Parameter, Structure};
+use kptrace::language::debug::{Debug, Member, Noted, Parameter, Structure};
 use kptrace::language::typed::Type;
 use kptrace::program::Width;
 use kptrace::spec::{Location, NameText, ProbeSpec};
@@ -102,12 +102,28 @@ impl Debug for Fake {
         }
     }
 
-    fn usdt(&self, probe: &ProbeSpec) -> Result<Vec<String>, String> {
+    fn usdt(&self, probe: &ProbeSpec) -> Result<Vec<Noted>, String> {
+        let place = |name: &str, args: &[&str]| Noted {
+            name: format!("shop:{name}"),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        };
         if probe.text.contains("tick") {
-            return Ok(vec!["-4@%edi".to_owned(), "8@8(%rsp)".to_owned()]);
+            return Ok(vec![place("tick", &["-4@%edi", "8@8(%rsp)"])]);
         }
         if probe.text.contains("tock") {
-            return Ok(vec!["-4@%esi".to_owned()]);
+            return Ok(vec![place("tock", &["-4@%esi"])]);
+        }
+        // Two places alike, one that is not, and other names with fewer arguments.
+        if probe.text.contains("sold") {
+            let (here, there) = (["-4@%esi", "8@%rax"], ["4@12(%rbp)", "8@%rax"]);
+            return Ok(vec![
+                place("sold", &here),
+                place("sold", &there),
+                place("sold", &here),
+            ]);
+        }
+        if probe.text.contains("*") {
+            return Ok(vec![place("sold", &["4@$3"]), place("open", &[])]);
         }
         Err("there is no such USDT probe".to_owned())
     }

@@ -93,6 +93,11 @@ fn a_block_is_split_where_its_arguments_differ() {
     assert_eq!(same.blocks.len(), 1);
     let usdt = checked("U:x:tick, U:x:tock { @[arg0] = count(); }");
     assert_eq!(usdt.blocks.len(), 2);
+    // A block for each way in which the places of a probe pass what is asked for.
+    let blocks = |text| checked(text).blocks.len();
+    assert_eq!(blocks("U:x:sold { @[arg0] = count(); }"), 2);
+    assert_eq!(blocks("U:x:sold { @[arg1] = count(); }"), 1);
+    assert_eq!(blocks("U:x:sold { @ = count(); }"), 1);
 }
 
 #[test]
@@ -142,7 +147,10 @@ fn debug_information_is_asked_only_where_it_is_needed() {
         ) -> Option<kptrace::language::debug::Structure> {
             panic!("structure")
         }
-        fn usdt(&self, _: &kptrace::spec::ProbeSpec) -> Result<Vec<String>, String> {
+        fn usdt(
+            &self,
+            _: &kptrace::spec::ProbeSpec,
+        ) -> Result<Vec<kptrace::language::debug::Noted>, String> {
             panic!("usdt")
         }
     }

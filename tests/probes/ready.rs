@@ -14,9 +14,9 @@ use super::support::c;
 
 const DONE: Verdict = Ok(Completion::Completed);
 
-/// The tests of each are in this file, by name.
+/// The tests of each are in this file or in that of USDT probes, by name.
 pub fn all_there() -> Verdict {
-    let tests = include_str!("ready.rs");
+    let tests = concat!(include_str!("ready.rs"), include_str!("usdt.rs"));
     let mut count = 0;
     for file in fs::read_dir(ready("x").parent().unwrap()).unwrap() {
         let path = file.unwrap().path();

@@ -112,7 +112,7 @@ impl Source {
     fn key(&self) -> String {
         let mut hasher = DefaultHasher::new();
         (self.compiler, self.extension, &self.text, &self.flags).hash(&mut hasher);
-        for header in ["target.h", "rounds.h", "early.h", "only_trap.h"] {
+        for header in ["target.h", "rounds.h", "early.h", "only_trap.h", "usdt.h"] {
             fs::read(targets().join(header))
                 .unwrap_or_default()
                 .hash(&mut hasher);

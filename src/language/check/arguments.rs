@@ -96,7 +96,11 @@ impl Checker<'_, '_> {
             },
             Some(Err(why)) => {
                 let point = group.and_then(|g| g.points().next());
-                let at = point.map_or(String::new(), |p| p.text.clone());
+                let mut at = point.map_or(String::new(), |p| p.text.clone());
+                let short = group.and_then(|g| g.arguments.short.as_ref());
+                if let (Some(name), true) = (short, at.contains(['*', '?'])) {
+                    at.push_str(&format!(" ({name})"));
+                }
                 let message = format!("`arg{n}` of {at} is not known: {why}");
                 self.error(span, message)
             }

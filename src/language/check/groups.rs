@@ -34,6 +34,8 @@ pub(super) struct Arguments {
     pub names: Vec<String>,
     /// USDT: `argN` that the block names, as the note writes them.
     pub noted: BTreeMap<u8, Result<String, String>>,
+    /// What the note is called that has not all of these.
+    pub short: Option<String>,
 }
 
 /// Attach points of one block that are alike.
@@ -121,37 +123,38 @@ pub(super) fn groups(
             let Some(attach) = read(name, config, checker) else {
                 continue;
             };
-            let arguments = match &attach {
+            let variants = match attach {
                 Attach::Entry(point) if !uses.named.is_empty() => {
                     let asked = known.entry(point.spec.text.clone());
                     let found = asked.or_insert_with(|| parameters(&point.spec, checker));
-                    named(&uses, found)
+                    vec![(named(&uses, found), Attach::Entry(point))]
                 }
-                Attach::Usdt(point) if !uses.numbered.is_empty() => {
-                    noted(&uses, &point.spec, checker)
-                }
-                _ => Arguments::default(),
+                Attach::Usdt(point) if !uses.numbered.is_empty() => noted(&uses, point, checker),
+                other => vec![(Arguments::default(), other)],
             };
-            let unknown = arguments.named.values().find_map(|p| p.as_ref().err());
-            if let Some(why) = unknown
-                && config.missing.unwrap_or_default() != Missing::Error
-                && probe.attach.len() > 1
-            {
-                leave_out(name, &why.clone(), config, checker);
-                continue;
-            }
-            let count = all.len() + own.len();
-            match own.iter_mut().find(|g| g.arguments == arguments) {
-                Some(group) => group.attach.push(attach),
-                None if count < MOST => own.push(Group {
-                    probe: index,
-                    attach: vec![attach],
-                    arguments,
-                }),
-                None => {
-                    let message = format!("this program has more than {MOST} blocks");
-                    checker.reports.error(&name.span, message);
-                    return all;
+            for (arguments, attach) in variants {
+                let mut passed = arguments.named.values();
+                let unknown = passed.find_map(|passed| passed.as_ref().err());
+                if let Some(why) = unknown
+                    && config.missing.unwrap_or_default() != Missing::Error
+                    && probe.attach.len() > 1
+                {
+                    leave_out(name, &why.clone(), config, checker);
+                    continue;
+                }
+                let count = all.len() + own.len();
+                match own.iter_mut().find(|g| g.arguments == arguments) {
+                    Some(group) => group.attach.push(attach),
+                    None if count < MOST => own.push(Group {
+                        probe: index,
+                        attach: vec![attach],
+                        arguments,
+                    }),
+                    None => {
+                        let message = format!("this program has more than {MOST} blocks");
+                        checker.reports.error(&name.span, message);
+                        return all;
+                    }
                 }
             }
         }
@@ -250,18 +253,55 @@ fn named(uses: &Uses, found: &Result<Vec<Parameter>, String>) -> Arguments {
     arguments
 }
 
-fn noted(uses: &Uses, spec: &ProbeSpec, checker: &Checker<'_, '_>) -> Arguments {
-    let found = checker.given.debug.usdt(spec);
-    let mut arguments = Arguments::default();
-    for n in &uses.numbered {
-        let noted = match &found {
-            Err(why) => Err(why.clone()),
-            Ok(all) => match all.get(usize::from(*n)) {
+/// The places of a USDT probe, sorted by how they pass what the block asks for.
+fn noted(uses: &Uses, point: Point, checker: &Checker<'_, '_>) -> Vec<(Arguments, Attach)> {
+    let places = match checker.given.debug.usdt(&point.spec) {
+        Ok(places) => places,
+        Err(why) => {
+            let unknown = uses.numbered.iter().map(|n| (*n, Err(why.clone())));
+            let arguments = Arguments {
+                noted: unknown.collect(),
+                ..Arguments::default()
+            };
+            return vec![(arguments, Attach::Usdt(point))];
+        }
+    };
+    let mut variants: Vec<(Arguments, Attach)> = Vec::new();
+    for place in places {
+        let mut arguments = Arguments::default();
+        for n in &uses.numbered {
+            let noted = match place.args.get(usize::from(*n)) {
                 Some(text) => Ok(text.clone()),
-                None => Err(format!("the probe has {} arguments", all.len())),
-            },
+                None => Err(too_few(&place.args)),
+            };
+            if noted.is_err() {
+                arguments.short = Some(place.name.clone());
+            }
+            arguments.noted.insert(*n, noted);
+        }
+        // One that has too few is enough to be told.
+        let known = |known: &Arguments| {
+            *known == arguments || (known.short.is_some() && arguments.short.is_some())
         };
-        arguments.noted.insert(*n, noted);
+        if variants.iter().any(|(other, _)| known(other)) || variants.len() > MOST {
+            continue;
+        }
+        let mut point = point.clone();
+        if let Location::Usdt { args, .. } = &mut point.spec.location {
+            let known = arguments.noted.iter();
+            *args = known
+                .filter_map(|(n, text)| Some((*n, text.clone().ok()?)))
+                .collect();
+        }
+        variants.push((arguments, Attach::Usdt(point)));
     }
-    arguments
+    variants
+}
+
+fn too_few(args: &[String]) -> String {
+    match args {
+        [] => "the probe has no arguments".to_owned(),
+        [one] => format!("the probe has 1 argument: {one}"),
+        more => format!("the probe has {} arguments: {}", more.len(), more.join(" ")),
+    }
 }

@@ -57,7 +57,7 @@ impl Lowering<'_> {
                 Some(reg) => word(self.push(Inst::Reg(reg))),
                 None => return unsupported(&e.span, format!("there is no register `{name}`")),
             },
-            ExprKind::Usdt(note) => word(self.usdt(note, e)?),
+            ExprKind::Usdt(note) => word(self.usdt(note, e, effects)?),
             ExprKind::Local(local) => match self.variables.get(local.0 as usize) {
                 Some(Storage::Word(local)) => {
                     let local = *local;
