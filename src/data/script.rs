@@ -270,10 +270,22 @@ impl Running {
         let Some(table) = self.table(map) else {
             return contents;
         };
-        contents.merge(&self.carried[map.0 as usize], table.cell);
-        if let Some(Baseline { before, kept }) = &self.baseline[map.0 as usize] {
-            contents.since(before, table.cell, kept);
+        let mut carried = self.carried[map.0 as usize].clone();
+        let Some(Baseline { before, kept }) = &self.baseline[map.0 as usize] else {
+            if table.is_reused() {
+                carried.forget_those_gone(&contents);
+            }
+            contents.merge(&carried, table.cell);
+            return contents;
+        };
+        let (mut before, mut kept) = (before.clone(), kept.clone());
+        if table.is_reused() {
+            carried.forget_those_gone(&contents);
+            kept.retain(|key| before.is_same(&contents, key));
+            before.forget_those_gone(&contents);
         }
+        contents.merge(&carried, table.cell);
+        contents.since(&before, table.cell, &kept);
         contents
     }
 
@@ -323,27 +335,33 @@ impl Running {
         }
     }
 
-    /// Every map that holds something, and the entries that found no room, by map.
+    /// Every map that holds something, and what found no room in them, in words.
     pub(super) fn at_end<'a>(
         &mut self,
         sources: impl Iterator<Item = &'a Source> + Clone,
-    ) -> (Vec<MapData>, Vec<(String, u64)>) {
+    ) -> (Vec<MapData>, Vec<String>) {
         // Whose addresses they are, nobody knows any more.
         let pid = Pid(0);
         let mut maps = Vec::new();
-        let mut full = Vec::new();
+        let mut notes = Vec::new();
         for index in 0..u32::try_from(self.script.maps.len()).unwrap_or(0) {
             let total = self.total(MapId(index), sources.clone());
-            let missed = total.full;
+            let counts = [total.full, total.unwritten, total.lost];
             let data = self.data(MapId(index), pid, total, false);
-            if missed > 0 {
-                full.push((data.name.clone(), missed));
+            let name = &data.name;
+            let said = [
+                "had no room for # entries: config = { max_map_keys = N } makes more",
+                "did not take # values: a thread was, or ended, in the midst of writing one",
+                "has lost room for # entries: threads ended while they changed them",
+            ];
+            for (count, said) in counts.into_iter().zip(said).filter(|(count, _)| *count > 0) {
+                notes.push(format!("{name} {}", said.replace('#', &count.to_string())));
             }
             if self.script.print_at_end && !data.entries.is_empty() {
                 maps.push(data);
             }
         }
-        (maps, full)
+        (maps, notes)
     }
 
     /// A process's threads will write no more: keeps what they have written.
@@ -374,7 +392,16 @@ impl Running {
                 }
             }
             program::Cell::Least { .. } | program::Cell::Greatest { .. } => {
+                let before = self.total(map, sources.clone());
+                let kept = match to_zero {
+                    true => {
+                        let now = self.contents(map, before.clone());
+                        now.entries.into_keys().collect()
+                    }
+                    false => BTreeSet::new(),
+                };
                 self.turn(map, sources);
+                self.baseline[map.0 as usize] = Some(Baseline { before, kept });
             }
             _ => {
                 let shown = self.shown[map.0 as usize].clone().filter(|_| own);
@@ -409,7 +436,7 @@ impl Running {
         self.epoch ^= 1;
         for (map, table) in &extremes {
             let late = self.total(*map, sources.clone());
-            self.carried[map.0 as usize].merge(&late, table.cell);
+            self.carry(*map, table, &late);
         }
         self.epoch ^= 1;
         for (_, table) in &extremes {
@@ -432,11 +459,20 @@ impl Running {
         }
         for (map, table) in &extremes {
             let now = self.total(*map, sources.clone());
-            self.carried[map.0 as usize].merge(&now, table.cell);
+            self.carry(*map, table, &now);
         }
         self.epoch ^= 1;
         self.carried[cleared.0 as usize] = Contents::default();
         self.retired[cleared.0 as usize] = Contents::default();
+    }
+
+    /// Takes in what a half held; keys that have left since take theirs along.
+    fn carry(&mut self, map: MapId, table: &Table, half: &Contents) {
+        let carried = &mut self.carried[map.0 as usize];
+        if table.is_reused() {
+            carried.forget_those_gone(half);
+        }
+        carried.merge(half, table.cell);
     }
 
     /// Which half of minima and maxima is written.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use kptrace::abi;
 use kptrace::arch::x86_64::emit::Template;
 use kptrace::base::{ProbeId, histogram};
-use kptrace::program::table::{BORN, FULL, HEADER, KEY, TAG, step_bucket};
+use kptrace::program::table::{BORN, FULL, HEADER, KEY, LIFE, TAG, life, step_bucket};
 use kptrace::program::{
     BinaryOp, Cell, Effect, Home, Inst, Key, KeyPart, Local, MapOp, Program, Table, Value,
 };
@@ -296,7 +296,15 @@ fn keyed(table: &Table, all: &[Vec<u64>], runs: u64) {
             if word(TAG) == 0 {
                 continue;
             }
-            assert_eq!(word(BORN), 1, "{what}");
+            if table.is_reused() {
+                assert_eq!(word(LIFE) as u32, 0, "{what}: nobody is at work");
+                match (word(LIFE) >> 32) as u32 & life::STATE {
+                    0 => continue,
+                    state => assert_eq!(state, life::ALIVE, "{what}"),
+                }
+            } else {
+                assert_eq!(word(BORN), 1, "{what}");
+            }
             assert!(!keys.contains(&word(KEY)), "{what}: {} twice", word(KEY));
             keys.push(word(KEY));
             if let Cell::Wide(_) = table.cell {
