@@ -32,7 +32,7 @@ type Run = fn() -> Verdict;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let cases: [(&str, Run); 19] = [
+    let cases: [(&str, Run); 22] = [
         ("every_ready_program_has_a_test", ready::all_there),
         ("mallocsize_and_its_kin_agree", ready::malloc),
         ("mallocsize_knows_calloc_and_realloc", ready::allocations),
@@ -51,6 +51,18 @@ fn main() {
         ("recorded_programs_print_the_same_text", reference::text),
         ("recorded_programs_print_the_same_json", reference::json),
         ("maps_are_exact_whatever_happens", exact::maps),
+        (
+            "keys_that_come_and_go_find_room_in_a_real_program",
+            exact::keys_of_a_real_program,
+        ),
+        (
+            "keys_that_come_and_go_find_room_in_threads_and_children",
+            exact::keys_of_many,
+        ),
+        (
+            "a_child_by_vfork_has_its_parents_number_until_it_executes",
+            exact::child_by_vfork,
+        ),
         ("what_is_printed_and_lost_is_what_was_made", exact::records),
     ];
     let trials = cases

@@ -94,6 +94,8 @@ pub(super) struct Running {
     retired: Vec<Contents>,
     /// Minima and maxima of halves that were turned round.
     carried: Vec<Contents>,
+    /// What those halves held when they were left.
+    left: Vec<Contents>,
     /// What was there when a map was cleared, and the keys that stay.
     baseline: Vec<Option<Baseline>>,
     /// What a block of our own has just printed: what it clears then, so that nothing is lost between.
@@ -118,6 +120,7 @@ impl Running {
             script,
             retired: vec![Contents::default(); count],
             carried: vec![Contents::default(); count],
+            left: vec![Contents::default(); count],
             baseline: (0..count).map(|_| None).collect(),
             shown: vec![None; count],
             epoch: 0,
@@ -435,7 +438,8 @@ impl Running {
         // Late writes to the half that was left the last time.
         self.epoch ^= 1;
         for (map, table) in &extremes {
-            let late = self.total(*map, sources.clone());
+            let mut late = self.total(*map, sources.clone());
+            late.keep_greater(&self.left[map.0 as usize]);
             self.carry(*map, table, &late);
         }
         self.epoch ^= 1;
@@ -460,6 +464,7 @@ impl Running {
         for (map, table) in &extremes {
             let now = self.total(*map, sources.clone());
             self.carry(*map, table, &now);
+            self.left[map.0 as usize] = now;
         }
         self.epoch ^= 1;
         self.carried[cleared.0 as usize] = Contents::default();

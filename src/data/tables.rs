@@ -106,6 +106,14 @@ impl Contents {
         self.entries = entries;
     }
 
+    /// Of minima and maxima, what is further out than it was.
+    pub fn keep_greater(&mut self, before: &Contents) {
+        self.entries.retain(|key, words| {
+            let before = before.entries.get(key);
+            before.is_none_or(|before| words.first() > before.first())
+        });
+    }
+
     /// Whether a key is there in both, and has not left in between.
     pub fn is_same(&self, now: &Contents, key: &[u8]) -> bool {
         let life = self.lives.get(key);
@@ -459,5 +467,80 @@ mod tests {
         let mut empty = Contents::default();
         empty.add(&shared, 0, &table, 0);
         assert!(empty.entries.is_empty());
+    }
+
+    /// Makes a slot of the session's alive with this number, or dead.
+    fn live(shared: &Shared, table: &Table, slot: u64, number: u64, state: u32) {
+        let at = u64::from(HEADER) + slot * u64::from(table.slot_size());
+        let life = (number << 2 | u64::from(state)) << 32;
+        shared.store(at + u64::from(LIFE), life);
+    }
+
+    #[test]
+    fn a_key_that_has_left_and_come_again_is_another() {
+        let table = Table {
+            home: Home::Session,
+            ..table(Cell::Count, vec![KeyPart::Word])
+        };
+        let shared = Shared::anonymous(4096).unwrap();
+        let read = || {
+            let mut contents = Contents::default();
+            contents.add(&shared, 0, &table, 0);
+            contents
+        };
+        for (slot, count) in [(0, 5), (1, 6)] {
+            put(&shared, &table, slot, &[slot], &[count]);
+            live(&shared, &table, slot, 1, life::ALIVE);
+        }
+        let mut before = read();
+        assert_eq!((before.entries.len(), before.lost), (2, 0));
+        live(&shared, &table, 1, 2, life::ALIVE);
+        before.forget_those_gone(&read());
+        assert_eq!(before.entries.len(), 1);
+        live(&shared, &table, 0, 1, 0);
+        live(&shared, &table, 1, 2, life::CLAIMED);
+        let now = read();
+        assert_eq!((now.entries.len(), now.lost), (0, 1));
+    }
+
+    #[test]
+    fn clearing_takes_keys_away_and_zero_keeps_them() {
+        let table = Table {
+            home: Home::Session,
+            ..table(Cell::Wide(16), vec![KeyPart::Word])
+        };
+        let shared = Shared::anonymous(4096).unwrap();
+        put(&shared, &table, 2, &[7], &[6, 1, 2]);
+        live(&shared, &table, 2, 3, life::ALIVE);
+        let read = || {
+            let mut contents = Contents::default();
+            contents.add(&shared, 0, &table, 0);
+            contents.entries.into_values().collect::<Vec<_>>()
+        };
+        assert_eq!(read(), [[2, 1, 2]]);
+        clear_plain(&shared, 0, &table, true);
+        assert_eq!(read(), [[2, 0, 0]]);
+        clear_plain(&shared, 0, &table, false);
+        assert!(read().is_empty());
+        let at = u64::from(HEADER) + 2 * u64::from(table.slot_size());
+        assert_eq!(shared.load(at + u64::from(LIFE)), 12 << 32, "dead");
+    }
+
+    #[test]
+    fn of_two_maxima_only_what_grew_is_late() {
+        let kind = Cell::Greatest { signed: false };
+        let table = table(kind, vec![KeyPart::Word]);
+        let shared = Shared::anonymous(4096).unwrap();
+        put(&shared, &table, 0, &[1], &[5, 1]);
+        put(&shared, &table, 1, &[2], &[5, 1]);
+        let mut left = Contents::default();
+        left.add(&shared, 0, &table, 0);
+        put(&shared, &table, 1, &[2], &[6, 1]);
+        put(&shared, &table, 2, &[3], &[1, 1]);
+        let mut late = Contents::default();
+        late.add(&shared, 0, &table, 0);
+        late.keep_greater(&left);
+        let values: Vec<_> = late.entries.into_values().collect();
+        assert_eq!(values, [[6, 1], [1, 1]]);
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use kptrace::abi;
 use kptrace::arch::x86_64::emit::Template;
 use kptrace::base::ProbeId;
+use kptrace::program::table::{HEADER, UNWRITTEN, life};
 use kptrace::program::{
     BinaryOp, Cell, Each, Effect, Field, FieldKind, Home, Inst, IntFormat, Key, KeyPart, Known,
     Local, MapOp, Program, Record, Table, Value, Width,
 };
-use kptrace::program::table::{HEADER, life};
 use kptrace::sys::native::trial;
 
 use crate::native::{Arena, Case, D, GAP, LAYOUT, Mode, ONE_AT_A_TIME, Outcome, own_blocks, place};
@@ -112,6 +112,10 @@ fn fields(program: &Program, prepare: impl FnOnce(&Arena)) -> Vec<(u64, Vec<u64>
     let _alone = ONE_AT_A_TIME.lock();
     let arena = Arena::new();
     prepare(&arena);
+    fields_in(&arena, program)
+}
+
+fn fields_in(arena: &Arena, program: &Program) -> Vec<(u64, Vec<u64>)> {
     let environment = arena.environment(false, true);
     let template = Template::new(std::slice::from_ref(program), &environment, true, None);
     let code = place(&template.unwrap(), &[ProbeId(0)]);
@@ -212,7 +216,9 @@ fn a_value_that_somebody_never_ends_writing_is_written_elsewhere() {
     let writing = |version: u64, at_work: u64| {
         fields(&program, |arena| {
             arena.maps.store(slot, tag);
-            arena.maps.store(slot + 8, u64::from(4 + life::ALIVE) << 32 | at_work);
+            arena
+                .maps
+                .store(slot + 8, u64::from(4 + life::ALIVE) << 32 | at_work);
             arena.maps.store(slot + 16, 1);
             arena.maps.store(cell, version);
             arena.maps.store(cell + 8, 7);
@@ -231,6 +237,37 @@ fn a_value_that_somebody_never_ends_writing_is_written_elsewhere() {
         left += 1;
     }
     assert_eq!(left, 4);
+}
+
+#[test]
+fn a_value_without_a_key_that_somebody_never_ends_writing_is_counted() {
+    let wide = Arc::new(Table {
+        key: Vec::new(),
+        ..(*table(1, Cell::Wide(16))).clone()
+    });
+    let mut program = Program {
+        scratch: 64,
+        ..Program::default()
+    };
+    let one = program.push(Inst::Const(1));
+    let map = |op| Effect::Map(wide.clone(), Key::None, op);
+    let read = program.push(Inst::Scratch(0));
+    program.effects = vec![
+        Effect::Put(0, one),
+        Effect::Put(8, one),
+        map(MapOp::SetScratch(0)),
+        map(MapOp::GetScratch(0)),
+        record(vec![int(read)]),
+    ];
+    for (version, value, unwritten) in [(5, 0, 1), (4, 1, 0)] {
+        let _alone = ONE_AT_A_TIME.lock();
+        let arena = Arena::new();
+        arena.maps.store(u64::from(GAP + HEADER), version);
+        let records = fields_in(&arena, &program);
+        assert_eq!(records[0].1, [value], "{version}");
+        let counted = arena.maps.load(u64::from(GAP + UNWRITTEN));
+        assert_eq!(counted, unwritten, "{version}");
+    }
 }
 
 #[test]

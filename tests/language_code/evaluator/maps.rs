@@ -96,9 +96,8 @@ impl Hit<'_> {
                 tag,
             };
             let steps = steps as u64;
-            map.homes[first] = u64::from(claimed) << home::LIFE
-                | steps << home::STEPS
-                | bound.max(steps);
+            map.homes[first] =
+                u64::from(claimed) << home::LIFE | steps << home::STEPS | bound.max(steps);
             return Some(index);
         }
         map.full += 1;

@@ -295,11 +295,8 @@ fn put_in(
 ) -> Result<(), Unsupported> {
     let access = shape.access;
     let [look, claim, full, late] = std::array::from_fn(|_| frame.out.mark());
-    let (to_look, to_claim, to_full) = (
-        frame.out.to(look),
-        frame.out.to(claim),
-        frame.out.to(full),
-    );
+    let (to_look, to_claim, to_full) =
+        (frame.out.to(look), frame.out.to(claim), frame.out.to(full));
     let to_late = frame.out.to(late);
     shape.go_home(frame)?;
     frame.out.asm.mov(dword_ptr(rsp + COUNT), 0)?;
