@@ -34,7 +34,8 @@
 //! * **Work.** Tag, life, key are read in this order; then `life` is added one, and what it was before
 //!   must be what was read, or the one is taken off again and the search begins anew. Afterwards one is
 //!   taken off. What only reads one word reads `life` again behind it instead.
-//! * **Take away.** While at work, the life goes from alive to dead, by a compare-and-exchange of its half.
+//! * **Take away.** While at work, where the cell holds something, the life goes from alive to dead, by a
+//!   compare-and-exchange of its half.
 //!
 //! Why no key has two slots: who puts one in has read the home's word, has made what it names alive, and
 //! has seen every slot within the bound since. All that were put in before that one were made alive before

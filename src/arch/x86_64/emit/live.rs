@@ -117,12 +117,18 @@ impl Body<'_> {
                 let gone = self.frame.out.mark();
                 let to_gone = self.frame.out.to(gone);
                 let existed = existed.map(|local| self.local(local));
+                let to_leave = self.frame.out.to(leave);
+                self.is_present(table.cell, cell)?;
                 if let Some(slot) = existed {
-                    self.is_present(table.cell, cell)?;
                     self.frame.out.asm.mov(slot, rax)?;
                 }
+                // What was put in and has no value yet gets it after us; but of minima and maxima the
+                // tracer may hold it.
+                if !matches!(table.cell, Cell::Least { .. } | Cell::Greatest { .. }) {
+                    self.frame.out.asm.test(eax, eax)?;
+                    self.frame.out.asm.je(to_leave)?;
+                }
                 kill(self.frame, access, to_gone)?;
-                let to_leave = self.frame.out.to(leave);
                 self.frame.later(move |frame| {
                     // Somebody else has taken it away.
                     frame.out.here(gone)?;
