@@ -8,6 +8,8 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+#[path = "language_code/churn.rs"]
+mod churn;
 #[path = "language_code/concurrent.rs"]
 mod concurrent;
 #[path = "language_code/differential.rs"]

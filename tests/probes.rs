@@ -56,6 +56,18 @@ fn main() {
         ("recorded_programs_print_the_same_text", reference::text),
         ("recorded_programs_print_the_same_json", reference::json),
         ("maps_are_exact_whatever_happens", exact::maps),
+        (
+            "keys_that_come_and_go_find_room_in_a_real_program",
+            exact::keys_of_a_real_program,
+        ),
+        (
+            "keys_that_come_and_go_find_room_in_threads_and_children",
+            exact::keys_of_many,
+        ),
+        (
+            "a_child_by_vfork_has_its_parents_number_until_it_executes",
+            exact::child_by_vfork,
+        ),
         ("what_is_printed_and_lost_is_what_was_made", exact::records),
     ];
     let trials = cases

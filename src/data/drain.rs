@@ -284,11 +284,6 @@ impl Worker {
         let (maps, full) = running.at_end(self.sources.values());
         let notes = running.notes(self.sources.values());
         self.attempt(|sink| sink.maps_at_end(&maps));
-        let full = full.iter().map(|(name, missed)| {
-            format!(
-                "{name} had no room for {missed} entries: config = {{ max_map_keys = N }} makes more"
-            )
-        });
         self.notes.extend(full);
         self.notes.extend(notes);
     }

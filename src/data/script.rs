@@ -94,6 +94,8 @@ pub(super) struct Running {
     retired: Vec<Contents>,
     /// Minima and maxima of halves that were turned round.
     carried: Vec<Contents>,
+    /// What those halves held when they were left.
+    left: Vec<Contents>,
     /// What was there when a map was cleared, and the keys that stay.
     baseline: Vec<Option<Baseline>>,
     /// What a block of our own has just printed: what it clears then, so that nothing is lost between.
@@ -118,6 +120,7 @@ impl Running {
             script,
             retired: vec![Contents::default(); count],
             carried: vec![Contents::default(); count],
+            left: vec![Contents::default(); count],
             baseline: (0..count).map(|_| None).collect(),
             shown: vec![None; count],
             epoch: 0,
@@ -270,10 +273,22 @@ impl Running {
         let Some(table) = self.table(map) else {
             return contents;
         };
-        contents.merge(&self.carried[map.0 as usize], table.cell);
-        if let Some(Baseline { before, kept }) = &self.baseline[map.0 as usize] {
-            contents.since(before, table.cell, kept);
+        let mut carried = self.carried[map.0 as usize].clone();
+        let Some(Baseline { before, kept }) = &self.baseline[map.0 as usize] else {
+            if table.is_reused() {
+                carried.forget_those_gone(&contents);
+            }
+            contents.merge(&carried, table.cell);
+            return contents;
+        };
+        let (mut before, mut kept) = (before.clone(), kept.clone());
+        if table.is_reused() {
+            carried.forget_those_gone(&contents);
+            kept.retain(|key| before.is_same(&contents, key));
+            before.forget_those_gone(&contents);
         }
+        contents.merge(&carried, table.cell);
+        contents.since(&before, table.cell, &kept);
         contents
     }
 
@@ -323,27 +338,33 @@ impl Running {
         }
     }
 
-    /// Every map that holds something, and the entries that found no room, by map.
+    /// Every map that holds something, and what found no room in them, in words.
     pub(super) fn at_end<'a>(
         &mut self,
         sources: impl Iterator<Item = &'a Source> + Clone,
-    ) -> (Vec<MapData>, Vec<(String, u64)>) {
+    ) -> (Vec<MapData>, Vec<String>) {
         // Whose addresses they are, nobody knows any more.
         let pid = Pid(0);
         let mut maps = Vec::new();
-        let mut full = Vec::new();
+        let mut notes = Vec::new();
         for index in 0..u32::try_from(self.script.maps.len()).unwrap_or(0) {
             let total = self.total(MapId(index), sources.clone());
-            let missed = total.full;
+            let counts = [total.full, total.unwritten, total.lost];
             let data = self.data(MapId(index), pid, total, false);
-            if missed > 0 {
-                full.push((data.name.clone(), missed));
+            let name = &data.name;
+            let said = [
+                "had no room for # entries: config = { max_map_keys = N } makes more",
+                "did not take # values: a thread was, or ended, in the midst of writing one",
+                "has lost room for # entries: threads ended while they changed them",
+            ];
+            for (count, said) in counts.into_iter().zip(said).filter(|(count, _)| *count > 0) {
+                notes.push(format!("{name} {}", said.replace('#', &count.to_string())));
             }
             if self.script.print_at_end && !data.entries.is_empty() {
                 maps.push(data);
             }
         }
-        (maps, full)
+        (maps, notes)
     }
 
     /// A process's threads will write no more: keeps what they have written.
@@ -374,7 +395,16 @@ impl Running {
                 }
             }
             program::Cell::Least { .. } | program::Cell::Greatest { .. } => {
+                let before = self.total(map, sources.clone());
+                let kept = match to_zero {
+                    true => {
+                        let now = self.contents(map, before.clone());
+                        now.entries.into_keys().collect()
+                    }
+                    false => BTreeSet::new(),
+                };
                 self.turn(map, sources);
+                self.baseline[map.0 as usize] = Some(Baseline { before, kept });
             }
             _ => {
                 let shown = self.shown[map.0 as usize].clone().filter(|_| own);
@@ -408,8 +438,9 @@ impl Running {
         // Late writes to the half that was left the last time.
         self.epoch ^= 1;
         for (map, table) in &extremes {
-            let late = self.total(*map, sources.clone());
-            self.carried[map.0 as usize].merge(&late, table.cell);
+            let mut late = self.total(*map, sources.clone());
+            late.keep_greater(&self.left[map.0 as usize]);
+            self.carry(*map, table, &late);
         }
         self.epoch ^= 1;
         for (_, table) in &extremes {
@@ -432,11 +463,21 @@ impl Running {
         }
         for (map, table) in &extremes {
             let now = self.total(*map, sources.clone());
-            self.carried[map.0 as usize].merge(&now, table.cell);
+            self.carry(*map, table, &now);
+            self.left[map.0 as usize] = now;
         }
         self.epoch ^= 1;
         self.carried[cleared.0 as usize] = Contents::default();
         self.retired[cleared.0 as usize] = Contents::default();
+    }
+
+    /// Takes in what a half held; keys that have left since take theirs along.
+    fn carry(&mut self, map: MapId, table: &Table, half: &Contents) {
+        let carried = &mut self.carried[map.0 as usize];
+        if table.is_reused() {
+            carried.forget_those_gone(half);
+        }
+        carried.merge(half, table.cell);
     }
 
     /// Which half of minima and maxima is written.

@@ -8,12 +8,48 @@
 //! tag | born | key (16-byte multiple) | cell (16-byte multiple)
 //! ```
 //!
-//! `tag` is made of the key and never 0; a slot whose tag is 0 is free. The search for a key begins at
-//! slot `tag % slots` and goes on to the next ones, around the end, until the key or a free slot is
-//! found, at most [`SEARCH`] of them. A free slot is taken by one compare-and-exchange of the tag;
-//! then the key is written, then `born` = 1. Keys never leave their slot, so two that take the same
-//! key meet at the same free slot. Whoever finds its tag on a slot that is not born yet takes it for
-//! its own: tags of different keys are the same once in 2^64.
+//! `tag` is made of the key and never 0; a slot whose tag is 0 was never used. The search for a key
+//! begins at its home, slot `tag % slots`, and goes on to the next ones, around the end.
+//!
+//! # In the blocks of threads
+//!
+//! The search ends at the key, at a slot that was never used, or after [`SEARCH`] slots. A free slot is
+//! taken by one compare-and-exchange of the tag; then the key is written, then `born` = 1. Keys never
+//! leave their slot, so two that take the same key meet at the same free slot. Whoever finds its tag on
+//! a slot that is not born yet takes it for its own: tags of different keys are the same once in 2^64.
+//!
+//! # In the session
+//!
+//! Keys leave, and others take their slots ([`Table::is_reused`]). In place of `born` stands `life`: the
+//! lower half counts who is at work on the cell, the upper half is the [`life`] proper: two bits of state
+//! and, above them, a number that is new each time the slot is taken. Behind the slots stands a word for
+//! each home, [`home`]: how the key that last came to this home was put in.
+//!
+//! * **Put in.** Read the home's word, and make alive what it names, if that is not yet. Search for the
+//!   key from the home as far as the word's bound. Not there: take a slot that is dead and on which nobody
+//!   is at work, by a compare-and-exchange of the whole `life` to the next number, claimed; write tag and
+//!   key, clear the cell. Then compare-and-exchange the home's word, from what was read to one that names
+//!   this slot and life: this alone puts the key in. Then make the slot alive. If the home's word has
+//!   changed, the slot goes back and all begins again.
+//! * **Work.** Tag, life, key are read in this order; then `life` is added one, and what it was before
+//!   must be what was read, or the one is taken off again and the search begins anew. Afterwards one is
+//!   taken off. What only reads one word reads `life` again behind it instead.
+//! * **Take away.** While at work, where the cell holds something, the life goes from alive to dead, by a
+//!   compare-and-exchange of its half.
+//!
+//! Why no key has two slots: who puts one in has read the home's word, has made what it names alive, and
+//! has seen every slot within the bound since. All that were put in before that one were made alive before
+//! it was (by who put it in, as here), so the key was in none of them. What is put in later changes the
+//! home's word, and a word never comes back: it holds the number that the slot was taken with.
+//!
+//! Why nothing goes to another key: a slot is taken only when nobody is at work on it, and who is at work
+//! saw the life, after it was counted, in which the key had been compared. Stores are seen in order (TSO)
+//! and `life` changes before tag and key do, so the key was whole. Who is at work while the key is taken
+//! away changes a dead cell, as if it had come just before. Numbers have 30 bits: a thread would have to
+//! sleep between two instructions while one slot is taken exactly 2^30 times.
+//!
+//! Nobody waits. A thread that ends at work keeps its slot from being taken again, one that ends with a
+//! slot claimed keeps that; both can be seen, and are counted by who reads the table.
 //!
 //! Cells, by kind, in words:
 //!
@@ -27,16 +63,23 @@
 //! write. What stands there is [`Cell::stored`], so that the greatest wins and 0 is nothing.
 //!
 //! The version of a wide value has bit 0 while it is written, bit 1 while there is one, and grows by 4
-//! with each change. Who finds it being written leaves it: its own value came just before that one.
+//! with each change. Who finds it being written leaves it: its own value came just before that one. But
+//! if that goes on and the key can leave, it takes the key away and puts it in again elsewhere: the writer
+//! may have ended. Where it cannot, the value is counted as unwritten ([`UNWRITTEN`]).
 
 /// Bytes before the first slot.
 pub const HEADER: u32 = 64;
 /// Where in the header stands how many entries found no slot.
 pub const FULL: u32 = 0;
+/// Where in the header stands how many large values were not written, because another was in the midst
+/// of writing one.
+pub const UNWRITTEN: u32 = 8;
 /// Where in a slot its tag stands.
 pub const TAG: u32 = 0;
 /// Where in a slot stands whether its key was written.
 pub const BORN: u32 = 8;
+/// Where in a slot of the session its life stands.
+pub const LIFE: u32 = BORN;
 /// Where in a slot the key stands.
 pub const KEY: u32 = 16;
 /// Slots that are looked at for one key.
@@ -44,6 +87,28 @@ pub const SEARCH: u32 = 128;
 /// What tags are made with: 2^64 divided by the golden ratio, odd, so that the product is distinct
 /// for distinct words.
 pub const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The upper half of a slot's [`LIFE`].
+pub mod life {
+    /// Bits of the state: 0 is dead.
+    pub const STATE: u32 = 3;
+    /// Of a slot that is being made ready.
+    pub const CLAIMED: u32 = 1;
+    /// Of a slot that has a key.
+    pub const ALIVE: u32 = 2;
+    /// What makes a dead slot a claimed one with the next number.
+    pub const CLAIM: u32 = 4 + CLAIMED;
+}
+
+/// The word of a home: 0 when no key ever came to it.
+pub mod home {
+    /// Bits of how many slots further a key of this home may be.
+    pub const BOUND: u64 = 0xff;
+    /// Where how many slots further the last one came begins, of as many bits.
+    pub const STEPS: u32 = 8;
+    /// Where the life begins that its slot was claimed with.
+    pub const LIFE: u32 = 16;
+}
 
 /// Where a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -186,6 +251,16 @@ impl Table {
         !self.key.is_empty()
     }
 
+    /// Whether keys leave it, and others take their slots.
+    pub fn is_reused(&self) -> bool {
+        self.is_keyed() && self.home == Home::Session
+    }
+
+    /// Offset of the words of its homes.
+    pub fn homes_at(&self) -> u64 {
+        u64::from(HEADER) + u64::from(self.slots) * u64::from(self.slot_size())
+    }
+
     /// Bytes of the key, with what fills it up.
     pub fn key_size(&self) -> u32 {
         let parts = self.key.iter().map(|part| part.size()).sum::<u32>();
@@ -208,8 +283,8 @@ impl Table {
 
     /// Size of the table, a multiple of 64.
     pub fn size(&self) -> u64 {
-        let slots = u64::from(self.slots) * u64::from(self.slot_size());
-        (u64::from(HEADER) + slots).next_multiple_of(64)
+        let homes = if self.is_reused() { self.slots } else { 0 };
+        (self.homes_at() + 8 * u64::from(homes)).next_multiple_of(64)
     }
 
     /// The tag of a key, from its parts as they lie in memory.
@@ -271,7 +346,7 @@ mod tests {
             cell: Cell::Word,
         };
         assert_eq!((table.cell_at(), table.slot_size()), (48, 64));
-        assert_eq!(table.size(), 64 + 4 * 64);
+        assert_eq!(table.size(), 64 + 4 * 64 + 64);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use kptrace::abi;
 use kptrace::arch::x86_64::emit::Template;
 use kptrace::base::{ProbeId, histogram};
-use kptrace::program::table::{BORN, FULL, HEADER, KEY, TAG, step_bucket};
+use kptrace::program::table::{BORN, FULL, HEADER, KEY, LIFE, TAG, life, step_bucket};
 use kptrace::program::{
     BinaryOp, Cell, Effect, Home, Inst, Key, KeyPart, Local, MapOp, Program, Table, Value,
 };
@@ -20,21 +20,21 @@ use kptrace::sys::native::trial;
 
 use crate::native::{Arena, D, LAYOUT, ONE_AT_A_TIME, own_blocks, place};
 
-const THREADS: u32 = 8;
+pub const THREADS: u32 = 8;
 const TURNS: u64 = 100_000;
 const SIGNAL: i32 = 12;
 const STEPS: (i64, i64, i64) = (0, 100_000, 777);
 /// Words of the large value.
 const WIDE: u32 = 20;
 
-struct Site {
-    tables: Vec<Arc<Table>>,
-    program: Program,
-    ends: [u32; 2],
+pub struct Site {
+    pub tables: Vec<Arc<Table>>,
+    pub program: Program,
+    pub ends: [u32; 2],
 }
 
 impl Site {
-    fn table(&mut self, home: Home, slots: u32, key: &[KeyPart], cell: Cell) -> Arc<Table> {
+    pub fn table(&mut self, home: Home, slots: u32, key: &[KeyPart], cell: Cell) -> Arc<Table> {
         let end = &mut self.ends[usize::from(home == Home::Session)];
         let table = Table {
             map: self.tables.len() as u32,
@@ -49,13 +49,13 @@ impl Site {
         self.tables.last().unwrap().clone()
     }
 
-    fn masked(&mut self, value: Value, mask: u64) -> Value {
+    pub fn masked(&mut self, value: Value, mask: u64) -> Value {
         let mask = self.program.push(Inst::Const(mask));
         let and = Inst::Binary(BinaryOp::And, value, mask);
         self.program.push(and)
     }
 
-    fn map(&mut self, table: &Arc<Table>, key: Key, op: MapOp) {
+    pub fn map(&mut self, table: &Arc<Table>, key: Key, op: MapOp) {
         let effect = Effect::Map(table.clone(), key, op);
         self.program.effects.push(effect);
     }
@@ -157,7 +157,7 @@ fn large_value(site: &mut Site, ticket: Value) {
 }
 
 /// Runs it in all threads, and says how often.
-fn run(arena: &Arena, site: &Site, own: bool) -> u64 {
+pub fn run(arena: &Arena, site: &Site, own: bool) -> u64 {
     let template = Template::new(
         std::slice::from_ref(&site.program),
         &arena.environment(own, true),
@@ -296,7 +296,15 @@ fn keyed(table: &Table, all: &[Vec<u64>], runs: u64) {
             if word(TAG) == 0 {
                 continue;
             }
-            assert_eq!(word(BORN), 1, "{what}");
+            if table.is_reused() {
+                assert_eq!(word(LIFE) as u32, 0, "{what}: nobody is at work");
+                match (word(LIFE) >> 32) as u32 & life::STATE {
+                    0 => continue,
+                    state => assert_eq!(state, life::ALIVE, "{what}"),
+                }
+            } else {
+                assert_eq!(word(BORN), 1, "{what}");
+            }
             assert!(!keys.contains(&word(KEY)), "{what}: {} twice", word(KEY));
             keys.push(word(KEY));
             if let Cell::Wide(_) = table.cell {

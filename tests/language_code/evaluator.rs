@@ -55,6 +55,9 @@ pub struct Slot {
     /// The words of the key that count.
     pub key: Option<Vec<u64>>,
     pub cell: Vec<Word>,
+    /// Its life, and its tag, where keys leave.
+    pub life: u32,
+    pub tag: u64,
 }
 
 /// A table's contents.
@@ -62,6 +65,8 @@ pub struct Slot {
 pub struct Map {
     pub table: Arc<Table>,
     pub slots: Vec<Slot>,
+    /// The words of the homes, where keys leave.
+    pub homes: Vec<u64>,
     pub full: u64,
 }
 
@@ -151,9 +156,12 @@ impl State {
                 Slot {
                     key: None,
                     cell: vec![Some(0); table.cell.words() as usize],
+                    life: 0,
+                    tag: 0,
                 };
                 table.slots as usize
             ],
+            homes: vec![0; table.slots as usize],
             full: 0,
         });
         State {

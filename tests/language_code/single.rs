@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kptrace::abi;
 use kptrace::arch::x86_64::emit::Template;
 use kptrace::base::ProbeId;
+use kptrace::program::table::{HEADER, UNWRITTEN, life};
 use kptrace::program::{
     BinaryOp, Cell, Each, Effect, Field, FieldKind, Home, Inst, IntFormat, Key, KeyPart, Known,
     Local, MapOp, Program, Record, Table, Value, Width,
@@ -111,6 +112,10 @@ fn fields(program: &Program, prepare: impl FnOnce(&Arena)) -> Vec<(u64, Vec<u64>
     let _alone = ONE_AT_A_TIME.lock();
     let arena = Arena::new();
     prepare(&arena);
+    fields_in(&arena, program)
+}
+
+fn fields_in(arena: &Arena, program: &Program) -> Vec<(u64, Vec<u64>)> {
     let environment = arena.environment(false, true);
     let template = Template::new(std::slice::from_ref(program), &environment, true, None);
     let code = place(&template.unwrap(), &[ProbeId(0)]);
@@ -174,9 +179,10 @@ fn time_processor_and_chance_are_what_they_are() {
     assert_eq!(words[5], trial::thread() as u64);
 }
 
+/// A key whose writer has ended is put in elsewhere; what other slots hold is not touched.
 #[test]
-fn a_value_that_somebody_is_writing_is_left_alone_and_not_shown() {
-    let wide = table(1, Cell::Wide(16));
+fn a_value_that_somebody_never_ends_writing_is_written_elsewhere() {
+    let wide = table(4, Cell::Wide(16));
     let mut program = Program {
         locals: 2,
         scratch: 128,
@@ -203,14 +209,16 @@ fn a_value_that_somebody_is_writing_is_left_alone_and_not_shown() {
         }),
         record(vec![int(read[0]), int(read[1]), int(seen)]),
     ];
-    let cell = u64::from(GAP + kptrace::program::table::HEADER + wide.cell_at());
+    let tag = wide.tag(&1_u64.to_le_bytes());
+    let slot = tag % 4 * u64::from(wide.slot_size()) + u64::from(GAP + HEADER);
+    let cell = slot + u64::from(wide.cell_at());
     let mut left = 0;
-    let writing = |version: u64| {
+    let writing = |version: u64, at_work: u64| {
         fields(&program, |arena| {
-            let tag = wide.tag(&1_u64.to_le_bytes());
-            let slot = u64::from(GAP + kptrace::program::table::HEADER);
             arena.maps.store(slot, tag);
-            arena.maps.store(slot + 8, 1);
+            arena
+                .maps
+                .store(slot + 8, u64::from(4 + life::ALIVE) << 32 | at_work);
             arena.maps.store(slot + 16, 1);
             arena.maps.store(cell, version);
             arena.maps.store(cell + 8, 7);
@@ -219,15 +227,47 @@ fn a_value_that_somebody_is_writing_is_left_alone_and_not_shown() {
     };
     for (version, expected) in [
         // There was one, and it is being written again; there was none.
-        (7, vec![0, 0, 0]),
-        (5, vec![0, 0, 0]),
+        (7, vec![1, 1, 1]),
+        (5, vec![1, 1, 1]),
         (6, vec![1, 1, 1]),
         (4, vec![1, 1, 1]),
     ] {
-        assert_eq!(writing(version)[0].1, expected, "{version}");
+        let at_work = version & 1;
+        assert_eq!(writing(version, at_work)[0].1, expected, "{version}");
         left += 1;
     }
     assert_eq!(left, 4);
+}
+
+#[test]
+fn a_value_without_a_key_that_somebody_never_ends_writing_is_counted() {
+    let wide = Arc::new(Table {
+        key: Vec::new(),
+        ..(*table(1, Cell::Wide(16))).clone()
+    });
+    let mut program = Program {
+        scratch: 64,
+        ..Program::default()
+    };
+    let one = program.push(Inst::Const(1));
+    let map = |op| Effect::Map(wide.clone(), Key::None, op);
+    let read = program.push(Inst::Scratch(0));
+    program.effects = vec![
+        Effect::Put(0, one),
+        Effect::Put(8, one),
+        map(MapOp::SetScratch(0)),
+        map(MapOp::GetScratch(0)),
+        record(vec![int(read)]),
+    ];
+    for (version, value, unwritten) in [(5, 0, 1), (4, 1, 0)] {
+        let _alone = ONE_AT_A_TIME.lock();
+        let arena = Arena::new();
+        arena.maps.store(u64::from(GAP + HEADER), version);
+        let records = fields_in(&arena, &program);
+        assert_eq!(records[0].1, [value], "{version}");
+        let counted = arena.maps.load(u64::from(GAP + UNWRITTEN));
+        assert_eq!(counted, unwritten, "{version}");
+    }
 }
 
 #[test]

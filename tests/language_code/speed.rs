@@ -9,8 +9,8 @@ use kptrace::abi;
 use kptrace::arch::x86_64::emit::{Template, listing};
 use kptrace::base::ProbeId;
 use kptrace::program::{
-    BinaryOp, Cell, Effect, Field, FieldKind, Home, Inst, IntFormat, Key, KeyPart, MapOp, Program,
-    Record, Table, Width,
+    BinaryOp, Cell, Effect, Field, FieldKind, Home, Inst, IntFormat, Key, KeyPart, Local, MapOp,
+    Program, Record, Table, Width,
 };
 use kptrace::sys::native::{Native, trial};
 
@@ -51,6 +51,27 @@ fn programs() -> Vec<(&'static str, Program)> {
     let (mut program, _) = base();
     program.effects = vec![count];
     programs.push(("count by arg0", program));
+
+    // What the session shares: written, read, and put in and taken away again.
+    let word = Arc::new(Table {
+        home: Home::Session,
+        ..(*table(&[KeyPart::Word], Cell::Word)).clone()
+    });
+    let ops = [
+        ("@[arg0] = arg0", vec![MapOp::Set(arg)]),
+        ("$x = @[arg0]", vec![MapOp::Get(Local(0))]),
+        (
+            "@[arg0] = arg0; delete(@[arg0])",
+            vec![MapOp::Set(arg), MapOp::Delete(None)],
+        ),
+    ];
+    for (name, ops) in ops {
+        let (mut program, arg) = base();
+        program.locals = 1;
+        let effect = |op| Effect::Map(word.clone(), Key::Word(arg), op);
+        program.effects = ops.into_iter().map(effect).collect();
+        programs.push((name, program));
+    }
 
     let (mut program, arg) = base();
     let other = program.push(Inst::Arg(1));

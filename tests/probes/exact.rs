@@ -131,3 +131,82 @@ fn lost(printed: &Printed) -> u64 {
     assert_eq!(lost, told, "the summary and what was told on the way");
     lost
 }
+
+/// Runs a program text with a target.
+fn text<S: AsRef<std::ffi::OsStr>>(program: &str, target: &[S]) -> Printed {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(program.as_bytes()).unwrap();
+    run(file.path(), target, 0)
+}
+
+/// Keys that come and go: many more than there is room for, few at a time.
+const COMING_AND_GOING: &str = r#"
+    config = { max_map_keys = 64 }
+    uprobe:PLACE {
+        $n = @n++;
+        @start[$n] = nsecs;
+        @twice[$n, "key"] = count();
+        @twice[$n, "key"] = count();
+        @name[$n] = comm;
+        if (has_key(@start, $n) && (int64)@twice[$n, "key"] == 2 && @name[$n] == comm) {
+            @good = count();
+        }
+        @took = hist(nsecs - @start[$n]);
+        delete(@start[$n]);
+        delete(@twice[$n, "key"]);
+        delete(@name[$n]);
+        @late[$n] = $n;
+        delete(@late[$n - 20]);
+    }
+"#;
+
+fn came_and_went(printed: &Printed) -> u64 {
+    let made = sum(printed.map("@n"));
+    assert!(made > 100 * 64, "many more than there is room for: {made}");
+    assert_eq!(printed.summary()["notes"], serde_json::json!([]));
+    assert_eq!(sum(printed.map("@good")), made);
+    assert_eq!(counted(printed.map("@took")), made);
+    for map in ["@start", "@twice", "@name"] {
+        assert_eq!(printed.all(map).count(), 0, "{map} is empty");
+    }
+    made
+}
+
+pub fn keys_of_a_real_program() -> Verdict {
+    let program = COMING_AND_GOING.replace("PLACE", "libc:malloc");
+    let printed = text(&program, &["ls", "-lR", "/usr/include"]);
+    let made = came_and_went(&printed);
+    let late = printed.map("@late").as_object().unwrap();
+    let last: Vec<u64> = late.values().map(sum).collect();
+    assert_eq!(last.len(), 20);
+    assert!(last.iter().all(|&n| n >= made - 20), "{last:?}");
+    Ok(Completion::Completed)
+}
+
+pub fn keys_of_many() -> Verdict {
+    // Who is interrupted between a key and the one it takes away leaves that to nobody.
+    let program = COMING_AND_GOING.replace("PLACE", "TARGET:step");
+    let program = program
+        .replace("@late[$n] = $n;", "")
+        .replace("delete(@late[$n - 20]);", "");
+    let printed = totals(&program, ["5000", "2"]);
+    let made = made(&printed);
+    assert_eq!(came_and_went(&printed), made.steps);
+    Ok(Completion::Completed)
+}
+
+pub fn child_by_vfork() -> Verdict {
+    let target = c("vforked").build();
+    let program = r#"uprobe:TARGET:step { printf("%d %d\n", arg0, pid); }"#;
+    let printed = text(
+        &program.replace("TARGET", &target.to_string_lossy()),
+        &[target.as_os_str()],
+    );
+    let words: Vec<&str> = printed.out.split_whitespace().collect();
+    let [_, parent, _, child] = words[..] else {
+        panic!("{}", printed.out);
+    };
+    let expected = format!("{parent} {parent}\n{child} {parent}\n");
+    assert_eq!(printed.text(), expected);
+    Ok(Completion::Completed)
+}

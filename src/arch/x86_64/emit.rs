@@ -18,6 +18,7 @@ mod find;
 mod known;
 pub mod landing;
 mod listing;
+mod live;
 mod map;
 mod needs;
 mod plan;

@@ -3,10 +3,10 @@
 use std::mem::discriminant;
 
 use kptrace::base::histogram;
-use kptrace::program::table::{SEARCH, step_bucket};
+use kptrace::program::table::{SEARCH, home, life, step_bucket};
 use kptrace::program::{Cell, Key, KeyPart, MapOp, Table};
 
-use super::{Hit, Refused, Word, defined};
+use super::{Hit, Refused, Slot, Word, defined};
 
 impl Hit<'_> {
     /// A key in scratch memory: its words that count.
@@ -40,7 +40,11 @@ impl Hit<'_> {
             .iter()
             .flat_map(|word| word.unwrap_or(0).to_le_bytes())
             .collect();
-        let first = (table.tag(&bytes) % u64::from(table.slots)) as usize;
+        let tag = table.tag(&bytes);
+        let first = (tag % u64::from(table.slots)) as usize;
+        if table.is_reused() {
+            return self.find_alive(table, key, (tag, first), insert);
+        }
         let map = &mut self.state.maps[table.map as usize];
         for turn in 0..SEARCH.min(table.slots) as usize {
             let index = (first + turn) % table.slots as usize;
@@ -55,6 +59,48 @@ impl Hit<'_> {
             }
         }
         map.full += u64::from(insert);
+        None
+    }
+
+    /// The slot of a key that can leave.
+    fn find_alive(
+        &mut self,
+        table: &Table,
+        key: Vec<u64>,
+        (tag, first): (u64, usize),
+        insert: bool,
+    ) -> Option<usize> {
+        let map = &mut self.state.maps[table.map as usize];
+        let count = table.slots as usize;
+        let bound = map.homes[first] & home::BOUND;
+        let near = (0..=bound as usize).map(|steps| (first + steps) % count);
+        for index in near {
+            if map.slots[index].key.as_ref() == Some(&key) {
+                return Some(index);
+            }
+        }
+        if !insert {
+            return None;
+        }
+        for steps in 0..SEARCH.min(table.slots) as usize {
+            let index = (first + steps) % count;
+            let slot = &mut map.slots[index];
+            if slot.key.is_some() {
+                continue;
+            }
+            let claimed = slot.life + life::CLAIM;
+            *slot = Slot {
+                key: Some(key),
+                cell: vec![Some(0); table.cell.words() as usize],
+                life: claimed - life::CLAIMED + life::ALIVE,
+                tag,
+            };
+            let steps = steps as u64;
+            map.homes[first] =
+                u64::from(claimed) << home::LIFE | steps << home::STEPS | bound.max(steps);
+            return Some(index);
+        }
+        map.full += 1;
         None
     }
 
@@ -80,6 +126,7 @@ impl Hit<'_> {
             let slots = &self.state.maps[number].slots;
             let count = slots
                 .iter()
+                .filter(|slot| slot.key.is_some() || !table.is_reused())
                 .filter(|slot| self.present(table.cell, &slot.cell))
                 .count();
             *self.local(local) = count as u64;
@@ -159,7 +206,13 @@ impl Hit<'_> {
                 if let Some(local) = existed {
                     *self.local(local) = self.present(table.cell, &cell).into();
                 }
-                if let Cell::Wide(_) = table.cell {
+                if table.is_reused() {
+                    let slot = &mut self.state.maps[number].slots[slot];
+                    slot.key = None;
+                    slot.life -= life::ALIVE;
+                    // Nobody reads what is left.
+                    new.fill(None);
+                } else if let Cell::Wide(_) = table.cell {
                     new[0] = Some((word(0) & !2) + 4);
                 } else {
                     new.fill(Some(0));

@@ -2,7 +2,7 @@
 
 use kptrace::abi;
 use kptrace::base::ProbeId;
-use kptrace::program::table::{BORN, FULL, HEADER, KEY, TAG};
+use kptrace::program::table::{BORN, FULL, HEADER, KEY, LIFE, TAG};
 use kptrace::sys::native::trial;
 
 use super::{Arena, Case, Input, LAYOUT, Mode, probe};
@@ -98,8 +98,15 @@ impl Arena {
                     .flat_map(|word| word.unwrap_or(0).to_le_bytes())
                     .collect();
                 let tag = key.as_ref().map_or(0, |_| table.tag(&bytes));
-                same(&what("tag"), word(TAG), tag)?;
-                same(&what("born"), word(BORN), u64::from(key.is_some()))?;
+                if table.is_reused() {
+                    same(&what("tag"), word(TAG), slot.tag)?;
+                    same(&what("life"), word(LIFE), u64::from(slot.life) << 32)?;
+                    let home = load(table.homes_at() + 8 * index as u64);
+                    same(&what("home"), home, map.homes[index])?;
+                } else {
+                    same(&what("tag"), word(TAG), tag)?;
+                    same(&what("born"), word(BORN), u64::from(key.is_some()))?;
+                }
                 for (offset, expected) in (KEY..).step_by(8).zip(key.iter().flatten()) {
                     if let Some(expected) = expected {
                         same(&what("key"), word(offset), *expected)?;

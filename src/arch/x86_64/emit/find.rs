@@ -1,4 +1,5 @@
-//! The slot of a key: search, and taking a free one. See [`crate::program::table`] for the protocol.
+//! The slot of a key that stays: search, and taking a free one. See [`crate::program::table`] for the
+//! protocol.
 //!
 //! `r14` is the slot's offset from the table's first slot. `rax` holds the tag, `r15` how many slots
 //! are left to look at; `rcx` and `rdx` are lost, `r10` where a long key is put into a slot. A single
@@ -55,7 +56,13 @@ impl Access {
         in_block(self.space, operand)
     }
 
-    fn header(&self, offset: u32) -> AsmMemoryOperand {
+    /// The word that `index` counts, from an offset in the table on.
+    pub(super) fn word_at(&self, index: AsmRegister64, offset: u64) -> AsmMemoryOperand {
+        in_block(self.space, qword_ptr(index * 8 + (self.base + offset)))
+    }
+
+    /// A word of the table's header.
+    pub(super) fn header(&self, offset: u32) -> AsmMemoryOperand {
         in_block(self.space, qword_ptr(self.base + u64::from(offset)))
     }
 
@@ -67,7 +74,7 @@ impl Access {
 
 /// A key while its slot is looked for.
 #[derive(Clone, Copy)]
-enum Sought {
+pub(super) enum Sought {
     Word(AsmRegister64),
     Scratch(u32),
 }
@@ -98,18 +105,8 @@ impl Body<'_> {
         missing: Mark,
     ) -> Result<(), Unsupported> {
         let access = self.access(table);
-        let sought = match key {
-            Key::Word(value) => {
-                let word = self.evaluate(value, 0)?;
-                self.hash_word(word)?;
-                Sought::Word(word)
-            }
-            Key::Scratch(at) => {
-                self.hash(table, at)?;
-                Sought::Scratch(at)
-            }
-            Key::None => return Err(Unsupported("a map without keys has no slots".to_owned())),
-        };
+        let sought = self.sought(key)?;
+        self.hash_of(table, sought)?;
         let size = table.slot_size().cast_signed();
         let all = i32::try_from(u64::from(table.slots) * u64::from(table.slot_size()));
         let all = all.map_err(|_| Unsupported("a map that is too large".to_owned()))?;
@@ -126,7 +123,7 @@ impl Body<'_> {
         self.frame.out.here(again)?;
         self.frame.out.asm.cmp(access.slot(TAG), rax)?;
         self.frame.out.asm.jne(to_other)?;
-        self.same_key(table, &access, sought, other, found)?;
+        self.same_key(table, &access, sought, other, Some(found))?;
         self.frame.out.here(found)?;
         let words = table.key.iter().map(|part| part.size() / 8).sum();
         let scratch = self.scratch_base(0);
@@ -174,6 +171,23 @@ impl Body<'_> {
             Ok(frame.out.asm.jmp(to_missing)?)
         });
         Ok(())
+    }
+
+    /// Computes a key that is a single word.
+    pub(super) fn sought(&mut self, key: Key) -> Result<Sought, Unsupported> {
+        match key {
+            Key::Word(value) => Ok(Sought::Word(self.evaluate(value, 0)?)),
+            Key::Scratch(at) => Ok(Sought::Scratch(at)),
+            Key::None => Err(Unsupported("a map without keys has no slots".to_owned())),
+        }
+    }
+
+    /// `rax` = the tag of a key.
+    pub(super) fn hash_of(&mut self, table: &Table, sought: Sought) -> Result<(), Unsupported> {
+        match sought {
+            Sought::Word(word) => self.hash_word(word),
+            Sought::Scratch(at) => self.hash(table, at),
+        }
     }
 
     /// The tag of a single word.
@@ -244,18 +258,23 @@ impl Body<'_> {
     }
 
     /// The tags are the same: goes on at `other` unless the keys are, too. A slot that is not born
-    /// yet has no key to compare.
-    fn same_key(
+    /// yet has no key to compare: then it goes on at `unborn`, where there may be such.
+    pub(super) fn same_key(
         &mut self,
         table: &Table,
         access: &Access,
         sought: Sought,
         other: Mark,
-        found: Mark,
+        unborn: Option<Mark>,
     ) -> Result<(), Unsupported> {
-        let (to_other, to_found) = (self.frame.out.to(other), self.frame.out.to(found));
+        let to_other = self.frame.out.to(other);
+        let to_unborn = unborn.map(|unborn| self.frame.out.to(unborn));
         let at = match sought {
             Sought::Word(word) => {
+                let Some(to_unborn) = to_unborn else {
+                    self.frame.out.asm.cmp(access.slot(KEY), word)?;
+                    return Ok(self.frame.out.asm.jne(to_other)?);
+                };
                 let unlike = self.frame.out.mark();
                 let to_unlike = self.frame.out.to(unlike);
                 self.frame.out.asm.cmp(access.slot(KEY), word)?;
@@ -264,15 +283,17 @@ impl Body<'_> {
                 self.frame.later(move |frame| {
                     frame.out.here(unlike)?;
                     frame.out.asm.cmp(born, 0)?;
-                    frame.out.asm.je(to_found)?;
+                    frame.out.asm.je(to_unborn)?;
                     Ok(frame.out.asm.jmp(to_other)?)
                 });
                 return Ok(());
             }
             Sought::Scratch(at) => at,
         };
-        self.frame.out.asm.cmp(access.slot(BORN), 0)?;
-        self.frame.out.asm.je(to_found)?;
+        if let Some(to_unborn) = to_unborn {
+            self.frame.out.asm.cmp(access.slot(BORN), 0)?;
+            self.frame.out.asm.je(to_unborn)?;
+        }
         let (space, base) = (self.space, self.scratch_base(at));
         let mut offset = 0;
         for part in &table.key {

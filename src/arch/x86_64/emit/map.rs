@@ -6,16 +6,17 @@
 use iced_x86::code_asm::registers::gpr8::cl;
 use iced_x86::code_asm::registers::gpr32::{eax, ecx, edx, r10d, r14d};
 use iced_x86::code_asm::registers::gpr64::*;
-use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, ptr, qword_ptr};
+use iced_x86::code_asm::{AsmMemoryOperand, AsmRegister64, dword_ptr, ptr, qword_ptr};
 
 use super::assembler::Mark;
 use super::body::{Body, in_block};
 use super::copy::{UNROLLED, copy_words};
 use super::find::Access;
+use super::live;
 use super::template::{Frame, Unsupported};
 use super::wide::Wide;
 use crate::abi;
-use crate::program::table::{BORN, KEY};
+use crate::program::table::{KEY, life};
 use crate::program::{Cell, Each, Key, MapOp, Table, Value};
 
 /// A cell's words.
@@ -27,6 +28,14 @@ pub(super) struct CellAt {
 }
 
 impl CellAt {
+    pub(super) fn of(access: Access, table: &Table) -> CellAt {
+        CellAt {
+            access,
+            keyed: table.is_keyed(),
+            at: table.cell_at(),
+        }
+    }
+
     pub(super) fn word(&self, index: u32) -> AsmMemoryOperand {
         let offset = self.at + 8 * index;
         if self.keyed {
@@ -48,27 +57,26 @@ impl Body<'_> {
             let slot = self.local(local);
             return self.entries(table, slot);
         }
-        let cell = CellAt {
-            access: self.access(table),
-            keyed: table.is_keyed(),
-            at: table.cell_at(),
-        };
+        let cell = CellAt::of(self.access(table), table);
+        let insert = matches!(
+            op,
+            MapOp::Aggregate(_) | MapOp::Set(_) | MapOp::SetScratch(_) | MapOp::Add(..)
+        );
+        if table.is_reused() {
+            return self.map_live(table, cell, (key, op), insert);
+        }
         let after = self.frame.out.mark();
         if table.is_keyed() {
-            let insert = matches!(
-                op,
-                MapOp::Aggregate(_) | MapOp::Set(_) | MapOp::SetScratch(_) | MapOp::Add(..)
-            );
             let missing = self.unanswered(table.cell, op, after);
             self.find(table, key, insert, missing)?;
         }
-        self.perform(table, cell, op, after)?;
+        self.perform(table, cell, op, (after, None))?;
         Ok(self.frame.out.here(after)?)
     }
 
     /// Where it goes on when there is no entry: out of line the answer is put into its place, where
     /// there is one; not before, since the key and the value may be made of what stands there.
-    fn unanswered(&mut self, kind: Cell, op: &MapOp, after: Mark) -> Mark {
+    pub(super) fn unanswered(&mut self, kind: Cell, op: &MapOp, after: Mark) -> Mark {
         let (space, scratch) = (self.space, self.scratch_base(0));
         let slot = match *op {
             MapOp::Get(local) | MapOp::Has(local) | MapOp::Delete(Some(local)) => local,
@@ -103,12 +111,13 @@ impl Body<'_> {
         missing
     }
 
-    fn perform(
+    /// Does it. A key that can leave is looked for again at `restart`.
+    pub(super) fn perform(
         &mut self,
         table: &Table,
         cell: CellAt,
         op: &MapOp,
-        after: Mark,
+        (after, restart): (Mark, Option<Mark>),
     ) -> Result<(), Unsupported> {
         let wide = Wide::of(table.cell, cell);
         match *op {
@@ -132,7 +141,7 @@ impl Body<'_> {
                 self.frame.out.asm.mov(cell.word(1), value)?;
                 Ok(self.frame.out.asm.mov(cell.word(0), 1)?)
             }
-            MapOp::SetScratch(at) => self.write_wide(wide?, at),
+            MapOp::SetScratch(at) => self.write_wide(wide?, at, restart),
             MapOp::Add(value, old) => {
                 let value = self.evaluate(value, 0)?;
                 if old.is_none() {
@@ -189,7 +198,7 @@ impl Body<'_> {
     fn half(&mut self) -> Result<(), Unsupported> {
         let epoch = u64::from(self.environment.shared_block + abi::EPOCH);
         let asm = &mut self.frame.out.asm;
-        asm.mov(ecx, iced_x86::code_asm::dword_ptr(epoch))?;
+        asm.mov(ecx, dword_ptr(epoch))?;
         asm.and(ecx, 1)?;
         Ok(asm.add(ecx, ecx)?)
     }
@@ -305,7 +314,7 @@ impl Body<'_> {
     }
 
     /// `rax` = the value of a cell, 0 where there is none.
-    fn present_value(&mut self, kind: Cell, cell: CellAt) -> Result<(), Unsupported> {
+    pub(super) fn present_value(&mut self, kind: Cell, cell: CellAt) -> Result<(), Unsupported> {
         match kind {
             Cell::Count => self.frame.out.asm.mov(rax, cell.word(0))?,
             Cell::Sum | Cell::Word => self.frame.out.asm.mov(rax, cell.word(1))?,
@@ -341,7 +350,7 @@ impl Body<'_> {
     }
 
     /// `rax` = whether a cell holds something. Loses `rcx`.
-    fn is_present(&mut self, kind: Cell, cell: CellAt) -> Result<(), Unsupported> {
+    pub(super) fn is_present(&mut self, kind: Cell, cell: CellAt) -> Result<(), Unsupported> {
         use iced_x86::code_asm::registers::gpr8::al;
         match kind {
             Cell::Wide(_) => {
@@ -388,20 +397,22 @@ impl Body<'_> {
 
     /// Counts the entries of a map.
     fn entries(&mut self, table: &Table, result: AsmMemoryOperand) -> Result<(), Unsupported> {
-        let cell = CellAt {
-            access: self.access(table),
-            keyed: table.is_keyed(),
-            at: table.cell_at(),
-        };
+        let cell = CellAt::of(self.access(table), table);
         let last = self.last(table)?;
-        let next = self.frame.out.mark();
-        let to_next = self.frame.out.to(next);
+        let [next, none] = std::array::from_fn(|_| self.frame.out.mark());
+        let (to_next, to_none) = (self.frame.out.to(next), self.frame.out.to(none));
         self.frame.out.asm.mov(result, 0)?;
         self.frame.out.asm.xor(r14d, r14d)?;
         self.frame.out.here(next)?;
+        if table.is_reused() {
+            let alive = life::ALIVE.cast_signed();
+            self.frame.out.asm.test(cell.access.life(), alive)?;
+            self.frame.out.asm.je(to_none)?;
+        }
         self.is_present(table.cell, cell)?;
+        self.frame.out.asm.add(result, rax)?;
+        self.frame.out.here(none)?;
         let asm = &mut self.frame.out.asm;
-        asm.add(result, rax)?;
         asm.add(r14d, table.slot_size().cast_signed())?;
         asm.cmp(r14d, last)?;
         Ok(asm.jbe(to_next)?)
@@ -415,11 +426,7 @@ impl Body<'_> {
 
     pub(super) fn each(&mut self, each: &Each) -> Result<(), Unsupported> {
         let table = &*each.table;
-        let cell = CellAt {
-            access: self.access(table),
-            keyed: true,
-            at: table.cell_at(),
-        };
+        let cell = CellAt::of(self.access(table), table);
         let last = self.last(table)?;
         let size = table.slot_size().cast_signed();
         let cursor = self.local(each.cursor);
@@ -433,8 +440,10 @@ impl Body<'_> {
         asm.cmp(r14, last)?;
         asm.jg(to_end)?;
         asm.mov(cursor, r14)?;
-        asm.cmp(cell.access.slot(BORN), 0)?;
+        asm.mov(eax, cell.access.life())?;
+        asm.test(eax, life::ALIVE.cast_signed())?;
         asm.je(to_next)?;
+        asm.mov(dword_ptr(rsp + live::ENTRY), eax)?;
         self.is_present(table.cell, cell)?;
         self.frame.out.asm.test(rax, rax)?;
         self.frame.out.asm.je(to_next)?;
@@ -447,6 +456,11 @@ impl Body<'_> {
             }
             Err(_) => self.copy_out(&cell, table.cell.words(), table.cell_at(), each.cell)?,
         }
+        // Taken away meanwhile, and perhaps another's.
+        let asm = &mut self.frame.out.asm;
+        asm.mov(eax, dword_ptr(rsp + live::ENTRY))?;
+        asm.cmp(cell.access.life(), eax)?;
+        asm.jne(to_next)?;
         self.repeat(next, end, &each.body)
     }
 
@@ -474,7 +488,7 @@ impl Body<'_> {
 
 /// Clears words. `operand` gives one, or, with `r10` as the index, any. Loses `r10` when there are more
 /// than [`UNROLLED`].
-fn clear_words(
+pub(super) fn clear_words(
     frame: &mut Frame,
     count: u32,
     operand: impl Fn(Option<u32>) -> AsmMemoryOperand,

@@ -336,6 +336,10 @@ impl Needs {
             self.wide = true;
             self.index = true;
         }
+        if table.is_reused() {
+            // Who puts a key in clears the cell.
+            self.words(table.cell.words());
+        }
         match key {
             Key::Word(value) => self.take(costs.cost(value)),
             Key::Scratch(_) => self.words(table.key_size() / 8),

@@ -11,9 +11,11 @@ use iced_x86::code_asm::{ptr, qword_ptr};
 use super::assembler::Mark;
 use super::body::{Body, in_block};
 use super::copy::copy_words;
+use super::live;
 use super::map::CellAt;
 use super::template::Unsupported;
 use crate::program::Cell;
+use crate::program::table::UNWRITTEN;
 
 /// Bit of the version while the value is written.
 const WRITING: i32 = 1;
@@ -21,7 +23,7 @@ const WRITING: i32 = 1;
 const PRESENT: i32 = 2;
 /// What a change adds to the version.
 const CHANGE: i32 = 4;
-/// Looks at a value that is being written before a reader does without it.
+/// Looks at a value that is being written before it is done without.
 const LOOKS: i32 = 64;
 
 /// The cell of such a value.
@@ -44,16 +46,24 @@ impl Wide {
 }
 
 impl Body<'_> {
-    /// Writes a value from scratch memory, unless somebody else is writing one.
-    pub(super) fn write_wide(&mut self, wide: Wide, from: u32) -> Result<(), Unsupported> {
+    /// Writes a value from scratch memory, unless somebody else is writing one. If that goes on, the key is
+    /// taken away and looked for again at `restart`, or, without keys, the value is counted.
+    pub(super) fn write_wide(
+        &mut self,
+        wide: Wide,
+        from: u32,
+        restart: Option<Mark>,
+    ) -> Result<(), Unsupported> {
         let version = wide.cell.word(0);
         let access = wide.cell.access;
-        let [after, taken] = std::array::from_fn(|_| self.frame.out.mark());
+        let [after, taken, busy] = std::array::from_fn(|_| self.frame.out.mark());
         let (to_after, to_taken) = (self.frame.out.to(after), self.frame.out.to(taken));
+        let to_busy = self.frame.out.to(busy);
+        let to_restart = restart.map(|restart| self.frame.out.to(restart));
         let asm = &mut self.frame.out.asm;
         asm.mov(rax, version)?;
         asm.test(eax, WRITING)?;
-        asm.jne(to_after)?;
+        asm.jne(to_busy)?;
         asm.lea(r15, qword_ptr(rax + WRITING))?;
         access.changing(self.frame).cmpxchg(version, r15)?;
         self.frame.out.asm.jne(to_after)?;
@@ -84,6 +94,28 @@ impl Body<'_> {
                 .lea(r15, qword_ptr(rax + (CHANGE - WRITING)))?;
             access.changing(frame).cmpxchg(version, r15)?;
             frame.out.asm.jne(to_taken)?;
+            frame.out.asm.jmp(to_after)?;
+
+            // Ours came just before the one that is being written, if that comes to an end.
+            let [look, gone] = std::array::from_fn(|_| frame.out.mark());
+            let (to_look, to_gone) = (frame.out.to(look), frame.out.to(gone));
+            frame.out.here(busy)?;
+            frame.out.asm.mov(r15d, LOOKS)?;
+            frame.out.here(look)?;
+            let asm = &mut frame.out.asm;
+            asm.mov(rax, version)?;
+            asm.test(eax, WRITING)?;
+            asm.je(to_after)?;
+            asm.dec(r15d)?;
+            asm.jne(to_look)?;
+            if let Some(to_restart) = to_restart {
+                live::kill(frame, access, to_gone)?;
+                frame.out.here(gone)?;
+                live::leave_slot(frame, access)?;
+                return Ok(frame.out.asm.jmp(to_restart)?);
+            }
+            access.changing(frame).inc(access.header(UNWRITTEN))?;
+            frame.out.here(gone)?;
             Ok(frame.out.asm.jmp(to_after)?)
         });
         Ok(())
