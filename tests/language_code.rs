@@ -12,6 +12,8 @@
 mod concurrent;
 #[path = "language_code/differential.rs"]
 mod differential;
+#[path = "language_code/edges.rs"]
+mod edges;
 #[path = "language_code/evaluator.rs"]
 mod evaluator;
 #[path = "language_code/native.rs"]

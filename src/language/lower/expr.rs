@@ -206,13 +206,13 @@ impl Lowering<'_> {
 
     /// Puts an expression's value into scratch memory.
     pub(super) fn put(&mut self, e: &Expr, at: u32, effects: &mut Vec<Effect>) -> Result<()> {
-        match (&e.kind, self.limit_free(e)) {
+        match &e.kind {
             // In place.
-            (ExprKind::StrAt(pointer, None), true) => {
+            ExprKind::StrAt(pointer, limit) if self.limit_free(e, limit.as_deref()) => {
                 let pointer = self.word(pointer, effects)?;
                 self.copy_to(at, pointer, None, &e.ty, true, effects);
             }
-            (ExprKind::Str(text), _) => self.literal(at, text.as_bytes(), &e.ty, effects),
+            ExprKind::Str(text) => self.literal(at, text.as_bytes(), &e.ty, effects),
             _ => match self.expr(e, effects)? {
                 Operand::Word(value) => effects.push(Effect::Put(at, value)),
                 Operand::Scratch(from) if from != at => {
@@ -225,8 +225,16 @@ impl Lowering<'_> {
     }
 
     /// Whether a string's room ends at whole words, so that nothing cuts it but its size.
-    pub(super) fn limit_free(&self, e: &Expr) -> bool {
-        matches!(e.ty, Type::Str { max } if max.is_multiple_of(8) && max > 0 && max <= MAX_STRING)
+    pub(super) fn limit_free(&self, e: &Expr, limit: Option<&Expr>) -> bool {
+        let Type::Str { max } = e.ty else {
+            return false;
+        };
+        let cut = match limit.map(|limit| &limit.kind) {
+            None => false,
+            Some(ExprKind::Int(n)) => *n < i64::from(max),
+            Some(_) => true,
+        };
+        !cut && max.is_multiple_of(8) && max > 0 && max <= MAX_STRING
     }
 
     fn literal(&mut self, at: u32, text: &[u8], ty: &Type, effects: &mut Vec<Effect>) {
