@@ -18,6 +18,10 @@ pub trait Names: Send {
     fn user(&mut self, uid: u32) -> String;
     /// The function of a probe, and the probe's full name, by the number that stands in values.
     fn probe(&mut self, number: u64) -> (String, String);
+    /// Whether it is a string of the program's text.
+    fn is_literal(&self, _: &[u8]) -> bool {
+        false
+    }
     /// A time of `CLOCK_MONOTONIC` in a format of `strftime`.
     fn time(&mut self, format: &str, nanos: u64) -> String;
     /// Nanoseconds since 1970 in a format of `strftime`.
@@ -35,8 +39,13 @@ pub fn datum(ty: &Type, bytes: &[u8], pid: Pid, names: &mut dyn Names) -> Datum 
         Type::Void => Datum::Int(0),
         Type::Int { width, signed } => integer(first, *width, *signed),
         Type::Float => Datum::Float(f64::from_bits(first)),
+        Type::Single => Datum::Float(f32::from_bits(first as u32).into()),
         Type::Pointer(_) | Type::Struct(_) | Type::Array { .. } => Datum::Pointer(first),
         Type::Str { max } => match text(bytes, *max) {
+            // The mark may be forged: what is shown as it stands is the program's own all the same.
+            Ok(bytes) if first >> 32 & u64::from(abi::STR_OWN) != 0 && names.is_literal(bytes) => {
+                Datum::Literal(bytes.to_vec())
+            }
             Ok(bytes) => Datum::Str(bytes.to_vec()),
             Err(address) => Datum::Fault(address),
         },

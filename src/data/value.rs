@@ -16,6 +16,8 @@ pub enum Datum {
     Float(f64),
     /// Bytes of a string from the target; anything may be in them.
     Str(Vec<u8>),
+    /// A string of the program's own text: shown as it stands.
+    Literal(Vec<u8>),
     /// Bytes of `buf`.
     Buf(Vec<u8>),
     /// Several values.

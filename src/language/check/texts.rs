@@ -9,7 +9,7 @@ pub(super) fn a(ty: &Type) -> String {
     match ty {
         Type::Void => "nothing".to_owned(),
         Type::Int { .. } => "an integer".to_owned(),
-        Type::Float => "a floating-point number".to_owned(),
+        Type::Float | Type::Single => "a floating-point number".to_owned(),
         Type::Pointer(to) => match &**to {
             Type::Void => "a pointer".to_owned(),
             to => format!("a pointer to {}", name(to)),
@@ -43,6 +43,7 @@ pub(in crate::language) fn name(ty: &Type) -> String {
             format!("{}int{}", if *signed { "" } else { "u" }, width.bits())
         }
         Type::Float => "double".to_owned(),
+        Type::Single => "float".to_owned(),
         Type::Struct(name) => format!("struct {name}"),
         Type::Array { of, len } => format!("{}[{len}]", name(of)),
         Type::Str { max } => format!("string[{max}]"),

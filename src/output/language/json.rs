@@ -151,7 +151,7 @@ fn datum(out: &mut Vec<u8>, value: &Datum) {
             number::hex(out, *address);
             out.extend_from_slice(br#""}"#);
         }
-        Datum::Str(_) | Datum::Buf(_) | Datum::Text(_) | Datum::Stack(..) => {
+        Datum::Str(_) | Datum::Literal(_) | Datum::Buf(_) | Datum::Text(_) | Datum::Stack(..) => {
             let mut text = Vec::new();
             value::datum(&mut text, value, Form::Raw);
             escape::json(out, &text);

@@ -43,6 +43,7 @@ pub(super) fn datum(out: &mut Vec<u8>, value: &Datum, form: Form) {
         Datum::Pointer(n) => number::hex(out, *n),
         Datum::Float(x) => out.extend_from_slice(float(*x).as_bytes()),
         Datum::Str(bytes) => form.foreign(out, bytes),
+        Datum::Literal(bytes) => out.extend_from_slice(bytes),
         Datum::Buf(bytes) => buffer(out, bytes),
         Datum::Tuple(parts) => {
             out.push(b'(');

@@ -1,10 +1,10 @@
 //! Strings and bytes: from the target into a record or into scratch memory, within scratch memory,
 //! compared.
 
-use iced_x86::code_asm::registers::gpr8::cl;
-use iced_x86::code_asm::registers::gpr32::{ecx, edx, r8d, r9d, r10d};
+use iced_x86::code_asm::registers::gpr8::{cl, dl};
+use iced_x86::code_asm::registers::gpr32::{ecx, edx, r8d, r9d, r10d, r11d};
 use iced_x86::code_asm::registers::gpr64::*;
-use iced_x86::code_asm::{AsmMemoryOperand, dword_ptr, ptr, qword_ptr};
+use iced_x86::code_asm::{AsmMemoryOperand, byte_ptr, dword_ptr, ptr, qword_ptr};
 
 use super::assembler::Mark;
 use super::body::{Body, in_block};
@@ -214,6 +214,51 @@ impl Body<'_> {
             Ok(frame.out.asm.jmp(to_after)?)
         });
         Ok(())
+    }
+
+    /// Looks for a string in another: 1 when it is there, else 0.
+    pub(super) fn find_string(&mut self, local: Local, a: u32, b: u32) -> Result<(), Unsupported> {
+        let result = self.local(local);
+        let [from, next, differ, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let lengths = [dword_ptr(self.scratch(a)), dword_ptr(self.scratch(b))];
+        let (a, b) = (
+            self.scratch_base(a + abi::STR_BYTES),
+            self.scratch_base(b + abi::STR_BYTES),
+        );
+        let (to_from, to_next) = (self.frame.out.to(from), self.frame.out.to(next));
+        let (to_differ, to_after) = (self.frame.out.to(differ), self.frame.out.to(after));
+        let space = self.space;
+        let out = &mut self.frame.out;
+        out.asm.mov(result, 0)?;
+        // r8: how often it can begin later than at the start; r10: where it begins.
+        out.asm.mov(r8d, lengths[0])?;
+        out.asm.mov(r9d, lengths[1])?;
+        out.asm.sub(r8, r9)?;
+        out.asm.jb(to_after)?;
+        out.asm.xor(r10d, r10d)?;
+        out.here(from)?;
+        out.asm.xor(r11d, r11d)?;
+        out.here(next)?;
+        let byte = out.mark();
+        let to_byte = out.to(byte);
+        out.asm.cmp(r11, r9)?;
+        out.asm.jb(to_byte)?;
+        out.asm.mov(result, 1)?;
+        out.asm.jmp(to_after)?;
+        out.here(byte)?;
+        out.asm.lea(rcx, qword_ptr(r10 + r11))?;
+        out.asm
+            .movzx(edx, byte_ptr(in_block(space, ptr(rbx + rcx + a))))?;
+        out.asm
+            .cmp(dl, byte_ptr(in_block(space, ptr(rbx + r11 + b))))?;
+        out.asm.jne(to_differ)?;
+        out.asm.inc(r11)?;
+        out.asm.jmp(to_next)?;
+        out.here(differ)?;
+        out.asm.inc(r10)?;
+        out.asm.cmp(r10, r8)?;
+        out.asm.jbe(to_from)?;
+        Ok(out.here(after)?)
     }
 }
 
