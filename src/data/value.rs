@@ -22,6 +22,10 @@ pub enum Datum {
     Buf(Vec<u8>),
     /// Several values.
     Tuple(Vec<Datum>),
+    /// A structure: its members and their names.
+    Record(Vec<(String, Datum)>),
+    /// An array.
+    List(Vec<Datum>),
     /// Text that is known already: a symbol, a name, a network address, a time.
     Text(String),
     /// A stack, innermost first: one text a frame, without the indentation of its mode.

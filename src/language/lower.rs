@@ -5,6 +5,7 @@
 //! statement alone gives its variables and scratch memory back after it.
 
 mod expr;
+mod float;
 mod keys;
 mod maps;
 mod stmt;

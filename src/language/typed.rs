@@ -144,6 +144,8 @@ pub enum Type {
     },
     /// Several values.
     Tuple(Vec<Type>),
+    /// A copy of a structure or an array.
+    Whole(Box<Whole>),
     /// A code or data address, shown as a symbol. 64 bits.
     Usym,
     /// A stack of return addresses.
@@ -163,6 +165,30 @@ pub enum Type {
     Func,
     /// The number of the probe, shown as its full name (`probe`).
     ProbeName,
+}
+
+/// What the bytes of a structure or an array mean.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Whole {
+    /// Whether it is an array: its members have no names.
+    pub list: bool,
+    /// How many bytes there are.
+    pub size: u32,
+    /// Its members.
+    pub members: Vec<Part>,
+}
+
+/// A member of a [`Whole`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// Its name in a structure.
+    pub name: Option<String>,
+    /// An integer, a pointer, a floating-point number, a string that lies there, or a whole.
+    pub ty: Type,
+    /// Its first byte.
+    pub offset: u32,
+    /// First bit above the lowest, and how many, of a bit field.
+    pub bits: Option<(u8, u8)>,
 }
 
 /// How a stack is shown.

@@ -126,6 +126,17 @@ impl Lowering<'_> {
             ExprKind::Ternary(condition, a, b) => {
                 return self.ternary(e, condition, [a, b], effects);
             }
+            ExprKind::Cast(a) if matches!(a.ty, Type::Float | Type::Single) => {
+                let value = self.truncated(a, effects)?;
+                word(match e.ty {
+                    Type::Int { width, signed } if width != Width::W64 => self.push(Inst::Extend {
+                        value,
+                        width,
+                        signed,
+                    }),
+                    _ => value,
+                })
+            }
             ExprKind::Cast(a) => {
                 let inner = self.expr(a, effects)?;
                 match (inner, &e.ty) {
@@ -292,10 +303,12 @@ impl Lowering<'_> {
         string: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let (Type::Str { max } | Type::Buf { max }) = ty else {
-            return;
+        let max = match ty {
+            Type::Str { max } | Type::Buf { max } => *max,
+            Type::Whole(whole) => whole.size,
+            _ => return,
         };
-        let max = (*max).min(MAX_STRING);
+        let max = max.min(MAX_STRING);
         let limit = limit.or_else(|| {
             let exact = max.is_multiple_of(8) && max > 0;
             (!exact).then(|| self.constant(u64::from(max)))

@@ -78,7 +78,7 @@ fn key(map: &Map) -> Vec<KeyPart> {
 fn parts_of(ty: &Type, parts: &mut Vec<KeyPart>) {
     match ty {
         Type::Tuple(inner) => inner.iter().for_each(|ty| parts_of(ty, parts)),
-        Type::Str { .. } | Type::Buf { .. } | Type::Inet => {
+        Type::Str { .. } | Type::Buf { .. } | Type::Whole(_) | Type::Inet => {
             parts.push(KeyPart::Bytes(layout::size(ty)));
         }
         // What lies behind the last frame is cleared.

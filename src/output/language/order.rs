@@ -90,7 +90,7 @@ fn kind(value: &Datum) -> u8 {
         Datum::Pointer(_) => 1,
         Datum::Float(_) => 2,
         Datum::Str(_) | Datum::Literal(_) | Datum::Buf(_) | Datum::Text(_) => 3,
-        Datum::Tuple(_) => 4,
+        Datum::Tuple(_) | Datum::Record(_) | Datum::List(_) => 4,
         Datum::Stack(..) => 5,
         Datum::Fault(_) => 6,
     }

@@ -50,6 +50,26 @@ pub(super) fn datum(out: &mut Vec<u8>, value: &Datum, form: Form) {
             listed(out, parts, form);
             out.push(b')');
         }
+        Datum::Record(members) => {
+            out.extend_from_slice(b"{ ");
+            for (index, (name, value)) in members.iter().enumerate() {
+                out.extend_from_slice(if index > 0 { b", ." } else { b"." });
+                form.foreign(out, name.as_bytes());
+                out.extend_from_slice(b" = ");
+                datum(out, value, form);
+            }
+            out.extend_from_slice(b" }");
+        }
+        Datum::List(values) => {
+            out.push(b'[');
+            for (index, value) in values.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                datum(out, value, form);
+            }
+            out.push(b']');
+        }
         Datum::Text(text) => form.foreign(out, text.as_bytes()),
         Datum::Stack(mode, frames) => {
             let indentation: &[u8] = match mode {
