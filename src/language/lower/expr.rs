@@ -127,15 +127,7 @@ impl Lowering<'_> {
                 return self.ternary(e, condition, [a, b], effects);
             }
             ExprKind::Cast(a) if matches!(a.ty, Type::Float | Type::Single) => {
-                let value = self.truncated(a, effects)?;
-                word(match e.ty {
-                    Type::Int { width, signed } if width != Width::W64 => self.push(Inst::Extend {
-                        value,
-                        width,
-                        signed,
-                    }),
-                    _ => value,
-                })
+                word(self.truncated(a, &e.ty, effects)?)
             }
             ExprKind::Cast(a) => {
                 let inner = self.expr(a, effects)?;

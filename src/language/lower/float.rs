@@ -3,11 +3,16 @@
 
 use super::{Lowering, Result};
 use crate::language::typed::{Expr, Type};
-use crate::program::{BinaryOp, Effect, Inst, UnaryOp, Value};
+use crate::program::{BinaryOp, Effect, Inst, UnaryOp, Value, Width};
 
 impl Lowering<'_> {
     /// Towards zero; what no 64 bits hold is the least number, as the processor has it.
-    pub(super) fn truncated(&mut self, e: &Expr, effects: &mut Vec<Effect>) -> Result<Value> {
+    pub(super) fn truncated(
+        &mut self,
+        e: &Expr,
+        to: &Type,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Value> {
         let bits = self.word(e, effects)?;
         let mut bits = self.fix(bits, effects);
         // Bits of the fraction, largest exponent, its bias.
@@ -56,6 +61,14 @@ impl Lowering<'_> {
         let held = choose(held, shifted, set(least));
         effects.extend(choose(none, set(zero), held));
         effects.push(Effect::If(sign, set(negative), Vec::new()));
-        Ok(self.push(Inst::Local(result)))
+        let value = self.push(Inst::Local(result));
+        Ok(match *to {
+            Type::Int { width, signed } if width != Width::W64 => self.push(Inst::Extend {
+                value,
+                width,
+                signed,
+            }),
+            _ => value,
+        })
     }
 }
