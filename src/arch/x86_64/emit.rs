@@ -7,7 +7,7 @@
 //!
 //! Rules every template keeps: the red zone is skipped before the first push; every register used
 //! is saved; flags are saved by `lahf`/`seto` when live and never by `pushf`; no vector state but what
-//! [`run`] brings back, no string instructions, no calls; nothing of the target's thread-local storage
+//! `run` brings back, no string instructions, no calls; nothing of the target's thread-local storage
 //! is touched.
 
 mod ask;
