@@ -133,6 +133,8 @@ pub const STR_BYTES: u32 = 8;
 pub const STR_TRUNCATED: u32 = 1;
 /// Flag of a string in scratch memory that could not be read: the address stands in its place.
 pub const STR_FAULT: u32 = 2;
+/// It is a string of the program's own text.
+pub const STR_OWN: u32 = 4;
 
 /// Bits of a record's probe word that name the probe; above them stands which of its program's
 /// records it is.

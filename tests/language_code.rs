@@ -14,6 +14,8 @@ mod churn;
 mod concurrent;
 #[path = "language_code/differential.rs"]
 mod differential;
+#[path = "language_code/edges.rs"]
+mod edges;
 #[path = "language_code/evaluator.rs"]
 mod evaluator;
 #[path = "language_code/native.rs"]

@@ -5,7 +5,7 @@ use super::value::{Cell, Datum};
 use crate::abi;
 use crate::base::Pid;
 use crate::language::layout;
-use crate::language::typed::{MapValue, Type};
+use crate::language::typed::{MapValue, Part, Type, Whole};
 use crate::program::{self, Width};
 
 /// Who knows what the numbers in values stand for.
@@ -18,6 +18,10 @@ pub trait Names: Send {
     fn user(&mut self, uid: u32) -> String;
     /// The function of a probe, and the probe's full name, by the number that stands in values.
     fn probe(&mut self, number: u64) -> (String, String);
+    /// Whether it is a string of the program's text.
+    fn is_literal(&self, _: &[u8]) -> bool {
+        false
+    }
     /// A time of `CLOCK_MONOTONIC` in a format of `strftime`.
     fn time(&mut self, format: &str, nanos: u64) -> String;
     /// Nanoseconds since 1970 in a format of `strftime`.
@@ -35,8 +39,13 @@ pub fn datum(ty: &Type, bytes: &[u8], pid: Pid, names: &mut dyn Names) -> Datum 
         Type::Void => Datum::Int(0),
         Type::Int { width, signed } => integer(first, *width, *signed),
         Type::Float => Datum::Float(f64::from_bits(first)),
+        Type::Single => Datum::Float(f32::from_bits(first as u32).into()),
         Type::Pointer(_) | Type::Struct(_) | Type::Array { .. } => Datum::Pointer(first),
         Type::Str { max } => match text(bytes, *max) {
+            // The mark may be forged: what is shown as it stands is the program's own all the same.
+            Ok(bytes) if first >> 32 & u64::from(abi::STR_OWN) != 0 && names.is_literal(bytes) => {
+                Datum::Literal(bytes.to_vec())
+            }
             Ok(bytes) => Datum::Str(bytes.to_vec()),
             Err(address) => Datum::Fault(address),
         },
@@ -54,6 +63,10 @@ pub fn datum(ty: &Type, bytes: &[u8], pid: Pid, names: &mut dyn Names) -> Datum 
             }
             Datum::Tuple(values)
         }
+        Type::Whole(whole) => match text(bytes, whole.size) {
+            Ok(bytes) => image(whole, bytes),
+            Err(address) => Datum::Fault(address),
+        },
         Type::Usym => Datum::Text(names.symbol(pid, first)),
         Type::Ustack { frames, mode } => {
             let count = usize::try_from(first).unwrap_or(usize::MAX);
@@ -72,8 +85,52 @@ pub fn datum(ty: &Type, bytes: &[u8], pid: Pid, names: &mut dyn Names) -> Datum 
     }
 }
 
+/// What a copy of a structure or an array holds. Whoever made its type has bounded it.
+fn image(whole: &Whole, bytes: &[u8]) -> Datum {
+    let mut members = whole.members.iter().map(|part| {
+        let rest = bytes.get(part.offset as usize..).unwrap_or_default();
+        (part.name.clone().unwrap_or_default(), member(part, rest))
+    });
+    match whole.list {
+        true => Datum::List(members.map(|(_, value)| value).collect()),
+        false => Datum::Record(members.by_ref().collect()),
+    }
+}
+
+fn member(part: &Part, bytes: &[u8]) -> Datum {
+    let mut first = [0; 8];
+    for (to, from) in first.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    let first = u64::from_le_bytes(first);
+    match &part.ty {
+        Type::Int { width, signed } => match part.bits {
+            Some((at, count)) => {
+                let count = u32::from(count).clamp(1, 64);
+                let value = first.checked_shr(at.into()).unwrap_or(0);
+                bits(value, count, *signed)
+            }
+            None => integer(first, *width, *signed),
+        },
+        Type::Float => Datum::Float(f64::from_bits(first)),
+        Type::Single => Datum::Float(f32::from_bits(first as u32).into()),
+        Type::Str { max } => {
+            let bytes = bytes.get(..*max as usize).unwrap_or(bytes);
+            let text = bytes.split(|byte| *byte == 0).next();
+            Datum::Str(text.unwrap_or_default().to_vec())
+        }
+        Type::Whole(inner) => image(inner, bytes),
+        _ => Datum::Pointer(first),
+    }
+}
+
 fn integer(value: u64, width: Width, signed: bool) -> Datum {
-    let unused = 64 - width.bits();
+    bits(value, width.bits(), signed)
+}
+
+/// The lowest bits of a value, 1 to 64 of them.
+fn bits(value: u64, count: u32, signed: bool) -> Datum {
+    let unused = 64 - count;
     if signed {
         Datum::Int(value.cast_signed() << unused >> unused)
     } else {

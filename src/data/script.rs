@@ -513,7 +513,9 @@ fn plain(format: &[Piece], values: &[Datum]) -> Vec<u8> {
         match piece {
             Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
             Piece::Arg(_) => match values.next() {
-                Some(Datum::Str(bytes) | Datum::Buf(bytes)) => out.extend_from_slice(bytes),
+                Some(Datum::Str(bytes) | Datum::Literal(bytes) | Datum::Buf(bytes)) => {
+                    out.extend_from_slice(bytes);
+                }
                 Some(Datum::Int(n)) => out.extend_from_slice(n.to_string().as_bytes()),
                 Some(Datum::Uint(n)) => out.extend_from_slice(n.to_string().as_bytes()),
                 Some(Datum::Text(text)) => out.extend_from_slice(text.as_bytes()),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::abi;
 use crate::program::table::{BORN, FULL, HEADER, KEY, LIFE, TAG, UNWRITTEN, life};
 use crate::program::{Cell, KeyPart, Table};
 use crate::sys::shm::Shared;
@@ -198,6 +199,10 @@ fn clean(key: &mut [u8], parts: &[KeyPart]) {
                 .map_or(0, |l| u32::from_le_bytes(*l));
             let length = (length as usize).min(bytes.len());
             bytes[length..].fill(0);
+            // Whose text it is makes no difference to a key.
+            if let Some(flags) = head.get_mut(4) {
+                *flags &= !(abi::STR_OWN as u8);
+            }
         }
         at += size;
     }

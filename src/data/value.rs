@@ -16,10 +16,16 @@ pub enum Datum {
     Float(f64),
     /// Bytes of a string from the target; anything may be in them.
     Str(Vec<u8>),
+    /// A string of the program's own text: shown as it stands.
+    Literal(Vec<u8>),
     /// Bytes of `buf`.
     Buf(Vec<u8>),
     /// Several values.
     Tuple(Vec<Datum>),
+    /// A structure: its members and their names.
+    Record(Vec<(String, Datum)>),
+    /// An array.
+    List(Vec<Datum>),
     /// Text that is known already: a symbol, a name, a network address, a time.
     Text(String),
     /// A stack, innermost first: one text a frame, without the indentation of its mode.

@@ -20,6 +20,7 @@ mod order;
 mod state;
 mod stmt;
 mod texts;
+mod whole;
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -24,8 +24,8 @@ pub fn compile(
     }
     let mut tree = parse::parse(&mut reports);
     macros::expand(&mut tree, &mut reports);
-    let (settings, stack_mode) = config::read(&tree.settings, &mut reports);
-    config::declarations(&tree.declared, &mut reports);
+    let (mut settings, stack_mode) = config::read(&tree.settings, &mut reports);
+    config::declarations(&tree.declared, &mut settings, &mut reports);
     let given = Given {
         parameters,
         allow_unsafe,

@@ -100,8 +100,12 @@ pub(super) fn read(settings: &[Setting], reports: &mut Reports<'_>) -> (Config, 
     (config, mode)
 }
 
-/// `let @a = hash(100);`: maps need no declaration, and grow to `max_map_keys`.
-pub(super) fn declarations(declared: &[MapDeclaration], reports: &mut Reports<'_>) {
+/// `let @a = hash(100);`: how many entries a map has room for.
+pub(super) fn declarations(
+    declared: &[MapDeclaration],
+    config: &mut Config,
+    reports: &mut Reports<'_>,
+) {
     const KINDS: &[&str] = &[
         "hash",
         "lruhash",
@@ -111,20 +115,30 @@ pub(super) fn declarations(declared: &[MapDeclaration], reports: &mut Reports<'_
         "array",
     ];
     for map in declared {
-        if !KINDS.contains(&map.kind.text.as_str()) {
-            let message = format!("there are no `{}` maps", map.kind.text);
-            reports.error_help(
-                &map.kind.span,
-                message,
-                format!("there are {}", KINDS.join(", ")),
-            );
+        let kind = map.kind.text.as_str();
+        if !KINDS.contains(&kind) {
+            let message = format!("there are no `{kind}` maps");
+            let help = format!("there are {}", KINDS.join(", "));
+            reports.error_help(&map.kind.span, message, help);
             continue;
         }
-        let message = format!("the declaration of `{}` changes nothing", map.name.text);
-        reports.warn(
-            &map.name.span,
-            message,
-            "a map needs none; the most entries of all of them are max_map_keys in `config`",
-        );
+        let size = u32::try_from(map.size).ok();
+        let Some(size) = size.filter(|n| (1..=MOST_KEYS).contains(n)) else {
+            let message = format!("`{}` has room for no such number of entries", map.name.text);
+            let help = format!("it is a number from 1 to {MOST_KEYS}");
+            reports.error_help(&map.name.span, message, help);
+            continue;
+        };
+        if kind.contains("lru") {
+            reports.warn(
+                &map.kind.span,
+                "a full map keeps its entries here: new keys are lost, and counted",
+                "as in a hash",
+            );
+        }
+        if config.sizes.insert(map.name.text.clone(), size).is_some() {
+            let message = format!("`{}` is declared twice", map.name.text);
+            reports.error(&map.name.span, message);
+        }
     }
 }

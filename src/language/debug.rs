@@ -10,8 +10,8 @@ pub struct Parameter {
     pub name: String,
     /// Its type.
     pub ty: Type,
-    /// The number of the integer argument that holds it, from 0; `None` where it is passed in
-    /// another way (a float, a structure by value).
+    /// The number of the integer argument that holds it, from 0, or of the floating-point argument where
+    /// it is of such a type; `None` where it is passed in another way (a structure by value).
     pub argument: Option<u8>,
 }
 

@@ -8,7 +8,7 @@ use super::check::{aggregate_name, type_name};
 use super::lower::{Action, Deed};
 use super::typed::{
     Attach, Binary, Block, Builtin, Checked, Conversion, Expr, ExprKind, Local, MapId, MapValue,
-    Missing, Piece, Point, StackMode, Step, Stmt, StmtKind, Type, Unary,
+    Match, Missing, Piece, Point, StackMode, Step, Stmt, StmtKind, Type, Unary,
 };
 use crate::program::Width;
 
@@ -327,6 +327,14 @@ impl Dump<'_> {
             ExprKind::Strftime(time) => format!("strftime({})", self.expr(time)?),
             ExprKind::Strncmp(a, b, n) => {
                 format!("strncmp({}, {}, {n})", self.expr(a)?, self.expr(b)?)
+            }
+            ExprKind::Called(test) => {
+                let name = if test.full { "probe" } else { "func" };
+                match test.how {
+                    Match::Equal => format!("({name} is {:?})", test.text),
+                    Match::Begin(n) => format!("({name} is {:?} for {n} bytes)", test.text),
+                    Match::Contain => format!("({name} contains {:?})", test.text),
+                }
             }
             ExprKind::Strcontains(a, b) => {
                 format!("strcontains({}, {})", self.expr(a)?, self.expr(b)?)

@@ -14,6 +14,7 @@ pub fn is_word(ty: &Type) -> bool {
         Type::Str { .. }
             | Type::Buf { .. }
             | Type::Tuple(_)
+            | Type::Whole(_)
             | Type::Inet
             | Type::Ustack { .. }
             | Type::Void
@@ -27,6 +28,7 @@ pub fn size(ty: &Type) -> u32 {
         Type::Void => 0,
         Type::Str { max } | Type::Buf { max } => STR_BYTES + capacity(*max),
         Type::Tuple(parts) => parts.iter().map(size).fold(0, u32::saturating_add),
+        Type::Whole(whole) => STR_BYTES + capacity(whole.size),
         Type::Inet => INET,
         Type::Ustack { frames, .. } => 8 + frames.saturating_mul(8),
         _ => 8,

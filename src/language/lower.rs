@@ -5,15 +5,18 @@
 //! statement alone gives its variables and scratch memory back after it.
 
 mod expr;
+mod float;
+mod keys;
 mod maps;
 mod stmt;
 mod usdt;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::layout;
-use super::typed::{Attach, Block, Checked, MapId, Piece, Type};
+use super::typed::{Attach, Block, Checked, MapId, NameTest, Piece, Type};
 use crate::program::{
     Effect, Inst, Known, Local, MAX_LOCALS, MAX_SCRATCH, Moment, Program, RegId, Table, Value,
 };
@@ -88,9 +91,38 @@ pub struct Lowered {
     pub blocks: Vec<Program>,
     /// What the records of all of them mean, from [`FIRST_ACTION`] on.
     pub deeds: Vec<Deed>,
+    /// What its text asks of probes' names: bits above [`NAME_BITS`] of a name's number.
+    pub tests: Vec<NameTest>,
+    /// The strings that its text has as values.
+    pub literals: BTreeSet<Vec<u8>>,
 }
 
+/// Where a program asks for them, bits of a name's number that count names, and how many others each say
+/// whether one of [`Lowered::tests`] holds: so asking costs no look at a name.
+pub const NAME_BITS: u32 = 20;
+/// Most such questions of a program.
+pub const NAME_TESTS: usize = 12;
+
 impl Lowered {
+    /// The number that stands for a name, which is the n-th, in programs.
+    pub fn named(&self, number: u32, (function, full): (&str, &str)) -> u32 {
+        if self.tests.is_empty() {
+            return number;
+        }
+        let held = self.tests.iter().map(|test| test.holds(function, full));
+        let bits = held.enumerate().map(|(n, holds)| u32::from(holds) << n);
+        let bits = bits.fold(0, |all, bit| all | bit);
+        number.min((1 << NAME_BITS) - 1) | bits << NAME_BITS
+    }
+
+    /// Which name such a number stands for.
+    pub fn name(&self, number: u64) -> u64 {
+        match self.tests.is_empty() {
+            true => number,
+            false => number & ((1 << NAME_BITS) - 1),
+        }
+    }
+
     /// What a record means.
     pub fn deed(&self, action: u16) -> Option<&Deed> {
         self.deeds
@@ -107,6 +139,8 @@ pub fn lower(
     let (tables, mut memory) = maps::tables(checked);
     let mut blocks = Vec::new();
     let mut deeds = Vec::new();
+    let mut literals = BTreeSet::new();
+    let mut tests = Vec::new();
     let mut wrong = Vec::new();
     for block in &checked.blocks {
         let mut lowering = Lowering {
@@ -115,6 +149,8 @@ pub fn lower(
             block,
             program: Program::default(),
             deeds: &mut deeds,
+            literals: &mut literals,
+            tests: &mut tests,
             variables: Vec::new(),
             free_local: 0,
             free_scratch: 0,
@@ -137,6 +173,8 @@ pub fn lower(
             memory,
             blocks,
             deeds,
+            literals,
+            tests,
         })
     } else {
         Err(wrong)
@@ -195,6 +233,8 @@ struct Lowering<'a> {
     block: &'a Block,
     program: Program,
     deeds: &'a mut Vec<Deed>,
+    literals: &'a mut BTreeSet<Vec<u8>>,
+    tests: &'a mut Vec<NameTest>,
     variables: Vec<Storage>,
     free_local: u16,
     free_scratch: u32,

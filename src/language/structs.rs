@@ -1,7 +1,7 @@
 //! Structures: those of the text are laid out as C lays them out on x86-64; the others are asked
 //! of debug information. Invariant: a structure that is found has a size of 64 bits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::debug::{Debug, Member, Structure};
 use super::source::{Reports, Span};
@@ -17,6 +17,8 @@ const LARGEST: u64 = 1 << 30;
 pub(super) struct Structures<'d> {
     debug: &'d dyn Debug,
     known: HashMap<String, Structure>,
+    /// Those of the text that may lie anywhere.
+    packed: HashSet<String>,
     /// By module and name.
     asked: HashMap<(String, String), Option<Structure>>,
 }
@@ -27,6 +29,7 @@ impl<'d> Structures<'d> {
         let mut structures = Structures {
             debug,
             known: HashMap::new(),
+            packed: HashSet::new(),
             asked: HashMap::new(),
         };
         for record in records {
@@ -44,6 +47,7 @@ impl<'d> Structures<'d> {
     fn define(&mut self, name: &str, record: &Record, reports: &mut Reports<'_>) {
         let mut layout = Layout {
             union: record.union,
+            packed: record.packed,
             structure: Structure::default(),
             bits: 0,
             align: 1,
@@ -54,6 +58,9 @@ impl<'d> Structures<'d> {
             }
         }
         let structure = layout.finish();
+        if record.packed {
+            self.packed.insert(name.to_owned());
+        }
         self.known.insert(name.to_owned(), structure);
     }
 
@@ -86,6 +93,7 @@ impl<'d> Structures<'d> {
                 let bytes = u64::from(width.bytes());
                 (bytes, bytes)
             }
+            Type::Single => (4, 4),
             Type::Array { of, len } => {
                 let (size, align) = self.size(of, probes)?;
                 (size.checked_mul(*len)?, align)
@@ -93,6 +101,9 @@ impl<'d> Structures<'d> {
             Type::Struct(name) => {
                 let structure = self.get(name, probes)?;
                 let mut align = 1;
+                if self.packed.contains(name) {
+                    return Some((structure.size, align));
+                }
                 for member in structure.members.iter().take(1000) {
                     // A structure cannot hold itself, but what debug information says may.
                     let inner = match &member.ty {
@@ -123,6 +134,8 @@ impl<'d> Structures<'d> {
 /// A structure in the making.
 struct Layout {
     union: bool,
+    /// Whether members follow each other without gaps.
+    packed: bool,
     structure: Structure,
     /// Bits that are taken.
     bits: u64,
@@ -181,7 +194,7 @@ impl Layout {
             }
             let first = u8::try_from(self.bits % unit).ok()?;
             let at = self.bits / unit * size;
-            self.align = self.align.max(align);
+            self.align = self.align.max(if self.packed { 1 } else { align });
             self.bits += bits;
             self.structure.size = self.structure.size.max(at + size);
             if let Some(name) = &field.name {
@@ -212,6 +225,7 @@ impl Layout {
 
     /// The offset of the next member.
     fn place(&mut self, size: u64, align: u64) -> Option<u64> {
+        let align = if self.packed { 1 } else { align };
         let bytes = self.bits.div_ceil(8);
         let at = match self.union {
             true => 0,
@@ -254,6 +268,8 @@ fn plain(kind: &TypeKind) -> Option<Type> {
             width: width(*bits),
             signed: *signed,
         },
+        TypeKind::Float { bits: 32 } => Type::Single,
+        TypeKind::Float { .. } => Type::Float,
         TypeKind::Enum => Type::Int {
             width: Width::W32,
             signed: false,

@@ -51,7 +51,17 @@ const PUNCTUATION: &[&str] = &[
 
 /// Words that begin something else than a probe at the top of a program.
 const ITEMS: &[&str] = &[
-    "config", "macro", "struct", "union", "enum", "typedef", "let", "import", "fn", "subprog",
+    "config",
+    "macro",
+    "struct",
+    "union",
+    "enum",
+    "typedef",
+    "let",
+    "import",
+    "fn",
+    "subprog",
+    "__attribute__",
 ];
 
 /// Words that begin a probe at the start of a line, when an earlier block was never closed.

@@ -38,6 +38,8 @@ pub struct Setting {
 pub struct Record {
     pub name: Option<Name>,
     pub union: bool,
+    /// `__attribute__((packed))`
+    pub packed: bool,
     pub fields: Vec<Field>,
 }
 
@@ -67,6 +69,10 @@ pub enum TypeKind {
     Str(Option<u64>),
     /// `struct x`, `union x`, or a typedef's name.
     Named(String),
+    /// `double`, `float`
+    Float {
+        bits: u32,
+    },
     /// `enum x`
     Enum,
     /// `struct { ... } x;`
@@ -90,6 +96,8 @@ pub struct Macro {
 pub struct MapDeclaration {
     pub name: Name,
     pub kind: Name,
+    /// Most entries.
+    pub size: u64,
 }
 
 /// Attach points, a predicate, a block.

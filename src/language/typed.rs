@@ -2,6 +2,7 @@
 //! gone, `sizeof` and constants folded. What stands here can be lowered without further questions.
 //! Plain data. Invariant: a map has one key type and one kind of value throughout.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::program::Width;
@@ -41,6 +42,8 @@ pub struct Config {
     pub max_strlen: Option<u32>,
     /// `max_map_keys`: most entries of a map.
     pub max_map_keys: Option<u32>,
+    /// Most entries of single maps: `let @a = hash(100)`.
+    pub sizes: BTreeMap<String, u32>,
 }
 
 /// Index of a map in [`Checked::maps`].
@@ -116,6 +119,8 @@ pub enum Type {
     },
     /// `farg0`: a double, in 64 bits as IEEE 754 stores it.
     Float,
+    /// A floating-point number of 32 bits, in the low half of a word.
+    Single,
     /// The address of something in the target.
     Pointer(Box<Type>),
     /// A structure in the target, by its address. Named, so that one may point to itself.
@@ -139,6 +144,8 @@ pub enum Type {
     },
     /// Several values.
     Tuple(Vec<Type>),
+    /// A copy of a structure or an array.
+    Whole(Box<Whole>),
     /// A code or data address, shown as a symbol. 64 bits.
     Usym,
     /// A stack of return addresses.
@@ -158,6 +165,30 @@ pub enum Type {
     Func,
     /// The number of the probe, shown as its full name (`probe`).
     ProbeName,
+}
+
+/// What the bytes of a structure or an array mean.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Whole {
+    /// Whether it is an array: its members have no names.
+    pub list: bool,
+    /// How many bytes there are.
+    pub size: u32,
+    /// Its members.
+    pub members: Vec<Part>,
+}
+
+/// A member of a [`Whole`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// Its name in a structure.
+    pub name: Option<String>,
+    /// An integer, a pointer, a floating-point number, a string that lies there, or a whole.
+    pub ty: Type,
+    /// Its first byte.
+    pub offset: u32,
+    /// First bit above the lowest, and how many, of a bit field.
+    pub bits: Option<(u8, u8)>,
 }
 
 /// How a stack is shown.
@@ -400,6 +431,48 @@ pub enum ExprKind {
     Strncmp(Box<Expr>, Box<Expr>, u32),
     /// `strcontains(a, b)`
     Strcontains(Box<Expr>, Box<Expr>),
+    /// Whether the probe is called so: `func == "malloc"`, known when the probe is armed.
+    Called(NameTest),
+}
+
+/// What is asked of a probe's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NameTest {
+    /// Of its full name, rather than its function's.
+    pub full: bool,
+    /// How it is held against the text.
+    pub how: Match,
+    /// The text.
+    pub text: String,
+}
+
+impl NameTest {
+    /// Whether a probe with this function and full name is called so.
+    pub fn holds(&self, function: &str, full: &str) -> bool {
+        let name = if self.full { full } else { function };
+        match self.how {
+            Match::Equal => name == self.text,
+            Match::Begin(n) => {
+                let cut = |text: &str| {
+                    let bytes = text.as_bytes();
+                    bytes.get(..n as usize).unwrap_or(bytes).to_vec()
+                };
+                cut(name) == cut(&self.text)
+            }
+            Match::Contain => name.contains(&self.text),
+        }
+    }
+}
+
+/// How a name is held against a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Match {
+    /// They are equal.
+    Equal,
+    /// Their first bytes are.
+    Begin(u32),
+    /// The text is part of the name.
+    Contain,
 }
 
 /// A step, and which value the expression has.

@@ -105,7 +105,7 @@ impl Program {
                 Effect::Walk(at, frames, _) => {
                     self.scratch(*at, frames.saturating_mul(8).saturating_add(8))?;
                 }
-                Effect::Compare(local, a, b, _) => {
+                Effect::Compare(local, a, b, _) | Effect::Find(local, a, b) => {
                     self.local(*local)?;
                     self.scratch(*a, abi::STR_BYTES)?;
                     self.scratch(*b, abi::STR_BYTES)?;

@@ -94,6 +94,9 @@ fn effects(f: &mut fmt::Formatter<'_>, body: &[Effect], depth: usize) -> fmt::Re
                 "${} = compare scratch[{a}], scratch[{b}], {most}",
                 local.0
             )?,
+            Effect::Find(local, a, b) => {
+                writeln!(f, "${} = find scratch[{b}] in scratch[{a}]", local.0)?;
+            }
             Effect::Map(table, key, op) => map(f, table, *key, op)?,
             Effect::If(value, then, otherwise) => {
                 writeln!(f, "if v{}", value.0)?;

@@ -363,6 +363,8 @@ pub enum Effect {
     Walk(u32, u32, bool),
     /// Compares two strings in scratch memory, at most so many bytes: 0 when they are equal, else 1.
     Compare(Local, u32, u32, u32),
+    /// Looks for the second string in the first, both in scratch memory: 1 when it is in it, else 0.
+    Find(Local, u32, u32),
     /// Something done to a map.
     Map(Arc<Table>, Key, MapOp),
     /// The first when the value is not 0, else the second.

@@ -34,6 +34,8 @@ const DIRECTORIES: &[&str] = &[
 ];
 /// Most libraries of a program.
 const LIBRARIES: usize = 500;
+/// Floating-point numbers that are passed in registers.
+const FLOATS: u8 = 8;
 /// Most functions of one pattern that are compared.
 const FUNCTIONS: usize = 64;
 
@@ -230,12 +232,17 @@ fn common(module: &Module, functions: &[LinkAddr]) -> Result<Vec<Parameter>, Str
 /// Numbers parameters as they are passed (System V ABI AMD64, section 3.2.3). The place of one that
 /// follows a structure by value is not certain, and so not known.
 fn parameters(params: Vec<(Param, Shape)>) -> Vec<Parameter> {
-    let mut next = Some(0_u8);
+    let (mut next, mut floats) = (Some(0_u8), 0_u8);
     let numbered = params.into_iter().map(|(param, shape)| {
         let argument = match param.class {
             ParamClass::Int { width: ..=8, .. } => {
                 let this = next;
                 next = next.and_then(|n| n.checked_add(1));
+                this
+            }
+            ParamClass::Float { width: 4 | 8 } => {
+                let this = (floats < FLOATS).then_some(floats);
+                floats = floats.saturating_add(1);
                 this
             }
             ParamClass::Float { .. } => None,
@@ -245,6 +252,7 @@ fn parameters(params: Vec<(Param, Shape)>) -> Vec<Parameter> {
             }
         };
         let ty = match param.class {
+            ParamClass::Float { width: 4 } => Type::Single,
             ParamClass::Float { .. } => Type::Float,
             _ => ty(shape),
         };
@@ -270,6 +278,7 @@ fn ty(shape: Shape) -> Type {
             signed,
         },
         Shape::Double => Type::Float,
+        Shape::Single => Type::Single,
         Shape::Bytes(len) => Type::Array {
             of: Box::new(Type::Int {
                 width: Width::W8,

@@ -14,6 +14,7 @@ use super::atlas::{Atlas, Mapped};
 use super::titles::Titles;
 use crate::base::{Addr, Pid};
 use crate::data::Names;
+use crate::language::lower::Lowered;
 use crate::language::typed::StackMode;
 use crate::symbols::{Image, Symbols};
 use crate::sys::{clock, file};
@@ -22,6 +23,7 @@ use crate::sys::{clock, file};
 pub(super) struct Registrar {
     atlas: Arc<Atlas>,
     titles: Arc<Titles>,
+    program: Arc<Lowered>,
     /// Symbols of files, by device and inode.
     symbols: HashMap<(u64, u64), Option<Arc<Symbols>>>,
     users: HashMap<u32, String>,
@@ -29,10 +31,11 @@ pub(super) struct Registrar {
 }
 
 impl Registrar {
-    pub(super) fn new(atlas: Arc<Atlas>, titles: Arc<Titles>) -> Registrar {
+    pub(super) fn new(atlas: Arc<Atlas>, titles: Arc<Titles>, program: Arc<Lowered>) -> Registrar {
         Registrar {
             atlas,
             titles,
+            program,
             symbols: HashMap::new(),
             users: HashMap::new(),
             zone: TimeZone::system(),
@@ -75,6 +78,10 @@ impl Registrar {
 }
 
 impl Names for Registrar {
+    fn is_literal(&self, bytes: &[u8]) -> bool {
+        self.program.literals.contains(bytes)
+    }
+
     fn symbol(&mut self, pid: Pid, address: u64) -> String {
         match self.find(pid, address) {
             (Some((name, _)), _) => name,
@@ -107,6 +114,7 @@ impl Names for Registrar {
     }
 
     fn probe(&mut self, number: u64) -> (String, String) {
+        let number = self.program.name(number);
         self.titles.title(number).unwrap_or_default()
     }
 

@@ -157,6 +157,7 @@ impl Language {
             names: Box::new(Registrar::new(
                 Arc::clone(&self.atlas),
                 Arc::clone(&self.titles),
+                Arc::clone(&self.lowered),
             )),
         };
         let catalogue = Catalogue::default();
@@ -224,7 +225,8 @@ impl Tracee {
             info.name.to_string(),
             format!("{kind}:{path}:{}", info.name),
         );
-        language.titles.number(title)
+        let number = language.titles.number(title.clone());
+        language.lowered.named(number, (&title.0, &title.1))
     }
 
     /// Remembers where files are mapped, for symbols in what programs print.

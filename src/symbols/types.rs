@@ -38,6 +38,8 @@ pub enum Shape {
     },
     /// A floating-point number of 8 bytes.
     Double,
+    /// A floating-point number of 4 bytes.
+    Single,
     /// Any other value of so many bytes.
     Bytes(u64),
     /// A pointer or reference.
@@ -290,6 +292,7 @@ fn shape<'a>(
             };
             match encoding {
                 gimli::DW_ATE_float if size == Some(8) => Shape::Double,
+                gimli::DW_ATE_float if size == Some(4) => Shape::Single,
                 gimli::DW_ATE_signed | gimli::DW_ATE_signed_char => number(size?, true),
                 gimli::DW_ATE_unsigned
                 | gimli::DW_ATE_unsigned_char

@@ -104,7 +104,7 @@ fn generated_code_does_what_the_evaluator_does() {
     assert!(same > CASES * times / 2, "most can be compared");
     // All there is: what each of these sets can hold at most.
     let seen = &arena.seen;
-    assert_eq!(seen.effects.len(), 15);
+    assert_eq!(seen.effects.len(), 16);
     assert_eq!(seen.values.len(), 11);
     assert_eq!(seen.binary.len(), 19);
     assert_eq!(seen.known.len(), 12);

@@ -440,6 +440,11 @@ impl Hit<'_> {
                 let b = self.string(*b, *most)?;
                 *self.local(*local) = u64::from(a != b);
             }
+            Effect::Find(local, a, b) => {
+                let (a, b) = (self.string(*a, u32::MAX)?, self.string(*b, u32::MAX)?);
+                let found = b.is_empty() || a.windows(b.len()).any(|part| part == b);
+                *self.local(*local) = u64::from(found);
+            }
             Effect::Map(table, key, op) => self.map(table, *key, op)?,
             Effect::If(value, then, otherwise) => {
                 let body = if self.plain(*value)? != 0 {

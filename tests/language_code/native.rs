@@ -1,6 +1,7 @@
 //! Runs a site's code in this process as a hit would, and says where what it leaves behind is not what
 //! the evaluator says. Knows the layout of blocks, tables and records by `abi.rs` and `table.rs` alone.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use kptrace::abi::{self, Layout};
@@ -95,7 +96,11 @@ pub const D: u64 = abi::ALIVE_SIZE;
 /// Code in place, for the handler of faults.
 static PLACED: RwLock<Option<(Template, u64, u64)>> = RwLock::new(None);
 
+/// How many faults were put right.
+pub static FAULTS: AtomicU64 = AtomicU64::new(0);
+
 fn resume(pc: u64) -> Option<u64> {
+    FAULTS.fetch_add(1, Ordering::Relaxed);
     let placed = PLACED.try_read().ok()?;
     let (template, hot, cold) = placed.as_ref()?;
     let (section, at) = if pc >= *cold {

@@ -286,6 +286,48 @@ fn a_field_that_would_write_over_the_record_is_refused() {
 }
 
 #[test]
+fn a_string_is_found_wherever_it_stands_in_another() {
+    let mut program = Program {
+        locals: 1,
+        scratch: 128,
+        ..Program::default()
+    };
+    let found = program.push(Inst::Local(Local(0)));
+    let string = |at: u32, text: &str| {
+        let mut literal = (text.len() as u64).to_le_bytes().to_vec();
+        literal.extend(text.as_bytes());
+        Effect::Literal(at, literal)
+    };
+    let texts = [
+        "",
+        "a",
+        "b",
+        "aab",
+        "ab",
+        "aabaab",
+        "aabaabaac",
+        "aabaac",
+        "baac",
+        "caab",
+    ];
+    let mut results = Vec::new();
+    for a in texts {
+        for b in texts {
+            program.effects.extend([
+                string(0, a),
+                string(64, b),
+                Effect::Find(Local(0), 0, 64),
+                record(vec![int(found)]),
+            ]);
+            results.push(u64::from(a.contains(b)));
+        }
+    }
+    let seen = fields(&program, |_| {});
+    let seen: Vec<u64> = seen.into_iter().map(|(_, words)| words[0]).collect();
+    assert_eq!(seen, results);
+}
+
+#[test]
 fn strings_are_compared_as_far_as_counts_and_no_further() {
     let mut program = Program {
         locals: 1,

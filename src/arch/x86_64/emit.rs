@@ -6,8 +6,9 @@
 //! a *cold* part elsewhere: the copy for threads without a block, full rings, faults.
 //!
 //! Rules every template keeps: the red zone is skipped before the first push; every register used
-//! is saved; flags are saved by `lahf`/`seto` when live and never by `pushf`; no vector state, no
-//! string instructions, no calls; nothing of the target's thread-local storage is touched.
+//! is saved; flags are saved by `lahf`/`seto` when live and never by `pushf`; no vector state but what
+//! `run` brings back, no string instructions, no calls; nothing of the target's thread-local storage
+//! is touched.
 
 mod ask;
 mod assembler;
@@ -24,6 +25,7 @@ mod needs;
 mod plan;
 mod record;
 mod registers;
+mod run;
 mod template;
 pub mod thunk;
 mod unset;

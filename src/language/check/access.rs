@@ -15,6 +15,8 @@ impl Checker<'_, '_> {
         Some(match kind {
             TypeKind::Int { bits, signed } => super::int(width(*bits), *signed),
             TypeKind::Enum => super::int(width(32), false),
+            TypeKind::Float { bits: 32 } => Type::Single,
+            TypeKind::Float { .. } => Type::Float,
             TypeKind::Void => Type::Void,
             TypeKind::Str(size) => Type::Str {
                 max: match size {
@@ -266,7 +268,7 @@ impl Checker<'_, '_> {
         }
         let kind = match (&value.ty, &ty) {
             (Type::Int { .. } | Type::Pointer(_), Type::Int { .. } | Type::Pointer(_))
-            | (Type::Float, Type::Int { .. })
+            | (Type::Float | Type::Single, Type::Int { .. })
             | (Type::Usym, Type::Int { .. }) => ExprKind::Cast(Box::new(value)),
             // The address of an array or structure.
             (Type::Array { .. } | Type::Struct(_), Type::Pointer(_)) => {

@@ -132,7 +132,7 @@ impl Checker<'_, '_> {
             Some(Ok((ty, Some(n)))) => self.passed(ty.clone(), *n, span),
             Some(Ok((ty, None))) => {
                 let message = format!(
-                    "`{shown}` is {} and not passed as an integer argument",
+                    "`{shown}` is {} and not passed in one register",
                     texts::a(ty)
                 );
                 self.error_help(
@@ -166,6 +166,13 @@ impl Checker<'_, '_> {
 
     /// An argument in its type.
     fn passed(&mut self, ty: Type, n: u8, span: &Span) -> Expr {
+        if let Type::Float | Type::Single = ty {
+            return Expr {
+                kind: ExprKind::FloatArg(n),
+                ty,
+                span: span.clone(),
+            };
+        }
         let argument = Expr {
             kind: ExprKind::Arg(n),
             ty: U64,

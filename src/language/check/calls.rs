@@ -2,13 +2,14 @@
 
 use super::expr::string;
 use super::functions::{Call, Function, How, MANY, function, function_names};
+use super::operators::name_test;
 use super::{BOOL, Checker, I64, U64, bad, texts};
 use crate::base::suggest;
 use crate::language::builtins::{self, Word};
 use crate::language::source::Span;
 use crate::language::token::number as number_of;
 use crate::language::tree::{self, ExprKind as Ast, Name};
-use crate::language::typed::{Builtin, Expr, ExprKind, MapValue, StmtKind, Type};
+use crate::language::typed::{Builtin, Expr, ExprKind, MapValue, Match, StmtKind, Type, Unary};
 
 impl Checker<'_, '_> {
     /// Whether a statement is a call of a function that does something.
@@ -429,6 +430,9 @@ impl Checker<'_, '_> {
         }
         let mut list = list.into_iter();
         let (a, b) = (list.next()?, list.next()?);
+        if name_test(&a, &b, Match::Contain).is_some() {
+            return Some((a, b));
+        }
         for value in [&a, &b] {
             match &value.ty {
                 Type::Void => return None,
@@ -454,7 +458,13 @@ impl Checker<'_, '_> {
         let n = self.constant_between(length, 0, most, "the length");
         match (strings, n.and_then(|n| u32::try_from(n).ok())) {
             (Some((a, b)), Some(n)) => Expr {
-                kind: ExprKind::Strncmp(Box::new(a), Box::new(b), n),
+                kind: match name_test(&a, &b, Match::Begin(n)) {
+                    Some(test) => {
+                        let called = Self::boolean(ExprKind::Called(test), call.span);
+                        ExprKind::Unary(Unary::Not, Box::new(called))
+                    }
+                    None => ExprKind::Strncmp(Box::new(a), Box::new(b), n),
+                },
                 ty: I64,
                 span: call.span.clone(),
             },
@@ -465,7 +475,10 @@ impl Checker<'_, '_> {
     pub(super) fn strcontains(&mut self, call: &Call<'_>) -> Expr {
         match self.two_strings(call) {
             Some((a, b)) => Expr {
-                kind: ExprKind::Strcontains(Box::new(a), Box::new(b)),
+                kind: match name_test(&a, &b, Match::Contain) {
+                    Some(test) => ExprKind::Called(test),
+                    None => ExprKind::Strcontains(Box::new(a), Box::new(b)),
+                },
                 ty: BOOL,
                 span: call.span.clone(),
             },

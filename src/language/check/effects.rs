@@ -64,7 +64,12 @@ impl Checker<'_, '_> {
                     return None;
                 }
                 let value = self.expr(first);
-                let value = self.decayed(value);
+                let mut value = self.decayed(value);
+                if let Type::Struct(_) | Type::Array { .. } = value.ty
+                    && let Some(whole) = self.whole(&value)
+                {
+                    value = whole;
+                }
                 match &value.ty {
                     Type::Void => None,
                     Type::Struct(name) => {

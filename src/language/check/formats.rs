@@ -186,7 +186,7 @@ impl Checker<'_, '_> {
                     | Type::Buf { .. }
             ),
             'r' => matches!(ty, Type::Buf { .. } | Type::Str { .. }),
-            'f' => *ty == Type::Float,
+            'f' => matches!(ty, Type::Float | Type::Single),
             _ => matches!(ty, Type::Int { .. } | Type::Pointer(_) | Type::Usym),
         };
         if fits || *ty == Type::Void {
@@ -197,9 +197,11 @@ impl Checker<'_, '_> {
             ('s', Type::Int { .. } | Type::Pointer(_)) => {
                 "an integer is %d, %u or %x; the string at an address is str(...)"
             }
-            ('s', Type::Float) | (_, Type::Float) => "a floating-point number is %f",
+            (_, Type::Float | Type::Single) => "a floating-point number is %f",
             ('r', _) => "%r shows buf(pointer, length)",
-            ('f', _) => "only farg0, farg1, ... are floating-point numbers",
+            ('f', _) => {
+                "floating-point numbers are farg0, farg1, ..., and members and parameters of such types"
+            }
             (_, Type::Buf { .. }) => "a buffer is %r",
             (_, Type::Tuple(_)) => "print(...) shows a tuple; its parts are $t.0, $t.1",
             (_, Type::Struct(_)) => "name a member",

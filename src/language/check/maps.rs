@@ -62,7 +62,7 @@ impl Checker<'_, '_> {
     fn note_key(&mut self, id: MapId, parts: Vec<Expr>, span: &Span) -> Option<Vec<Expr>> {
         for part in &parts {
             let what = match &part.ty {
-                Type::Inet | Type::Float | Type::Buf { .. } => continue,
+                Type::Inet | Type::Float | Type::Single | Type::Buf { .. } => continue,
                 Type::Time(_) => "a formatted time",
                 _ => continue,
             };

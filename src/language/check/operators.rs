@@ -7,7 +7,7 @@ use super::state::{is_literal, merge};
 use super::{BOOL, Checker, I64, U64, bad, number, texts};
 use crate::language::source::Span;
 use crate::language::tree;
-use crate::language::typed::{Binary, Expr, ExprKind, Type, Unary};
+use crate::language::typed::{Binary, Expr, ExprKind, Match, NameTest, Type, Unary};
 use crate::program::Width;
 
 impl Checker<'_, '_> {
@@ -167,7 +167,7 @@ impl Checker<'_, '_> {
                     "strings are put together by printf(\"%s%s\", a, b)",
                 );
             }
-            (Type::Float, _) | (_, Type::Float) => {
+            (Type::Float | Type::Single, _) | (_, Type::Float | Type::Single) => {
                 return self.error_help(
                     span,
                     "there is no arithmetic on floating-point numbers",
@@ -311,13 +311,19 @@ impl Checker<'_, '_> {
                 );
             }
             (Type::Usym, Type::Usym) if equality => {}
+            (Type::Func | Type::ProbeName, Type::Str { .. }) if equality => {
+                return self.called(operator == "!=", &left, &right, span);
+            }
+            (Type::Str { .. }, Type::Func | Type::ProbeName) if equality => {
+                return self.called(operator == "!=", &right, &left, span);
+            }
             (a @ (Type::Func | Type::ProbeName | Type::Username), _)
             | (_, a @ (Type::Func | Type::ProbeName | Type::Username)) => {
                 let message = format!("{} is known only when it is shown", texts::a(a));
                 let help = match a {
                     Type::Username => "compare uid",
                     _ => {
-                        "give the function a block of its own, or keep it as a key: @[func] = count()"
+                        "compare it with a string: func == \"malloc\", or keep it as a key: @[func] = count()"
                     }
                 };
                 return self.error_help(span, message, help);
@@ -363,6 +369,22 @@ impl Checker<'_, '_> {
         Self::boolean(kind, span)
     }
 
+    /// A probe's name and a text of the program: `func == "malloc"`.
+    fn called(&mut self, differs: bool, name: &Expr, text: &Expr, span: &Span) -> Expr {
+        let Some(test) = name_test(name, text, Match::Equal) else {
+            return self.error_help(
+                &text.span.clone(),
+                "names of probes are compared with what stands in the program",
+                "as in: func == \"malloc\"",
+            );
+        };
+        let called = Self::boolean(ExprKind::Called(test), span);
+        match differs {
+            false => called,
+            true => Self::boolean(ExprKind::Unary(Unary::Not, Box::new(called)), span),
+        }
+    }
+
     /// Says where an unsigned value is asked whether it is negative.
     fn warn_never(&mut self, operator: &'static str, left: &Expr, right: &Expr, span: &Span) {
         let unsigned = |e: &Expr| matches!(e.ty, Type::Int { signed: false, .. });
@@ -397,6 +419,23 @@ impl Checker<'_, '_> {
         let help = format!("cast it: (int32){text} or (int64){text}");
         self.reports.warn(span, message, help);
     }
+}
+
+/// What is asked of a name, when that is what stands there.
+pub(super) fn name_test(name: &Expr, text: &Expr, how: Match) -> Option<NameTest> {
+    let full = match name.ty {
+        Type::Func => false,
+        Type::ProbeName => true,
+        _ => return None,
+    };
+    let ExprKind::Str(text) = &text.kind else {
+        return None;
+    };
+    Some(NameTest {
+        full,
+        how,
+        text: text.clone(),
+    })
 }
 
 /// Whether an operation on two integers is signed.

@@ -457,6 +457,11 @@ impl Checker<'_, '_> {
     pub(super) fn storable(&mut self, value: Expr, place: &str) -> Expr {
         let value = self.decayed(value);
         let span = value.span.clone();
+        if let (Type::Struct(_) | Type::Array { .. }, "a map" | "a tuple") = (&value.ty, place)
+            && let Some(whole) = self.whole(&value)
+        {
+            return whole;
+        }
         match &value.ty {
             Type::Struct(name) if place != "a variable" => {
                 let message = format!("a whole `struct {name}` cannot be put into {place}");

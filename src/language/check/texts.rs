@@ -9,7 +9,7 @@ pub(super) fn a(ty: &Type) -> String {
     match ty {
         Type::Void => "nothing".to_owned(),
         Type::Int { .. } => "an integer".to_owned(),
-        Type::Float => "a floating-point number".to_owned(),
+        Type::Float | Type::Single => "a floating-point number".to_owned(),
         Type::Pointer(to) => match &**to {
             Type::Void => "a pointer".to_owned(),
             to => format!("a pointer to {}", name(to)),
@@ -21,6 +21,8 @@ pub(super) fn a(ty: &Type) -> String {
         Type::Tuple(parts) => format!("a tuple of {}", parts.len()),
         Type::Usym => "a symbol".to_owned(),
         Type::Ustack { .. } => "a stack".to_owned(),
+        Type::Whole(whole) if whole.list => "an array".to_owned(),
+        Type::Whole(_) => "a structure".to_owned(),
         Type::Inet => "a network address".to_owned(),
         Type::Time(_) => "a formatted time".to_owned(),
         Type::Username => "a user's name".to_owned(),
@@ -43,6 +45,7 @@ pub(in crate::language) fn name(ty: &Type) -> String {
             format!("{}int{}", if *signed { "" } else { "u" }, width.bits())
         }
         Type::Float => "double".to_owned(),
+        Type::Single => "float".to_owned(),
         Type::Struct(name) => format!("struct {name}"),
         Type::Array { of, len } => format!("{}[{len}]", name(of)),
         Type::Str { max } => format!("string[{max}]"),
@@ -53,6 +56,8 @@ pub(in crate::language) fn name(ty: &Type) -> String {
         }
         Type::Usym => "usym".to_owned(),
         Type::Ustack { frames, .. } => format!("ustack[{frames}]"),
+        Type::Whole(whole) if whole.list => format!("array[{}]", whole.members.len()),
+        Type::Whole(whole) => format!("struct[{}]", whole.size),
         Type::Inet => "inet".to_owned(),
         Type::Time(format) => format!("time({format:?})"),
         Type::Username => "username".to_owned(),

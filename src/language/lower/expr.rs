@@ -1,7 +1,8 @@
 //! Expressions. Words become values, computed where they are used; whatever must happen in order
 //! (effects, reads of maps, what is short-circuited) becomes an effect and a variable.
 
-use super::{Lowering, Operand, Result, Storage, unsupported};
+use super::{Lowering, NAME_BITS, NAME_TESTS, Operand, Result, Storage, unsupported};
+use crate::abi;
 use crate::language::layout::{self, is_word, size};
 use crate::language::typed::{Attach, Binary, Builtin, Expr, ExprKind, Step, Type, Unary};
 use crate::program::{
@@ -125,6 +126,9 @@ impl Lowering<'_> {
             ExprKind::Ternary(condition, a, b) => {
                 return self.ternary(e, condition, [a, b], effects);
             }
+            ExprKind::Cast(a) if matches!(a.ty, Type::Float | Type::Single) => {
+                word(self.truncated(a, &e.ty, effects)?)
+            }
             ExprKind::Cast(a) => {
                 let inner = self.expr(a, effects)?;
                 match (inner, &e.ty) {
@@ -198,21 +202,40 @@ impl Lowering<'_> {
                 effects.push(Effect::Walk(at, frames, entry));
                 Operand::Scratch(at)
             }
-            ExprKind::Strcontains(..) => {
-                return unsupported(&e.span, "strcontains is not compiled yet");
+            ExprKind::Strcontains(a, b) => {
+                let (a, b) = (self.bytes(a, effects)?, self.bytes(b, effects)?);
+                let local = self.local();
+                effects.push(Effect::Find(local, a, b));
+                word(self.push(Inst::Local(local)))
+            }
+            ExprKind::Called(test) => {
+                let known = self.tests.iter().position(|other| other == test);
+                let index = known.unwrap_or(self.tests.len());
+                if index >= NAME_TESTS {
+                    let most = format!("names are compared with more than {NAME_TESTS} texts");
+                    return unsupported(&e.span, most);
+                }
+                if known.is_none() {
+                    self.tests.push(test.clone());
+                }
+                let number = self.known(Known::Probe, effects);
+                let bit = self.constant((NAME_BITS as usize + index) as u64);
+                let one = self.constant(1);
+                let bit = self.push(Inst::Binary(BinaryOp::Shr, number, bit));
+                word(self.push(Inst::Binary(BinaryOp::And, bit, one)))
             }
         })
     }
 
     /// Puts an expression's value into scratch memory.
     pub(super) fn put(&mut self, e: &Expr, at: u32, effects: &mut Vec<Effect>) -> Result<()> {
-        match (&e.kind, self.limit_free(e)) {
+        match &e.kind {
             // In place.
-            (ExprKind::StrAt(pointer, None), true) => {
+            ExprKind::StrAt(pointer, limit) if self.limit_free(e, limit.as_deref()) => {
                 let pointer = self.word(pointer, effects)?;
                 self.copy_to(at, pointer, None, &e.ty, true, effects);
             }
-            (ExprKind::Str(text), _) => self.literal(at, text.as_bytes(), &e.ty, effects),
+            ExprKind::Str(text) => self.literal(at, text.as_bytes(), &e.ty, effects),
             _ => match self.expr(e, effects)? {
                 Operand::Word(value) => effects.push(Effect::Put(at, value)),
                 Operand::Scratch(from) if from != at => {
@@ -225,17 +248,27 @@ impl Lowering<'_> {
     }
 
     /// Whether a string's room ends at whole words, so that nothing cuts it but its size.
-    pub(super) fn limit_free(&self, e: &Expr) -> bool {
-        matches!(e.ty, Type::Str { max } if max.is_multiple_of(8) && max > 0 && max <= MAX_STRING)
+    pub(super) fn limit_free(&self, e: &Expr, limit: Option<&Expr>) -> bool {
+        let Type::Str { max } = e.ty else {
+            return false;
+        };
+        let cut = match limit.map(|limit| &limit.kind) {
+            None => false,
+            Some(ExprKind::Int(n)) => *n < i64::from(max),
+            Some(_) => true,
+        };
+        !cut && max.is_multiple_of(8) && max > 0 && max <= MAX_STRING
     }
 
     fn literal(&mut self, at: u32, text: &[u8], ty: &Type, effects: &mut Vec<Effect>) {
         let most = size(ty).saturating_sub(8) as usize;
         let text = text.get(..most).unwrap_or(text);
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let mut bytes = u64::from(length).to_le_bytes().to_vec();
+        let head = u64::from(length) | u64::from(abi::STR_OWN) << 32;
+        let mut bytes = head.to_le_bytes().to_vec();
         bytes.extend_from_slice(text);
         effects.push(Effect::Literal(at, bytes));
+        self.literals.insert(text.to_vec());
     }
 
     fn copy(
@@ -262,10 +295,12 @@ impl Lowering<'_> {
         string: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let (Type::Str { max } | Type::Buf { max }) = ty else {
-            return;
+        let max = match ty {
+            Type::Str { max } | Type::Buf { max } => *max,
+            Type::Whole(whole) => whole.size,
+            _ => return,
         };
-        let max = (*max).min(MAX_STRING);
+        let max = max.min(MAX_STRING);
         let limit = limit.or_else(|| {
             let exact = max.is_multiple_of(8) && max > 0;
             (!exact).then(|| self.constant(u64::from(max)))
@@ -282,42 +317,6 @@ impl Lowering<'_> {
             limit,
             string,
         }));
-    }
-
-    /// The key of a map.
-    pub(super) fn key(&mut self, key: &[Expr], effects: &mut Vec<Effect>) -> Result<Key> {
-        match key {
-            [] => Ok(Key::None),
-            [one] if is_word(&one.ty) => Ok(Key::Word(self.word(one, effects)?)),
-            [one] if !matches!(one.ty, Type::Tuple(_)) => {
-                // Composed anew all the same where it is a variable: it may be longer than the key.
-                let at = self.scratch(size(&one.ty).next_multiple_of(16));
-                self.put(one, at, effects)?;
-                Ok(Key::Scratch(at))
-            }
-            parts => {
-                let all = parts.iter().map(|part| size(&part.ty)).sum::<u32>();
-                let at = self.scratch(all.next_multiple_of(16));
-                let mut offset = at;
-                for part in parts {
-                    self.put(part, offset, effects)?;
-                    offset += size(&part.ty);
-                }
-                if all % 16 != 0 {
-                    // What fills the key up is copied with it.
-                    let zero = self.constant(0);
-                    effects.push(Effect::Put(at + all, zero));
-                }
-                // A tuple of one word is a word.
-                match parts {
-                    [one] if all == 8 && matches!(one.ty, Type::Tuple(_)) => {
-                        let value = self.push(Inst::Scratch(at));
-                        Ok(Key::Word(self.fix(value, effects)))
-                    }
-                    _ => Ok(Key::Scratch(at)),
-                }
-            }
-        }
     }
 
     fn builtin(
@@ -530,6 +529,7 @@ impl Lowering<'_> {
                 self.copy_to(at, pointer, None, &e.ty, string, effects);
                 return Ok(Operand::Scratch(at));
             }
+            Type::Single => (Width::W32, false),
             ty if is_word(ty) => (Width::W64, false),
             _ => return unsupported(&e.span, "this is not read from memory"),
         };

@@ -45,6 +45,8 @@ pub(super) fn tables(checked: &Checked) -> (Vec<Arc<Table>>, Memory) {
             cell,
         };
         if table.is_keyed() {
+            let own = checked.config.sizes.get(&map.name);
+            let keys = own.map_or(keys, |own| (*own).clamp(1, MOST_KEYS));
             // Half full at most, so that searches stay short.
             table.slots = (2 * keys).next_power_of_two();
         }
@@ -76,7 +78,7 @@ fn key(map: &Map) -> Vec<KeyPart> {
 fn parts_of(ty: &Type, parts: &mut Vec<KeyPart>) {
     match ty {
         Type::Tuple(inner) => inner.iter().for_each(|ty| parts_of(ty, parts)),
-        Type::Str { .. } | Type::Buf { .. } | Type::Inet => {
+        Type::Str { .. } | Type::Buf { .. } | Type::Whole(_) | Type::Inet => {
             parts.push(KeyPart::Bytes(layout::size(ty)));
         }
         // What lies behind the last frame is cleared.
@@ -201,6 +203,7 @@ impl ExprKind {
             | ExprKind::Local(_)
             | ExprKind::Len(_)
             | ExprKind::StepLocal(..)
+            | ExprKind::Called(_)
             | ExprKind::Ustack => Vec::new(),
             ExprKind::Map(_, some)
             | ExprKind::HasKey(_, some)

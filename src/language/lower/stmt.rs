@@ -303,7 +303,8 @@ impl Lowering<'_> {
 
     /// A value on its way into a record.
     fn field(&mut self, e: &Expr, changes: bool, effects: &mut Vec<Effect>) -> Result<FieldKind> {
-        if let (ExprKind::StrAt(pointer, None), true) = (&e.kind, self.limit_free(e))
+        if let ExprKind::StrAt(pointer, limit) = &e.kind
+            && self.limit_free(e, limit.as_deref())
             && let Type::Str { max } = e.ty
             && let Ok(max) = u16::try_from(max)
         {

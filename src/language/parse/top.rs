@@ -339,20 +339,22 @@ impl Parser<'_, '_> {
             self.recover();
             return;
         };
+        let mut size = 0;
         if self.expect("(", "after the map's kind") {
-            if !matches!(self.kind(), Kind::Int(_)) {
+            if let Kind::Int(n) = self.kind() {
+                size = *n;
+                self.bump();
+            } else {
                 let span = self.since(start);
                 self.reports.error_help(
                     &span,
                     "the most entries of the map are missing",
                     "as in: let @a = hash(100);",
                 );
-            } else {
-                self.bump();
             }
             self.expect(")", "after the number of entries");
         }
         self.eat(";");
-        tree.declared.push(MapDeclaration { name, kind });
+        tree.declared.push(MapDeclaration { name, kind, size });
     }
 }

@@ -189,8 +189,10 @@ impl Parser<'_, '_> {
                 Some(TypeKind::Of(Box::new(inner)))
             }
             "struct" | "union" | "enum" => {
+                let packed = word != "enum" && self.attributes();
                 if self.is("{") && word != "enum" {
-                    let record = self.record(None, word == "union")?;
+                    let mut record = self.record(None, word == "union")?;
+                    record.packed |= packed;
                     return Some(TypeKind::Inline(Box::new(record)));
                 }
                 let name = self.name(&format!("the name of the {word}"))?;
@@ -224,13 +226,17 @@ impl Parser<'_, '_> {
             return self.deeper(Self::base_type).flatten();
         }
         let has = |word: &str| words.iter().any(|w| w == word);
-        if has("double") || has("float") {
+        if has("double") && has("long") {
             self.reports.error_help(
                 start,
-                "there are no floating-point types",
-                "a floating-point argument of a function is farg0, farg1, ...",
+                "there are no floating-point types of more than 64 bits",
+                "buf(pointer, 16) reads its bytes",
             );
             return None;
+        }
+        if has("double") || has("float") {
+            let bits = if has("double") { 64 } else { 32 };
+            return Some(TypeKind::Float { bits });
         }
         let bits = match () {
             () if has("char") => 8,
@@ -247,11 +253,13 @@ impl Parser<'_, '_> {
     pub(super) fn record_item(&mut self, tree: &mut Tree) {
         let union = self.is_word("union");
         self.bump();
+        let packed = self.attributes();
         let Some(name) = self.name("the structure's name") else {
             self.recover();
             return;
         };
-        if let Some(record) = self.record(Some(name), union) {
+        if let Some(mut record) = self.record(Some(name), union) {
+            record.packed |= packed;
             tree.records.push(record);
         }
         self.eat(";");
@@ -292,11 +300,44 @@ impl Parser<'_, '_> {
                 }
             }
         }
+        let packed = self.attributes();
         Some(Record {
             name,
             union,
+            packed,
             fields,
         })
+    }
+
+    /// `__attribute__((packed))`: whether that is among those that stand here.
+    fn attributes(&mut self) -> bool {
+        let mut packed = false;
+        while self.is_word("__attribute__") {
+            self.bump();
+            let twice =
+                self.expect("(", "before the attributes") && self.expect("(", "before them");
+            if !twice {
+                self.recover();
+                return packed;
+            }
+            while !self.is(")") && !self.is_end() {
+                let span = self.span();
+                match self.kind().clone() {
+                    Kind::Ident(word) if matches!(word.as_str(), "packed" | "__packed__") => {
+                        packed = true;
+                    }
+                    Kind::Punct(",") => {}
+                    _ => self.reports.error_help(
+                        &span,
+                        "this attribute is not understood here",
+                        "packed is: __attribute__((packed))",
+                    ),
+                }
+                self.bump();
+            }
+            let _ = self.expect(")", "after the attributes") && self.expect(")", "after them");
+        }
+        packed
     }
 
     /// `type a, *b, c[4], d : 3;`

@@ -82,6 +82,7 @@ fn string(conversion: &Conversion, arg: &Datum, form: Form) -> Made {
     let mut body = Vec::new();
     match arg {
         Datum::Str(bytes) => form.foreign(&mut body, &cut(bytes)),
+        Datum::Literal(bytes) => body = cut(bytes),
         Datum::Text(known) => form.foreign(&mut body, &cut(known.as_bytes())),
         other => value::datum(&mut body, other, form),
     }

@@ -145,13 +145,25 @@ fn datum(out: &mut Vec<u8>, value: &Datum) {
         Datum::Uint(n) | Datum::Pointer(n) => integer(out, i128::from(*n)),
         Datum::Float(x) if x.is_finite() => out.extend_from_slice(value::float(*x).as_bytes()),
         Datum::Float(_) => out.extend_from_slice(b"null"),
-        Datum::Tuple(parts) => list(out, parts, datum),
+        Datum::Tuple(parts) | Datum::List(parts) => list(out, parts, datum),
+        Datum::Record(members) => {
+            out.push(b'{');
+            for (index, (name, value)) in members.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                escape::json(out, name.as_bytes());
+                out.push(b':');
+                datum(out, value);
+            }
+            out.push(b'}');
+        }
         Datum::Fault(address) => {
             out.extend_from_slice(br#"{"fault":""#);
             number::hex(out, *address);
             out.extend_from_slice(br#""}"#);
         }
-        Datum::Str(_) | Datum::Buf(_) | Datum::Text(_) | Datum::Stack(..) => {
+        Datum::Str(_) | Datum::Literal(_) | Datum::Buf(_) | Datum::Text(_) | Datum::Stack(..) => {
             let mut text = Vec::new();
             value::datum(&mut text, value, Form::Raw);
             escape::json(out, &text);

@@ -78,7 +78,7 @@ fn data(a: &Datum, b: &Datum) -> Ordering {
 
 fn bytes(value: &Datum) -> &[u8] {
     match value {
-        Datum::Str(bytes) | Datum::Buf(bytes) => bytes,
+        Datum::Str(bytes) | Datum::Literal(bytes) | Datum::Buf(bytes) => bytes,
         Datum::Text(text) => text.as_bytes(),
         _ => &[],
     }
@@ -89,8 +89,8 @@ fn kind(value: &Datum) -> u8 {
         Datum::Int(_) | Datum::Uint(_) => 0,
         Datum::Pointer(_) => 1,
         Datum::Float(_) => 2,
-        Datum::Str(_) | Datum::Buf(_) | Datum::Text(_) => 3,
-        Datum::Tuple(_) => 4,
+        Datum::Str(_) | Datum::Literal(_) | Datum::Buf(_) | Datum::Text(_) => 3,
+        Datum::Tuple(_) | Datum::Record(_) | Datum::List(_) => 4,
         Datum::Stack(..) => 5,
         Datum::Fault(_) => 6,
     }

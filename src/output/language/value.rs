@@ -43,11 +43,32 @@ pub(super) fn datum(out: &mut Vec<u8>, value: &Datum, form: Form) {
         Datum::Pointer(n) => number::hex(out, *n),
         Datum::Float(x) => out.extend_from_slice(float(*x).as_bytes()),
         Datum::Str(bytes) => form.foreign(out, bytes),
+        Datum::Literal(bytes) => out.extend_from_slice(bytes),
         Datum::Buf(bytes) => buffer(out, bytes),
         Datum::Tuple(parts) => {
             out.push(b'(');
             listed(out, parts, form);
             out.push(b')');
+        }
+        Datum::Record(members) => {
+            out.extend_from_slice(b"{ ");
+            for (index, (name, value)) in members.iter().enumerate() {
+                out.extend_from_slice(if index > 0 { b", ." } else { b"." });
+                form.foreign(out, name.as_bytes());
+                out.extend_from_slice(b" = ");
+                datum(out, value, form);
+            }
+            out.extend_from_slice(b" }");
+        }
+        Datum::List(values) => {
+            out.push(b'[');
+            for (index, value) in values.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                datum(out, value, form);
+            }
+            out.push(b']');
         }
         Datum::Text(text) => form.foreign(out, text.as_bytes()),
         Datum::Stack(mode, frames) => {

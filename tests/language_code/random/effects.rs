@@ -125,6 +125,9 @@ impl Generator<'_> {
             8 if !self.strings.is_empty() => {
                 let a = any(self.rng, &self.strings).at;
                 let b = any(self.rng, &self.strings).at;
+                if self.chance(3) {
+                    return Some(Effect::Find(self.free_local(), a, b));
+                }
                 Effect::Compare(self.free_local(), a, b, self.rng.below(150) as u32)
             }
             9 | 10 if depth < 3 => {

@@ -212,6 +212,7 @@ impl Body<'_> {
             Effect::Move(to, from, size) => self.shift(*to, *from, *size)?,
             Effect::Walk(at, frames, entry) => self.walk(*at, *frames, *entry)?,
             Effect::Compare(local, a, b, most) => self.compare(*local, (*a, *b), *most)?,
+            Effect::Find(local, a, b) => self.find_string(*local, *a, *b)?,
             Effect::Map(table, key, op) => self.map(table, *key, op)?,
             Effect::If(value, then, otherwise) => self.choose(*value, then, otherwise)?,
             Effect::Loop(turns, body) => self.turns(*turns, body)?,

@@ -1,23 +1,19 @@
 //! Strings and bytes: from the target into a record or into scratch memory, within scratch memory,
 //! compared.
-//!
-//! Eight bytes are read at a time; where that faults or would go beyond the limit it goes on byte by
-//! byte, so a string that ends just before an unmapped page is whole.
 
 use iced_x86::code_asm::registers::gpr8::{cl, dl};
-use iced_x86::code_asm::registers::gpr32::{ecx, edx, r8d, r9d, r10d};
+use iced_x86::code_asm::registers::gpr32::{ecx, edx, r8d, r9d, r10d, r11d};
 use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{AsmMemoryOperand, byte_ptr, dword_ptr, ptr, qword_ptr};
 
 use super::assembler::Mark;
 use super::body::{Body, in_block};
 use super::record::record_field;
+use super::run::{Most, Run};
 use super::template::{Frame, Unsupported};
 use crate::abi;
 use crate::program::{Copy, Local};
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = ONES << 7;
 /// Words that are copied one by one; more than that in a loop.
 pub(super) const UNROLLED: u32 = 8;
 
@@ -27,61 +23,27 @@ impl Body<'_> {
     pub(super) fn string(&mut self, max: i32, offset: u32, stub: Mark) -> Result<(), Unsupported> {
         let (environment, space) = (self.environment, self.space);
         let base = environment.shared_block + environment.layout.ring() + offset;
-        let bytes = in_block(space, ptr(rcx + r10 + u64::from(base + abi::STR_BYTES)));
-        let [eight, found, whole, by_byte] = std::array::from_fn(|_| self.frame.out.mark());
-        let out = &mut self.frame.out;
-        out.asm.mov(r8, ONES)?;
-        out.asm.xor(r10d, r10d)?;
-        out.here(eight)?;
-        out.next_may_fault(by_byte);
-        out.asm.mov(rdx, qword_ptr(r11 + r10))?;
-        out.asm.mov(qword_ptr(bytes), rdx)?;
-        // A byte is zero where subtracting one borrows into its high bit and it had none; the
-        // lowest such byte is exact.
-        out.asm.mov(r9, rdx)?;
-        out.asm.sub(r9, r8)?;
-        out.asm.not(rdx)?;
-        out.asm.and(r9, rdx)?;
-        out.asm.mov(rdx, r8)?;
-        out.asm.shl(rdx, 7)?;
-        out.asm.and(r9, rdx)?;
-        let to_found = out.to(found);
-        out.asm.jne(to_found)?;
-        out.asm.add(r10, 8)?;
-        out.asm.cmp(r10, max)?;
-        let to_eight = out.to(eight);
-        out.asm.jb(to_eight)?;
         let header = |at: u32| dword_ptr(record_field(environment, space, offset + at));
-        out.asm.mov(header(4), abi::STR_TRUNCATED.cast_signed())?;
-        let to_whole = out.to(whole);
-        let length = out.mark();
-        let to_length = out.to(length);
-        out.asm.jmp(to_length)?;
-        out.here(found)?;
-        out.asm.bsf(r9, r9)?;
-        out.asm.shr(r9, 3)?;
-        out.asm.add(r10, r9)?;
-        out.here(whole)?;
-        out.asm.mov(header(4), 0)?;
-        out.here(length)?;
-        out.asm.mov(header(0), r10d)?;
-        let truncated = header(4);
+        let (length, flags) = (header(0), header(4));
+        let [full, done] = std::array::from_fn(|_| self.frame.out.mark());
+        self.run(Run {
+            to: in_block(space, ptr(rcx + r10 + u64::from(base + abi::STR_BYTES))),
+            most: Most::Known(max),
+            string: true,
+            fill: false,
+            full,
+            fault: stub,
+        })?;
+        let out = &mut self.frame.out;
+        out.asm.mov(flags, 0)?;
+        out.here(done)?;
+        out.asm.mov(length, r10d)?;
+        let to_done = out.to(done);
         self.frame.later(move |frame| {
-            let next = frame.out.mark();
-            let to_next = frame.out.to(next);
             let out = &mut frame.out;
-            out.here(by_byte)?;
-            out.here(next)?;
-            out.next_may_fault(stub);
-            out.asm.movzx(edx, byte_ptr(r11 + r10))?;
-            out.asm.mov(byte_ptr(bytes), dl)?;
-            out.asm.test(edx, edx)?;
-            out.asm.je(to_whole)?;
-            out.asm.add(r10, 1)?;
-            out.asm.cmp(r10, max)?;
-            out.asm.jb(to_next)?;
-            out.asm.mov(truncated, abi::STR_TRUNCATED.cast_signed())?;
-            Ok(out.asm.jmp(to_length)?)
+            out.here(full)?;
+            out.asm.mov(flags, abi::STR_TRUNCATED.cast_signed())?;
+            Ok(out.asm.jmp(to_done)?)
         });
         Ok(())
     }
@@ -107,93 +69,45 @@ impl Body<'_> {
             }
             None => self.frame.out.asm.mov(r8d, max)?,
         }
-        let [eight, by_byte, next, inside, found, done, stub, after] =
-            std::array::from_fn(|_| self.frame.out.mark());
-        let bytes = in_block(
-            self.space,
-            ptr(rbx + r10 + self.scratch_base(copy.to + abi::STR_BYTES)),
-        );
+        let [full, done, stub, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let base = self.scratch_base(copy.to + abi::STR_BYTES);
         let length = dword_ptr(self.scratch(copy.to));
         let flags = dword_ptr(self.scratch(copy.to + 4));
         let first = qword_ptr(self.scratch(copy.to + abi::STR_BYTES));
-        let (to_eight, to_byte, to_next) = (
-            self.frame.out.to(eight),
-            self.frame.out.to(by_byte),
-            self.frame.out.to(next),
-        );
-        let (to_inside, to_found, to_done) = (
-            self.frame.out.to(inside),
-            self.frame.out.to(found),
-            self.frame.out.to(done),
-        );
+        let (to_done, to_after) = (self.frame.out.to(done), self.frame.out.to(after));
+        let (string, space) = (copy.string, self.space);
         let out = &mut self.frame.out;
         out.asm.mov(flags, 0)?;
         out.asm.xor(r10d, r10d)?;
         // A null pointer is the empty string.
         out.asm.test(r11, r11)?;
         out.asm.je(to_done)?;
-        if copy.string {
-            out.asm.mov(rcx, ONES)?;
-            out.asm.mov(rax, HIGHS)?;
-        }
-        out.here(eight)?;
-        out.asm.lea(rdx, qword_ptr(r10 + 8))?;
-        out.asm.cmp(rdx, r8)?;
-        out.asm.ja(to_byte)?;
-        out.next_may_fault(by_byte);
-        out.asm.mov(rdx, qword_ptr(r11 + r10))?;
-        out.asm.mov(qword_ptr(bytes), rdx)?;
-        if copy.string {
-            out.asm.mov(r9, rdx)?;
-            out.asm.sub(r9, rcx)?;
-            out.asm.not(rdx)?;
-            out.asm.and(r9, rdx)?;
-            out.asm.and(r9, rax)?;
-            out.asm.jne(to_found)?;
-        }
-        out.asm.add(r10, 8)?;
-        out.asm.jmp(to_eight)?;
-        if copy.string {
-            out.here(found)?;
+        self.run(Run {
+            to: in_block(space, ptr(rbx + r10 + base)),
+            most: Most::InR8,
+            string,
+            fill: true,
+            full,
+            fault: stub,
+        })?;
+        let out = &mut self.frame.out;
+        if string {
             // Zeros from the end to the end of its word: keys are compared by words.
-            out.asm.bsf(rcx, r9)?;
-            out.asm.mov(r9d, ecx)?;
-            out.asm.sub(ecx, 7)?;
+            out.asm.lea(ecx, dword_ptr(r10 * 8))?;
             out.asm.mov(edx, 1)?;
             out.asm.shl(rdx, cl)?;
             out.asm.dec(rdx)?;
-            out.asm.and(qword_ptr(bytes), rdx)?;
-            out.asm.shr(r9d, 3)?;
-            out.asm.add(r10, r9)?;
+            out.asm.mov(r9, r10)?;
+            out.asm.and(r9, -8)?;
+            let word = in_block(space, ptr(rbx + r9 + base));
+            out.asm.and(qword_ptr(word), rdx)?;
         }
         out.here(done)?;
         out.asm.mov(length, r10d)?;
         out.here(after)?;
-        let (string, space) = (copy.string, self.space);
         let faults = self.word(abi::FAULTS);
-        let to_after = self.frame.out.to(after);
         self.frame.later(move |frame| {
             let out = &mut frame.out;
-            out.here(by_byte)?;
-            out.here(next)?;
-            let full = out.mark();
-            let to_full = out.to(full);
-            out.asm.cmp(r10, r8)?;
-            out.asm.jae(to_full)?;
-            out.next_may_fault(stub);
-            out.asm.movzx(edx, byte_ptr(r11 + r10))?;
-            // A word's first byte clears the others.
-            out.asm.test(r10d, 7)?;
-            out.asm.jne(to_inside)?;
-            out.asm.mov(qword_ptr(bytes), 0)?;
-            out.here(inside)?;
-            if string {
-                out.asm.test(edx, edx)?;
-                out.asm.je(to_done)?;
-            }
-            out.asm.mov(byte_ptr(bytes), dl)?;
-            out.asm.inc(r10)?;
-            out.asm.jmp(to_next)?;
             out.here(full)?;
             if string {
                 out.asm.mov(flags, abi::STR_TRUNCATED.cast_signed())?;
@@ -300,6 +214,51 @@ impl Body<'_> {
             Ok(frame.out.asm.jmp(to_after)?)
         });
         Ok(())
+    }
+
+    /// Looks for a string in another: 1 when it is there, else 0.
+    pub(super) fn find_string(&mut self, local: Local, a: u32, b: u32) -> Result<(), Unsupported> {
+        let result = self.local(local);
+        let [from, next, differ, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let lengths = [dword_ptr(self.scratch(a)), dword_ptr(self.scratch(b))];
+        let (a, b) = (
+            self.scratch_base(a + abi::STR_BYTES),
+            self.scratch_base(b + abi::STR_BYTES),
+        );
+        let (to_from, to_next) = (self.frame.out.to(from), self.frame.out.to(next));
+        let (to_differ, to_after) = (self.frame.out.to(differ), self.frame.out.to(after));
+        let space = self.space;
+        let out = &mut self.frame.out;
+        out.asm.mov(result, 0)?;
+        // r8: how often it can begin later than at the start; r10: where it begins.
+        out.asm.mov(r8d, lengths[0])?;
+        out.asm.mov(r9d, lengths[1])?;
+        out.asm.sub(r8, r9)?;
+        out.asm.jb(to_after)?;
+        out.asm.xor(r10d, r10d)?;
+        out.here(from)?;
+        out.asm.xor(r11d, r11d)?;
+        out.here(next)?;
+        let byte = out.mark();
+        let to_byte = out.to(byte);
+        out.asm.cmp(r11, r9)?;
+        out.asm.jb(to_byte)?;
+        out.asm.mov(result, 1)?;
+        out.asm.jmp(to_after)?;
+        out.here(byte)?;
+        out.asm.lea(rcx, qword_ptr(r10 + r11))?;
+        out.asm
+            .movzx(edx, byte_ptr(in_block(space, ptr(rbx + rcx + a))))?;
+        out.asm
+            .cmp(dl, byte_ptr(in_block(space, ptr(rbx + r11 + b))))?;
+        out.asm.jne(to_differ)?;
+        out.asm.inc(r11)?;
+        out.asm.jmp(to_next)?;
+        out.here(differ)?;
+        out.asm.inc(r10)?;
+        out.asm.cmp(r10, r8)?;
+        out.asm.jbe(to_from)?;
+        Ok(out.here(after)?)
     }
 }
 

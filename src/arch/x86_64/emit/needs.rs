@@ -305,7 +305,7 @@ impl Needs {
                 self.temporaries = TEMPORARIES.len();
                 self.wide = true;
             }
-            Effect::Compare(..) => {
+            Effect::Compare(..) | Effect::Find(..) => {
                 self.temporaries = TEMPORARIES.len();
                 self.wide = true;
             }

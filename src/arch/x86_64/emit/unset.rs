@@ -73,7 +73,7 @@ impl Unset {
                 }
                 set
             }
-            Effect::Compare(local, ..) => set | bit(*local),
+            Effect::Compare(local, ..) | Effect::Find(local, ..) => set | bit(*local),
             Effect::Map(_, key, op) => {
                 if let Key::Word(value) = key {
                     self.read(*value, set);
