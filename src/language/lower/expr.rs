@@ -36,7 +36,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn expr(&mut self, e: &Expr, effects: &mut Vec<Effect>) -> Result<Operand> {
+    pub(super) fn expr(&mut self, e: &Expr, effects: &mut Vec<Effect>) -> Result<Operand> {
         let word = Operand::Word;
         Ok(match &e.kind {
             ExprKind::Int(n) => word(self.constant(n.cast_unsigned())),
@@ -69,7 +69,7 @@ impl Lowering<'_> {
             ExprKind::Map(map, key) => {
                 let table = &self.tables[map.0 as usize];
                 let (table, wide) = (table.clone(), matches!(table.cell, Cell::Wide(_)));
-                let key = self.key(key, effects)?;
+                let key = self.key(*map, key, effects)?;
                 if wide {
                     let at = self.scratch(size(&e.ty));
                     effects.push(Effect::Map(table, key, MapOp::GetScratch(at)));
@@ -82,7 +82,7 @@ impl Lowering<'_> {
             }
             ExprKind::HasKey(map, key) => {
                 let table = self.tables[map.0 as usize].clone();
-                let key = self.key(key, effects)?;
+                let key = self.key(*map, key, effects)?;
                 let local = self.local();
                 effects.push(Effect::Map(table, key, MapOp::Has(local)));
                 word(self.push(Inst::Local(local)))
@@ -95,7 +95,7 @@ impl Lowering<'_> {
             }
             ExprKind::StepMap(map, key, step) => {
                 let table = self.tables[map.0 as usize].clone();
-                let key = self.key(key, effects)?;
+                let key = self.key(*map, key, effects)?;
                 let by = self.constant(i64::from(step.by).cast_unsigned());
                 let old = self.local();
                 effects.push(Effect::Map(table, key, MapOp::Add(by, Some(old))));
@@ -145,13 +145,9 @@ impl Lowering<'_> {
                 offset,
                 bits,
             } => return self.memory(e, address, *offset, *bits, effects),
-            ExprKind::Tuple(parts) => {
+            ExprKind::Tuple(_) => {
                 let at = self.scratch(size(&e.ty));
-                let mut offset = at;
-                for part in parts {
-                    self.put(part, offset, effects)?;
-                    offset += size(&part.ty);
-                }
+                self.put(e, at, &e.ty, effects)?;
                 Operand::Scratch(at)
             }
             ExprKind::Part(tuple, index) => {
@@ -204,40 +200,6 @@ impl Lowering<'_> {
         })
     }
 
-    /// Puts an expression's value into scratch memory.
-    pub(super) fn put(&mut self, e: &Expr, at: u32, effects: &mut Vec<Effect>) -> Result<()> {
-        match (&e.kind, self.limit_free(e)) {
-            // In place.
-            (ExprKind::StrAt(pointer, None), true) => {
-                let pointer = self.word(pointer, effects)?;
-                self.copy_to(at, pointer, None, &e.ty, true, effects);
-            }
-            (ExprKind::Str(text), _) => self.literal(at, text.as_bytes(), &e.ty, effects),
-            _ => match self.expr(e, effects)? {
-                Operand::Word(value) => effects.push(Effect::Put(at, value)),
-                Operand::Scratch(from) if from != at => {
-                    effects.push(Effect::Move(at, from, size(&e.ty)));
-                }
-                Operand::Scratch(_) => {}
-            },
-        }
-        Ok(())
-    }
-
-    /// Whether a string's room ends at whole words, so that nothing cuts it but its size.
-    pub(super) fn limit_free(&self, e: &Expr) -> bool {
-        matches!(e.ty, Type::Str { max } if max.is_multiple_of(8) && max > 0 && max <= MAX_STRING)
-    }
-
-    fn literal(&mut self, at: u32, text: &[u8], ty: &Type, effects: &mut Vec<Effect>) {
-        let most = size(ty).saturating_sub(8) as usize;
-        let text = text.get(..most).unwrap_or(text);
-        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let mut bytes = u64::from(length).to_le_bytes().to_vec();
-        bytes.extend_from_slice(text);
-        effects.push(Effect::Literal(at, bytes));
-    }
-
     fn copy(
         &mut self,
         e: &Expr,
@@ -253,7 +215,7 @@ impl Lowering<'_> {
         Ok(at)
     }
 
-    fn copy_to(
+    pub(super) fn copy_to(
         &mut self,
         to: u32,
         pointer: Value,
@@ -282,42 +244,6 @@ impl Lowering<'_> {
             limit,
             string,
         }));
-    }
-
-    /// The key of a map.
-    pub(super) fn key(&mut self, key: &[Expr], effects: &mut Vec<Effect>) -> Result<Key> {
-        match key {
-            [] => Ok(Key::None),
-            [one] if is_word(&one.ty) => Ok(Key::Word(self.word(one, effects)?)),
-            [one] if !matches!(one.ty, Type::Tuple(_)) => {
-                // Composed anew all the same where it is a variable: it may be longer than the key.
-                let at = self.scratch(size(&one.ty).next_multiple_of(16));
-                self.put(one, at, effects)?;
-                Ok(Key::Scratch(at))
-            }
-            parts => {
-                let all = parts.iter().map(|part| size(&part.ty)).sum::<u32>();
-                let at = self.scratch(all.next_multiple_of(16));
-                let mut offset = at;
-                for part in parts {
-                    self.put(part, offset, effects)?;
-                    offset += size(&part.ty);
-                }
-                if all % 16 != 0 {
-                    // What fills the key up is copied with it.
-                    let zero = self.constant(0);
-                    effects.push(Effect::Put(at + all, zero));
-                }
-                // A tuple of one word is a word.
-                match parts {
-                    [one] if all == 8 && matches!(one.ty, Type::Tuple(_)) => {
-                        let value = self.push(Inst::Scratch(at));
-                        Ok(Key::Word(self.fix(value, effects)))
-                    }
-                    _ => Ok(Key::Scratch(at)),
-                }
-            }
-        }
     }
 
     fn builtin(
@@ -481,8 +407,8 @@ impl Lowering<'_> {
         }
         // Both sides may have less room than the result.
         let at = self.scratch(size(&e.ty));
-        self.put(a, at, &mut then)?;
-        self.put(b, at, &mut otherwise)?;
+        self.put(a, at, &e.ty, &mut then)?;
+        self.put(b, at, &e.ty, &mut otherwise)?;
         effects.push(Effect::If(condition, then, otherwise));
         Ok(Operand::Scratch(at))
     }
