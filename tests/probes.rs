@@ -13,6 +13,8 @@
 
 #[path = "probes/exact.rs"]
 mod exact;
+#[path = "probes/named.rs"]
+mod named;
 #[path = "programs/need.rs"]
 mod need;
 #[path = "probes/printed.rs"]
@@ -22,6 +24,8 @@ mod ready;
 #[path = "probes/reference.rs"]
 mod reference;
 mod support;
+#[path = "probes/unchanged.rs"]
+mod unchanged;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -32,7 +36,7 @@ type Run = fn() -> Verdict;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let cases: [(&str, Run); 19] = [
+    let cases: [(&str, Run); 26] = [
         ("every_ready_program_has_a_test", ready::all_there),
         ("mallocsize_and_its_kin_agree", ready::malloc),
         ("mallocsize_knows_calloc_and_realloc", ready::allocations),
@@ -50,8 +54,30 @@ fn main() {
         ("killsnoop_shows_signals_and_ends", ready::signals),
         ("recorded_programs_print_the_same_text", reference::text),
         ("recorded_programs_print_the_same_json", reference::json),
+        (
+            "bpftraces_threadsnoop_names_every_start",
+            unchanged::threadsnoop,
+        ),
+        (
+            "bpftraces_bashreadline_shows_commands",
+            unchanged::bashreadline,
+        ),
+        (
+            "bpftraces_gethostlatency_sees_lookups",
+            unchanged::gethostlatency,
+        ),
+        ("bpftraces_sslsnoop_sees_a_client", unchanged::sslsnoop),
+        ("bpftraces_ssllatency_sees_a_client", unchanged::ssllatency),
         ("maps_are_exact_whatever_happens", exact::maps),
         ("what_is_printed_and_lost_is_what_was_made", exact::records),
+        (
+            "rings_that_are_too_small_lose_nothing_silently",
+            exact::storm,
+        ),
+        (
+            "libcs_prototypes_name_arguments_in_real_programs",
+            named::prototypes,
+        ),
     ];
     let trials = cases
         .into_iter()
