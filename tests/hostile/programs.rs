@@ -78,6 +78,19 @@ fn programs_made_of_pieces_of_others_are_read_without_harm() {
     assert!(programs > 0, "some of them still compile");
 }
 
+/// Texts that were at fault: cut down from those that were found.
+#[test]
+fn what_was_found_once_is_read_without_harm() {
+    for text in [
+        "BEGIN { $x = 1; $t = (); }",
+        "u:f { @s[1] = \"x\"; } u:g { @s[arg0] = str(arg1); }",
+        "BEGIN { @s = \"x\"; } END { @s = \"longer than eight\"; }",
+        "BEGIN { @[\"a\"] = 1; } END { @[\"longer than eight\"] = 1; }",
+    ] {
+        assert!(language::program(text).compiled, "{text}");
+    }
+}
+
 /// Ends everything when a text never ends; until all is `over`.
 fn watch(done: &AtomicU64, file: &Path, over: &Receiver<()>) {
     let start = Instant::now();
