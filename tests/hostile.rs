@@ -17,6 +17,10 @@ mod code;
 mod elf;
 #[path = "hostile/language.rs"]
 mod language;
+#[path = "hostile/mutate.rs"]
+mod mutate;
+#[path = "hostile/programs.rs"]
+mod programs;
 #[path = "hostile/shared.rs"]
 mod shared;
 #[path = "hostile/spec.rs"]
@@ -254,53 +258,4 @@ fn a_damaged_analysis_is_refused_or_sound() {
         }
     }
     assert!(taken > 0 && refused > 0, "{taken} taken, {refused} refused");
-}
-
-/// Every program of `tests/language`.
-fn programs() -> Vec<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/language");
-    let mut all = Vec::new();
-    for folder in ["malformed", "wellformed", "bpftrace", "bpftrace-0.17"] {
-        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|e| e == "bt") {
-                all.push(std::fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-    all.sort();
-    all
-}
-
-/// The text cut at words and single characters.
-fn words(text: &str) -> Vec<&str> {
-    text.split_inclusive(|c: char| !c.is_ascii_alphanumeric())
-        .flat_map(|word| {
-            let last = word.char_indices().next_back().map_or(0, |(at, _)| at);
-            let (word, end) = word.split_at(last);
-            [word, end]
-        })
-        .filter(|word| !word.is_empty())
-        .collect()
-}
-
-#[test]
-fn programs_made_of_pieces_of_others_are_read_without_harm() {
-    let mut rng = rng("language");
-    let programs = programs();
-    let pieces: Vec<Vec<&str>> = programs.iter().map(|text| words(text)).collect();
-    let mut compiled = 0;
-    for _ in 0..cases(3000) {
-        let mut text = pieces[rng.below(pieces.len())].clone();
-        for _ in 0..1 + rng.below(5) {
-            let other = &pieces[rng.below(pieces.len())];
-            let from = rng.below(other.len() + 1);
-            let len = rng.below(8).min(other.len() - from);
-            let at = rng.below(text.len() + 1);
-            let gone = rng.below(4).min(text.len() - at);
-            text.splice(at..at + gone, other[from..from + len].iter().copied());
-        }
-        compiled += usize::from(language::program(&text.concat()));
-    }
-    assert!(compiled > 0, "some of them still compile");
 }

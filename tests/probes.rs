@@ -13,6 +13,8 @@
 
 #[path = "probes/exact.rs"]
 mod exact;
+#[path = "probes/named.rs"]
+mod named;
 #[path = "programs/need.rs"]
 mod need;
 #[path = "probes/printed.rs"]
@@ -22,6 +24,8 @@ mod ready;
 #[path = "probes/reference.rs"]
 mod reference;
 mod support;
+#[path = "probes/unchanged.rs"]
+mod unchanged;
 #[path = "probes/usdt.rs"]
 mod usdt;
 
@@ -34,7 +38,7 @@ type Run = fn() -> Verdict;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let cases: [(&str, Run); 22] = [
+    let cases: [(&str, Run); 32] = [
         ("every_ready_program_has_a_test", ready::all_there),
         ("mallocsize_and_its_kin_agree", ready::malloc),
         ("mallocsize_knows_calloc_and_realloc", ready::allocations),
@@ -55,6 +59,20 @@ fn main() {
         ("pgsnoop_shows_statements_and_their_time", usdt::postgres),
         ("recorded_programs_print_the_same_text", reference::text),
         ("recorded_programs_print_the_same_json", reference::json),
+        (
+            "bpftraces_threadsnoop_names_every_start",
+            unchanged::threadsnoop,
+        ),
+        (
+            "bpftraces_bashreadline_shows_commands",
+            unchanged::bashreadline,
+        ),
+        (
+            "bpftraces_gethostlatency_sees_lookups",
+            unchanged::gethostlatency,
+        ),
+        ("bpftraces_sslsnoop_sees_a_client", unchanged::sslsnoop),
+        ("bpftraces_ssllatency_sees_a_client", unchanged::ssllatency),
         ("maps_are_exact_whatever_happens", exact::maps),
         (
             "keys_that_come_and_go_find_room_in_a_real_program",
@@ -69,6 +87,14 @@ fn main() {
             exact::child_by_vfork,
         ),
         ("what_is_printed_and_lost_is_what_was_made", exact::records),
+        (
+            "rings_that_are_too_small_lose_nothing_silently",
+            exact::storm,
+        ),
+        (
+            "libcs_prototypes_name_arguments_in_real_programs",
+            named::prototypes,
+        ),
     ];
     let trials = cases
         .into_iter()

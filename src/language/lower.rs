@@ -8,6 +8,7 @@ mod expr;
 mod float;
 mod keys;
 mod maps;
+mod put;
 mod stmt;
 mod usdt;
 
@@ -16,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::layout;
-use super::typed::{Attach, Block, Checked, MapId, NameTest, Piece, Type};
+use super::typed::{Attach, Block, Checked, Map, MapId, NameTest, Piece, Type};
 use crate::program::{
     Effect, Inst, Known, Local, MAX_LOCALS, MAX_SCRATCH, Moment, Program, RegId, Table, Value,
 };
@@ -144,6 +145,7 @@ pub fn lower(
     let mut wrong = Vec::new();
     for block in &checked.blocks {
         let mut lowering = Lowering {
+            maps: &checked.maps,
             tables: &tables,
             regs,
             block,
@@ -228,6 +230,7 @@ enum Operand {
 type Result<T> = std::result::Result<T, Unsupported>;
 
 struct Lowering<'a> {
+    maps: &'a [Map],
     tables: &'a [Arc<Table>],
     regs: &'a dyn Fn(&str) -> Option<RegId>,
     block: &'a Block,
@@ -249,6 +252,20 @@ fn unsupported<T>(span: &Range<usize>, message: impl Into<String>) -> Result<T> 
     })
 }
 
+/// Makes a value in scratch memory 0 or empty: the first word of each of its parts.
+fn empty(ty: &Type, at: u32, zero: Value, effects: &mut Vec<Effect>) {
+    match ty {
+        Type::Tuple(parts) => {
+            for (index, part) in parts.iter().enumerate() {
+                let at = at.saturating_add(layout::part(parts, index));
+                empty(part, at, zero, effects);
+            }
+        }
+        Type::Void => {}
+        _ => effects.push(Effect::Put(at, zero)),
+    }
+}
+
 impl Lowering<'_> {
     fn block(&mut self) -> Result<()> {
         for ty in &self.block.locals {
@@ -261,12 +278,12 @@ impl Lowering<'_> {
         }
         let mut effects = Vec::new();
         // A variable that no path has set is 0 or empty.
-        for &storage in &self.variables.clone() {
+        for (storage, ty) in self.variables.clone().into_iter().zip(&self.block.locals) {
             let zero = self.push(Inst::Const(0));
-            effects.push(match storage {
-                Storage::Word(local) => Effect::Set(local, zero),
-                Storage::Scratch(at) => Effect::Put(at, zero),
-            });
+            match storage {
+                Storage::Word(local) => effects.push(Effect::Set(local, zero)),
+                Storage::Scratch(at) => empty(ty, at, zero, &mut effects),
+            }
         }
         match &self.block.predicate {
             Some(predicate) => {

@@ -64,3 +64,46 @@ fn prototypes_name_the_arguments_of_libc() {
     let target = Source::new("cc", "c", "says", target).flags(&["-g0", "-fno-builtin"]);
     assert_eq!(printed(program, &target.build()).trim_end(), "said");
 }
+
+#[test]
+fn a_running_process_is_asked_by_names_of_its_debug_information() {
+    let ptracer = "#include <stdio.h>\n#include <sys/prctl.h>\n";
+    let main = r#"int main() {
+        char line[16];
+        prctl(0x59616d61, -1L, 0, 0, 0);
+        puts("ready");
+        fflush(stdout);
+        while (fgets(line, sizeof line, stdin))
+            handle(&first, line[0] - '0');
+        return 0;
+    }"#;
+    let text = REQUEST.replace("extern \"C_\"", "");
+    let (text, _) = text.split_once("int main()").expect("main");
+    let text = format!("{ptracer}{text}{main}");
+    let built = Source::new("cc", "c", "asked", text).build();
+    let program = r#"uprobe:handle /args.n > 4/ {
+        printf("%d %s %d\n", args.n, args.req->next->tag, args.req->header.len);
+        exit();
+    }"#;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), program).expect("written");
+    let mut target = command(&built);
+    target.stdin(std::process::Stdio::piped());
+    let mut target = start(target);
+    target.out.wait_for("ready");
+    let pid = target.pid().to_string();
+    for (option, text) in [
+        ("-e", program),
+        ("-f", file.path().to_str().expect("UTF-8")),
+    ] {
+        let mut kptrace = command(launch::binary());
+        kptrace.args(["attach", "--format", "json", option, text, &pid]);
+        let mut kptrace = start(kptrace);
+        kptrace.out.wait_for("attached_probes");
+        target.write("3\n7\n");
+        let said = kptrace.out.wait_for("printf");
+        assert!(said.contains(r#""data":"7 two 42\n""#), "{said}");
+        kptrace.end().expect(0);
+    }
+    target.end().expect(0);
+}

@@ -1,13 +1,14 @@
 //! Nothing is lost and nothing counted twice: in threads that a signal interrupts anywhere, in children
 //! and after exec, while an interval prints and clears.
 
+use std::fs;
 use std::io::Write as _;
 
 use libtest_mimic::Completion;
 
 use super::Verdict;
 use super::printed::{Printed, counted, run, sum};
-use super::support::c;
+use super::support::{self, c};
 
 /// What a process says it made, summed over all of them.
 struct Made {
@@ -119,6 +120,47 @@ pub fn records() -> Verdict {
         }
     }
     assert!(last.iter().all(|&last| last > 0));
+    Ok(Completion::Completed)
+}
+
+/// Rings of some hundred records, more made than can be taken out, as text and as JSON.
+pub fn storm() -> Verdict {
+    let target = c("totals").flags(&["-pthread"]).build();
+    let program = format!(
+        "uprobe:{}:step {{ printf(\"%d %d\\n\", arg0, arg1); }}",
+        target.display()
+    );
+    for format in ["text", "json"] {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("printed");
+        let mut command = support::command(support::launch::binary());
+        command.args(["run", "-q", "--mem", "1M", "--format", format, "-e"]);
+        command.arg(&program).arg("-o").arg(&file).arg("--");
+        command.arg(&target).args(["300000", "1"]);
+        let out = support::start(command).end().expect(0).out;
+        let said = fs::read_to_string(&file).unwrap();
+        let printed = Printed {
+            objects: match format {
+                "json" => support::objects(&said),
+                _ => Vec::new(),
+            },
+            out,
+        };
+        let made = made(&printed).steps;
+        let (seen, lost) = match format {
+            "json" => (printed.text().lines().count() as u64, lost(&printed)),
+            _ => {
+                let told = said.lines().filter_map(|line| line.strip_prefix("lost "));
+                let told = told.map(|told| told.split(' ').next().unwrap().parse::<u64>().unwrap());
+                let seen = said
+                    .lines()
+                    .filter(|l| l.starts_with(|c: char| c.is_ascii_digit()));
+                (seen.count() as u64, told.sum())
+            }
+        };
+        assert_eq!(seen + lost, made, "{format}: {lost} lost");
+        assert!(lost > 0 && seen > 0, "{format}: {seen} seen, {lost} lost");
+    }
     Ok(Completion::Completed)
 }
 

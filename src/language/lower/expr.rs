@@ -2,7 +2,6 @@
 //! (effects, reads of maps, what is short-circuited) becomes an effect and a variable.
 
 use super::{Lowering, NAME_BITS, NAME_TESTS, Operand, Result, Storage, unsupported};
-use crate::abi;
 use crate::language::layout::{self, is_word, size};
 use crate::language::typed::{Attach, Binary, Builtin, Expr, ExprKind, Step, Type, Unary};
 use crate::program::{
@@ -37,7 +36,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn expr(&mut self, e: &Expr, effects: &mut Vec<Effect>) -> Result<Operand> {
+    pub(super) fn expr(&mut self, e: &Expr, effects: &mut Vec<Effect>) -> Result<Operand> {
         let word = Operand::Word;
         Ok(match &e.kind {
             ExprKind::Int(n) => word(self.constant(n.cast_unsigned())),
@@ -70,7 +69,7 @@ impl Lowering<'_> {
             ExprKind::Map(map, key) => {
                 let table = &self.tables[map.0 as usize];
                 let (table, wide) = (table.clone(), matches!(table.cell, Cell::Wide(_)));
-                let key = self.key(key, effects)?;
+                let key = self.key(*map, key, effects)?;
                 if wide {
                     let at = self.scratch(size(&e.ty));
                     effects.push(Effect::Map(table, key, MapOp::GetScratch(at)));
@@ -83,7 +82,7 @@ impl Lowering<'_> {
             }
             ExprKind::HasKey(map, key) => {
                 let table = self.tables[map.0 as usize].clone();
-                let key = self.key(key, effects)?;
+                let key = self.key(*map, key, effects)?;
                 let local = self.local();
                 effects.push(Effect::Map(table, key, MapOp::Has(local)));
                 word(self.push(Inst::Local(local)))
@@ -96,7 +95,7 @@ impl Lowering<'_> {
             }
             ExprKind::StepMap(map, key, step) => {
                 let table = self.tables[map.0 as usize].clone();
-                let key = self.key(key, effects)?;
+                let key = self.key(*map, key, effects)?;
                 let by = self.constant(i64::from(step.by).cast_unsigned());
                 let old = self.local();
                 effects.push(Effect::Map(table, key, MapOp::Add(by, Some(old))));
@@ -149,13 +148,9 @@ impl Lowering<'_> {
                 offset,
                 bits,
             } => return self.memory(e, address, *offset, *bits, effects),
-            ExprKind::Tuple(parts) => {
+            ExprKind::Tuple(_) => {
                 let at = self.scratch(size(&e.ty));
-                let mut offset = at;
-                for part in parts {
-                    self.put(part, offset, effects)?;
-                    offset += size(&part.ty);
-                }
+                self.put(e, at, &e.ty, effects)?;
                 Operand::Scratch(at)
             }
             ExprKind::Part(tuple, index) => {
@@ -227,50 +222,6 @@ impl Lowering<'_> {
         })
     }
 
-    /// Puts an expression's value into scratch memory.
-    pub(super) fn put(&mut self, e: &Expr, at: u32, effects: &mut Vec<Effect>) -> Result<()> {
-        match &e.kind {
-            // In place.
-            ExprKind::StrAt(pointer, limit) if self.limit_free(e, limit.as_deref()) => {
-                let pointer = self.word(pointer, effects)?;
-                self.copy_to(at, pointer, None, &e.ty, true, effects);
-            }
-            ExprKind::Str(text) => self.literal(at, text.as_bytes(), &e.ty, effects),
-            _ => match self.expr(e, effects)? {
-                Operand::Word(value) => effects.push(Effect::Put(at, value)),
-                Operand::Scratch(from) if from != at => {
-                    effects.push(Effect::Move(at, from, size(&e.ty)));
-                }
-                Operand::Scratch(_) => {}
-            },
-        }
-        Ok(())
-    }
-
-    /// Whether a string's room ends at whole words, so that nothing cuts it but its size.
-    pub(super) fn limit_free(&self, e: &Expr, limit: Option<&Expr>) -> bool {
-        let Type::Str { max } = e.ty else {
-            return false;
-        };
-        let cut = match limit.map(|limit| &limit.kind) {
-            None => false,
-            Some(ExprKind::Int(n)) => *n < i64::from(max),
-            Some(_) => true,
-        };
-        !cut && max.is_multiple_of(8) && max > 0 && max <= MAX_STRING
-    }
-
-    fn literal(&mut self, at: u32, text: &[u8], ty: &Type, effects: &mut Vec<Effect>) {
-        let most = size(ty).saturating_sub(8) as usize;
-        let text = text.get(..most).unwrap_or(text);
-        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let head = u64::from(length) | u64::from(abi::STR_OWN) << 32;
-        let mut bytes = head.to_le_bytes().to_vec();
-        bytes.extend_from_slice(text);
-        effects.push(Effect::Literal(at, bytes));
-        self.literals.insert(text.to_vec());
-    }
-
     fn copy(
         &mut self,
         e: &Expr,
@@ -286,7 +237,7 @@ impl Lowering<'_> {
         Ok(at)
     }
 
-    fn copy_to(
+    pub(super) fn copy_to(
         &mut self,
         to: u32,
         pointer: Value,
@@ -481,8 +432,8 @@ impl Lowering<'_> {
         }
         // Both sides may have less room than the result.
         let at = self.scratch(size(&e.ty));
-        self.put(a, at, &mut then)?;
-        self.put(b, at, &mut otherwise)?;
+        self.put(a, at, &e.ty, &mut then)?;
+        self.put(b, at, &e.ty, &mut otherwise)?;
         effects.push(Effect::If(condition, then, otherwise));
         Ok(Operand::Scratch(at))
     }

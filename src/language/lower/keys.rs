@@ -3,31 +3,39 @@
 
 use super::{Lowering, Result};
 use crate::abi;
-use crate::language::layout::{is_word, size};
-use crate::language::typed::{Expr, ExprKind, Type};
+use crate::language::layout::{is_word, part, size};
+use crate::language::typed::{Expr, ExprKind, MapId, Type};
 use crate::program::{BinaryOp, Effect, Inst, Key};
 
 impl Lowering<'_> {
     /// The key of a map.
-    pub(super) fn key(&mut self, key: &[Expr], effects: &mut Vec<Effect>) -> Result<Key> {
-        match key {
-            [] => Ok(Key::None),
-            [one] if is_word(&one.ty) => Ok(Key::Word(self.word(one, effects)?)),
-            [one] if !matches!(one.ty, Type::Tuple(_)) => {
+    pub(super) fn key(
+        &mut self,
+        map: MapId,
+        key: &[Expr],
+        effects: &mut Vec<Effect>,
+    ) -> Result<Key> {
+        let types = self
+            .maps
+            .get(map.0 as usize)
+            .map_or(&[][..], |map| &map.key);
+        match (key, types) {
+            ([], _) => Ok(Key::None),
+            ([one], _) if is_word(&one.ty) => Ok(Key::Word(self.word(one, effects)?)),
+            ([one], [ty]) if !matches!(one.ty, Type::Tuple(_)) => {
                 // Composed anew all the same where it is a variable: it may be longer than the key.
-                let at = self.scratch(size(&one.ty).next_multiple_of(16));
-                self.put(one, at, effects)?;
-                self.disown(one, &one.ty, at, effects);
+                let at = self.scratch(size(ty).next_multiple_of(16));
+                self.put(one, at, ty, effects)?;
+                self.disown(one, ty, at, effects);
                 Ok(Key::Scratch(at))
             }
-            parts => {
-                let all = parts.iter().map(|part| size(&part.ty)).sum::<u32>();
+            (parts, types) => {
+                let all = types.iter().map(size).fold(0, u32::saturating_add);
                 let at = self.scratch(all.next_multiple_of(16));
-                let mut offset = at;
-                for part in parts {
-                    self.put(part, offset, effects)?;
-                    self.disown(part, &part.ty, offset, effects);
-                    offset += size(&part.ty);
+                for (index, (one, ty)) in parts.iter().zip(types).enumerate() {
+                    let place = at + part(types, index);
+                    self.put(one, place, ty, effects)?;
+                    self.disown(one, ty, place, effects);
                 }
                 if all % 16 != 0 {
                     // What fills the key up is copied with it.

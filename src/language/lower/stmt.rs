@@ -30,10 +30,11 @@ impl Lowering<'_> {
             StmtKind::SetLocal(local, value) => self.set_local(*local, value, effects)?,
             StmtKind::SetMap(map, key, value) => {
                 let table = self.tables[map.0 as usize].clone();
-                let key = self.key(key, effects)?;
-                let op = if let Cell::Wide(_) = table.cell {
-                    let at = self.scratch(size(&value.ty));
-                    self.put(value, at, effects)?;
+                let key = self.key(*map, key, effects)?;
+                let ty = self.held(*map);
+                let op = if let (Cell::Wide(size), Some(ty)) = (table.cell, ty) {
+                    let at = self.scratch(size);
+                    self.put(value, at, ty, effects)?;
                     MapOp::SetScratch(at)
                 } else {
                     MapOp::Set(self.word(value, effects)?)
@@ -42,7 +43,7 @@ impl Lowering<'_> {
             }
             StmtKind::Aggregate(map, key, value) => {
                 let table = self.tables[map.0 as usize].clone();
-                let key = self.key(key, effects)?;
+                let key = self.key(*map, key, effects)?;
                 let value = value.as_ref().map(|value| self.word(value, effects));
                 let op = MapOp::Aggregate(value.transpose()?);
                 effects.push(Effect::Map(table, key, op));
@@ -71,7 +72,7 @@ impl Lowering<'_> {
             StmtKind::Return => effects.push(Effect::Return),
             StmtKind::Delete(map, key) => {
                 let table = self.tables[map.0 as usize].clone();
-                let key = self.key(key, effects)?;
+                let key = self.key(*map, key, effects)?;
                 effects.push(Effect::Map(table, key, MapOp::Delete(None)));
             }
             StmtKind::Printf(format, args) => {
@@ -117,7 +118,7 @@ impl Lowering<'_> {
         match &e.kind {
             ExprKind::StepMap(map, key, step) => {
                 let table = self.tables[map.0 as usize].clone();
-                let key = self.key(key, effects)?;
+                let key = self.key(*map, key, effects)?;
                 let by = self.constant(i64::from(step.by).cast_unsigned());
                 effects.push(Effect::Map(table, key, MapOp::Add(by, None)));
             }
@@ -142,12 +143,23 @@ impl Lowering<'_> {
     }
 
     fn set_local(&mut self, local: Local, value: &Expr, effects: &mut Vec<Effect>) -> Result<()> {
-        match self.variables.get(local.0 as usize).copied() {
+        let index = local.0 as usize;
+        match self.variables.get(index).copied() {
             Some(Storage::Word(local)) => {
                 let value = self.word(value, effects)?;
                 effects.push(Effect::Set(local, value));
             }
-            Some(Storage::Scratch(at)) => self.put(value, at, effects)?,
+            Some(Storage::Scratch(at)) => {
+                let ty = self.block.locals.get(index).unwrap_or(&value.ty);
+                if let ExprKind::Tuple(_) = value.kind {
+                    // Its parts may be made of what the variable holds.
+                    let new = self.scratch(size(ty));
+                    self.put(value, new, ty, effects)?;
+                    effects.push(Effect::Move(at, new, size(ty)));
+                } else {
+                    self.put(value, at, ty, effects)?;
+                }
+            }
             None => return unsupported(&value.span, "there is no such variable"),
         }
         Ok(())

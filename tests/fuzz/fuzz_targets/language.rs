@@ -5,5 +5,5 @@
 mod language;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    language::program(text);
+    let _ = language::program(text);
 });
