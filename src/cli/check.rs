@@ -153,22 +153,18 @@ fn asked(program: Compiled, wanted: &mut Wanted) -> Vec<Asked> {
             spec: None,
         });
     }
-    let mut next = wanted.specs.len();
-    let in_target = |attach: &&Attach| attach.is_in_target();
+    let first = wanted.specs.len();
     let attached = program
         .checked
         .blocks
         .iter()
         .flat_map(|block| &block.attach);
-    let places: Vec<bool> = attached.map(|attach| in_target(&attach)).collect();
+    let places: Vec<bool> = attached.map(Attach::is_in_target).collect();
     Language::add(program.checked, program.lowered, wanted);
-    for asked in asked
-        .iter_mut()
-        .zip(places)
-        .filter_map(|(asked, place)| place.then_some(asked))
-    {
-        asked.spec = Some(next);
-        next += 1;
+    let own = asked.iter_mut().zip(places);
+    let in_target = own.filter_map(|(asked, place)| place.then_some(asked));
+    for (asked, spec) in in_target.zip(first..) {
+        asked.spec = Some(spec);
     }
     asked
 }

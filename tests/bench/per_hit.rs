@@ -228,6 +228,7 @@ fn emitted(bench: &Bench, records: bool, time: bool) -> anyhow::Result<String> {
             tables: 0,
             scratch: 0,
             largest: 64,
+            returns: false,
         },
         own_blocks: true,
         loads: true,

@@ -42,10 +42,12 @@ fn environment(tables: u32, scratch: u32, largest: u32) -> Environment {
             blocks: 2,
             tables: tables.next_multiple_of(64),
             scratch: scratch.next_multiple_of(64),
+            returns: false,
         },
         own_blocks: true,
         loads: true,
         maps: 0x0800_0000,
+        activations: None,
     }
 }
 

@@ -304,7 +304,7 @@ impl Hit<'_> {
         let inst = self.program.inst(value).expect("checked");
         self.state.seen.values.insert(discriminant(&inst));
         Ok(match inst {
-            Inst::Began => return Err(Refused("no call has begun")),
+            Inst::Began => return Err(Refused("no call has begun").into()),
             Inst::Const(n) => n,
             Inst::Reg(reg) => world.general[usize::from(reg.0)],
             Inst::Arg(n) => match [5, 4, 1, 2, 8, 9].get(usize::from(n)) {

@@ -23,8 +23,8 @@ fn fates(summary: &Value, name: &str) -> [u64; 4] {
         .iter()
         .find(|probe| probe["name"] == name && probe["kind"] == "return")
         .unwrap_or_else(|| panic!("no return probe of {name}"));
-    let missed = found["missed"]["untracked"].as_u64().unwrap();
-    let number = |key: &str| found[key].as_u64().unwrap();
+    let missed = found["missed"]["untracked"].as_u64().expect("a number");
+    let number = |key: &str| found[key].as_u64().expect("a number");
     [
         number("hits") - missed,
         number("tail"),

@@ -9,7 +9,7 @@ use crate::support::build;
 use crate::support::launch;
 
 fn ours(pid: u32) -> Vec<String> {
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("its maps");
     let lines = maps.lines().map(str::to_owned);
     lines.filter(|line| line.contains("memfd:")).collect()
 }
