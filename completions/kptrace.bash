@@ -91,7 +91,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__attach)
-            opts="-p -e -f -x -c -o -q -v -h --probe --arg --unsafe --exclude --count --output --format --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -e -f -x -c -o -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --output --format --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -133,6 +133,10 @@ _kptrace() {
                     return 0
                     ;;
                 -x)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-active)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -512,7 +516,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__run)
-            opts="-p -e -f -x -c -o -q -v -h --probe --arg --unsafe --exclude --count --output --format --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -e -f -x -c -o -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --output --format --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -554,6 +558,10 @@ _kptrace() {
                     return 0
                     ;;
                 -x)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-active)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -40,6 +40,7 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s e -d 'A program 
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s f -d 'A file with such a program (may be repeated)' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l max-active -d 'How many calls of one thread may be under way whose returns are seen; others are counted as missed' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l format -d 'How to print: a line a hit, a JSON object a line, or a table at the end [default: text]' -r -f -a "text\t'A line a hit'
 json\t'A JSON object a line'
@@ -59,6 +60,7 @@ always\t'Always'
 never\t'Never'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l unsafe -d 'Let the program run commands and read files: system(), cat()'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l call -d 'Probe the returns of -p\'s functions too, as %call does'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l follow -d 'Trace children, too [default for run]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-follow -d 'Do not trace children [default for attach]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-opt -d 'Leave every probe a breakpoint'
@@ -70,6 +72,7 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s e -d 'A progr
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'A file with such a program (may be repeated)' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l max-active -d 'How many calls of one thread may be under way whose returns are seen; others are counted as missed' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l format -d 'How to print: a line a hit, a JSON object a line, or a table at the end [default: text]' -r -f -a "text\t'A line a hit'
 json\t'A JSON object a line'
@@ -89,6 +92,7 @@ always\t'Always'
 never\t'Never'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l unsafe -d 'Let the program run commands and read files: system(), cat()'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l call -d 'Probe the returns of -p\'s functions too, as %call does'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l follow -d 'Trace children, too [default for run]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-follow -d 'Do not trace children [default for attach]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-opt -d 'Leave every probe a breakpoint'

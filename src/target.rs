@@ -9,6 +9,7 @@ mod landing;
 mod launch;
 mod leftover;
 mod loader;
+mod mapping;
 mod pools;
 mod process;
 mod quiesce;

@@ -4,8 +4,8 @@
 use std::io::ErrorKind;
 
 use super::detours::Inside;
+use super::ground::Hole;
 use super::jump;
-use super::plan::Hole;
 use super::tracee::Tracee;
 use crate::base::{Addr, Pid, Span, Tid};
 use crate::sys::mem::Memory;

@@ -1,7 +1,7 @@
 //! The bytes of a jump: five at the site, or a springboard's two there and five in the padding (the
 //! hole) that they lead to. Writes nothing.
 
-use super::plan::Hole;
+use super::ground::Hole;
 use crate::arch::native::relocate;
 use crate::base::{Addr, Span};
 

@@ -9,9 +9,10 @@ use std::collections::HashSet;
 
 use anyhow::Context as _;
 
+use super::ground::Ground;
 use super::hooks::Hook;
 use super::module::{Module, new_modules};
-use super::plan::{Age, Ground, Planned};
+use super::plan::{Age, Planned};
 use super::resolve;
 use super::tasks::unless_gone;
 use super::tracee::{Stage, Tracee};

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 
+use super::ground::{Hole, Kept};
 use super::jump::{self, Jump};
-use super::plan::{Hole, Kept};
 use super::text::{Check, Text as Pages};
 use super::tracee::Tracee;
 use crate::base::{Addr, Span};

@@ -17,8 +17,10 @@ pub const STRING_MAX: u16 = 256;
 const REGISTER_ARGS: u32 = 6;
 /// The register of the value that a function returns, by its DWARF number (System V ABI AMD64, 3.2.3).
 const RETURN_VALUE: RegId = RegId(0);
-/// Most fields of a record; its fault bits are 32, and a return has two of its own.
-const MAX_FIELDS: usize = 30;
+/// Most fields of a record; its fault bits are 32.
+const MAX_FIELDS: usize = 32;
+/// How many a return has of its own.
+const ENDS: usize = 2;
 
 /// Lowers the probe's arguments to a program that counts and records. `args` are those of `spec`,
 /// with [`ArgExpr::Named`] and [`ArgExpr::AllArgs`] replaced by what the debug information says;
@@ -30,13 +32,14 @@ pub fn lower(
     time: bool,
     regs: &dyn Fn(&str) -> Option<RegId>,
 ) -> Result<Program, Diagnostic> {
-    if let Some(first) = args.get(MAX_FIELDS) {
+    let most = match spec.kind {
+        Kind::Return => MAX_FIELDS - ENDS,
+        Kind::Entry | Kind::Call | Kind::Stop => MAX_FIELDS,
+    };
+    if let Some(first) = args.get(most) {
         return Err(spec.error_at(
             first.span.clone(),
-            format!(
-                "{} arguments, at most {MAX_FIELDS} fit a record",
-                args.len()
-            ),
+            format!("{} arguments, at most {most} fit a record", args.len()),
         ));
     }
     let mut args = args.to_vec();

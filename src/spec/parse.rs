@@ -334,10 +334,7 @@ mod tests {
     #[test]
     fn errors_name_the_place() {
         for (text, expected) in [
-            (
-                "libc:malloc%return",
-                "return probes come in a later release <%return>",
-            ),
+            ("libc:malloc%ret", "there are no `%ret` probes <%ret>"),
             ("malloc%retrun", "there are no `%retrun` probes <%retrun>"),
             ("f size=%", "`%` is no register <%>"),
             ("f x=+0(%di", "this parenthesis is never closed <(%di>"),

@@ -2,12 +2,15 @@
 //! with the alive word. Code is executable there and writable only in our own mapping of it.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use super::facts::Heads;
+use super::mapping::{
+    MADV_DONTDUMP, MADV_DONTFORK, MADV_WIPEONFORK, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_SHARED,
+    PROT_EXEC, PROT_READ, PROT_WRITE, map, private, with_object,
+};
 use super::pools::map_pools;
 use super::process::Process;
 use super::remote::{MapRequest, Remote};
@@ -15,8 +18,6 @@ use super::room::Space;
 use super::session_maps::{CLOSES, SessionMaps};
 use crate::abi::{self, Activations, Layout};
 use crate::base::{Addr, Span, Tid};
-use crate::sys::errno;
-use crate::sys::file::open_target_fd;
 use crate::sys::procfs;
 use crate::sys::shm::Shared;
 
@@ -28,22 +29,6 @@ const FRAMES_MARK: u64 = 64;
 /// Where in the head of code stands what calls are made by that leave nothing open.
 const CALLS_AT: u64 = 24;
 const _: () = assert!(CALLS_AT + CLOSES.len() as u64 <= abi::CODE_HEAD);
-
-// mman-linux.h, mman-common.h, memfd.h: the kernel's interface, the same on every x86-64 Linux.
-pub(super) const PROT_READ: u64 = 1;
-pub(super) const PROT_WRITE: u64 = 2;
-pub(super) const PROT_EXEC: u64 = 4;
-pub(super) const MAP_SHARED: u64 = 1;
-const MAP_PRIVATE: u64 = 2;
-const MAP_FIXED: u64 = 0x10;
-const MAP_ANONYMOUS: u64 = 0x20;
-pub(super) const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
-const MADV_DONTFORK: u64 = 10;
-pub(super) const MADV_DONTDUMP: u64 = 16;
-const MADV_WIPEONFORK: u64 = 18;
-const MFD_CLOEXEC: u64 = 1;
-const MFD_ALLOW_SEALING: u64 = 2;
-const MFD_EXEC: u64 = 0x10;
 
 /// What is needed in the target.
 #[derive(Clone, Debug)]
@@ -351,29 +336,6 @@ fn code_size(slabs: &[(Span, u64)]) -> u64 {
         .sum()
 }
 
-/// Makes a memory object in the target and maps it here; it has no descriptor there afterwards.
-pub(super) fn with_object<T>(
-    remote: &mut Remote<'_>,
-    size: u64,
-    work: impl FnOnce(&mut Remote<'_>, i64, &Shared) -> anyhow::Result<T>,
-) -> anyhow::Result<(Shared, T)> {
-    let fd = memory_object(remote)?;
-    let shared = open_target_fd(remote.tid(), fd)
-        .and_then(|file| {
-            // First of all: by this it is known, and taken away, when we die on the way.
-            let version = u64::from(abi::VERSION);
-            file.write_all_at(&version.to_le_bytes(), abi::VERSION_AT.into())?;
-            file.write_all_at(&abi::MAGIC.to_le_bytes(), abi::MAGIC_AT.into())?;
-            Shared::map(&file, size)
-        })
-        .with_context(|| format!("sizing {size} bytes of shared memory"));
-    let result = shared.and_then(|shared| work(remote, fd, &shared).map(|value| (shared, value)));
-    let closed = remote.close(fd).context("closing the memory object");
-    let made = result?;
-    closed?;
-    Ok(made)
-}
-
 fn copy(from: &Shared, at: u64, to: &Shared, place: u64, len: u64) {
     let mut page = [0; PAGE as usize];
     for offset in (0..len).step_by(PAGE as usize) {
@@ -389,17 +351,6 @@ pub(super) fn mark_code(object: &Shared, offset: u64, low: Addr) {
     let words = [abi::MAGIC, u64::from(abi::VERSION), low.0];
     for (at, word) in words.into_iter().enumerate() {
         object.store(offset + 8 * at as u64, word);
-    }
-}
-
-pub(super) fn private(at: Addr, len: u64, protection: u64) -> MapRequest {
-    MapRequest {
-        at,
-        len,
-        protection,
-        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-        fd: -1,
-        offset: 0,
     }
 }
 
@@ -528,49 +479,6 @@ fn map_maps(
     let span = Span::new(at, len);
     space.take(span);
     Ok(span)
-}
-
-fn memory_object(remote: &mut Remote<'_>) -> anyhow::Result<i64> {
-    // The padding of an ELF header is zero: an empty name (gABI, e_ident).
-    let vdso = remote.process().auxv.vdso;
-    let header = if vdso != 0 {
-        vdso
-    } else {
-        remote.process().auxv.phdr & !(PAGE - 1)
-    };
-    let name = Addr(header + 9);
-    let flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    let made = match remote.memfd(name, flags | MFD_EXEC) {
-        // Kernels before 6.3 do not know MFD_EXEC, and need none.
-        Err(error) if errno::number(&error) == errno::EINVAL => remote.memfd(name, flags),
-        other => other,
-    };
-    made.context("memfd_create in the target")
-}
-
-pub(super) fn map(
-    remote: &mut Remote<'_>,
-    mapped: &mut Vec<Span>,
-    request: MapRequest,
-) -> anyhow::Result<Addr> {
-    let at = remote.map(request).map_err(|error| {
-        let locked = errno::number(&error) == errno::EAGAIN;
-        let hint = if locked {
-            " (it locks its memory: mlockall)"
-        } else {
-            ""
-        };
-        anyhow::Error::new(error)
-            .context(format!("mmap of {} bytes in the target{hint}", request.len))
-    })?;
-    // Kernels before 4.17 take MAP_FIXED_NOREPLACE for a hint.
-    let span = Span::new(at, request.len);
-    mapped.push(span);
-    anyhow::ensure!(
-        request.at.0 == 0 || at == request.at,
-        "mmap gave another address"
-    );
-    Ok(at)
 }
 
 fn slab(

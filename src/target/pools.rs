@@ -5,9 +5,10 @@ use std::io;
 
 use anyhow::Context as _;
 
-use super::inject::{
-    MADV_DONTDUMP, MAP_FIXED_NOREPLACE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE, map,
-    mark_code, private, with_object,
+use super::inject::mark_code;
+use super::mapping::{
+    MADV_DONTDUMP, MAP_FIXED_NOREPLACE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE, map, private,
+    with_object,
 };
 use super::remote::{MapRequest, Remote};
 use super::room::Space;

@@ -26,7 +26,8 @@ fn a_malformed_probe_is_shown_with_the_place_and_help() {
         ("/(/", "unclosed group"),
         ("\"f", "quote"),
         ("f%foo", "%foo"),
-        ("f%return", "later release"),
+        ("f%ret", "%return"),
+        ("f x=$retval", "no return value at an entry"),
         ("/no/such/file", "which symbol"),
         (":", "module"),
     ] {
