@@ -340,10 +340,6 @@ mod tests {
             ("f x=+0(%di", "this parenthesis is never closed <(%di>"),
             ("f x=%di:u33", "there is no type `u33` <u33>"),
             (
-                "f $retval",
-                "there is no return value at an entry <$retval>",
-            ),
-            (
                 "f req->len",
                 "members of variables come in a later release <req->len>",
             ),

@@ -27,7 +27,6 @@ fn a_malformed_probe_is_shown_with_the_place_and_help() {
         ("\"f", "quote"),
         ("f%foo", "%foo"),
         ("f%ret", "%return"),
-        ("f x=$retval", "no return value at an entry"),
         ("/no/such/file", "which symbol"),
         (":", "module"),
     ] {

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use kptrace::abi::Layout;
+use kptrace::abi::{Activations, Layout};
 use kptrace::arch::x86_64::emit::{Environment, Template};
 use kptrace::language::{Source, Warning, compile};
 use kptrace::session::lowered;
@@ -42,12 +42,18 @@ fn environment(tables: u32, scratch: u32, largest: u32) -> Environment {
             blocks: 2,
             tables: tables.next_multiple_of(64),
             scratch: scratch.next_multiple_of(64),
-            returns: false,
+            returns: true,
         },
         own_blocks: true,
         loads: true,
         maps: 0x0800_0000,
-        activations: None,
+        activations: Some(Activations {
+            thunks: 0x0400_0000,
+            words: 0x0200_0000,
+            pools: 1,
+            pool_size: 1 << 16,
+            unwind: 0x0100_0000,
+        }),
     }
 }
 
