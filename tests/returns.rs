@@ -4,6 +4,8 @@ mod support;
 
 #[path = "returns/ends.rs"]
 mod ends;
+#[path = "returns/everything.rs"]
+mod everything;
 #[path = "returns/leaving.rs"]
 mod leaving;
 #[path = "returns/refused.rs"]

@@ -272,6 +272,7 @@ impl Plan {
                 }
             });
         }
+        let unwinds = return_rules::unwinds(&self.modules);
         for mut site in sites {
             let module = &self.modules[site.module];
             if let Moment::Return { from, .. } = &mut site.program.moment {
@@ -289,7 +290,9 @@ impl Plan {
             let (at, stop) = (site.at.at(module.bias), site.stop);
             let ground = match ground {
                 Ok(_) if site.program.at_return() => {
-                    return_rules::check(module, site.at, &site.name).and(ground)
+                    return_rules::check(module, site.at, &site.name)
+                        .and(unwinds.clone())
+                        .and(ground)
                 }
                 ground => ground,
             };

@@ -2,10 +2,12 @@
 //! return twice, or that are entered without one. Decided from the file alone.
 
 use super::module::Module;
+use super::unwinders::FIND as FIND_FRAMES;
 use crate::arch::native::scan::{Look, return_address};
 use crate::base::LinkAddr;
 use crate::probe::Refusal;
 use crate::program::Callers;
+use crate::symbols::NamePattern;
 
 /// They find their caller by the return address.
 const FIND_CALLER: [&str; 12] = [
@@ -100,6 +102,37 @@ pub(super) fn check(module: &Module, at: LinkAddr, name: &str) -> Result<(), Ref
         Some(Look::Pops) => refuse("it takes its return address off the stack"),
         None => Ok(()),
     }
+}
+
+/// Whether exceptions would pass through calls whose returns are probed: what unwinds them must be known.
+pub(super) fn unwinds(modules: &[Module]) -> Result<(), Refusal> {
+    let has = |module: &Module, name: &str| {
+        let symbols = module.symbols();
+        !symbols.matching(&NamePattern::exact(name)).is_empty()
+    };
+    for module in modules {
+        if has(module, FIND_FRAMES) {
+            continue;
+        }
+        let throws = || {
+            module
+                .opened()
+                .frames()
+                .list
+                .iter()
+                .any(|frame| frame.lsda.is_some())
+        };
+        // Its own, without a name.
+        let hidden = module.program && module.image().interpreter().is_none() && throws();
+        if hidden || has(module, "_Unwind_RaiseException") {
+            let why = format!(
+                "exceptions would not pass: kptrace does not know the unwinder in {}",
+                module.name
+            );
+            return Err(Refusal::Window(why.into()));
+        }
+    }
+    Ok(())
 }
 
 /// Where calls of a module's functions must come from for their returns to be seen, if that matters:

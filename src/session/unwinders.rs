@@ -14,7 +14,7 @@ use crate::symbols::NamePattern;
 
 /// The function that looks for the unwind information of an address, and that which tells the address
 /// of a frame (libgcc's `unwind-dw2-fde.c`, `unwind-dw2.c`).
-const FIND: &str = "_Unwind_Find_FDE";
+pub(super) const FIND: &str = "_Unwind_Find_FDE";
 const GET_IP: &str = "_Unwind_GetIP";
 
 /// One unwinder.

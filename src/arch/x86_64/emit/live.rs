@@ -5,7 +5,7 @@
 //! `rdx` are lost, `r10` where a long key or cell is put in. What finds no register stands below `rsp`,
 //! where signals leave 128 bytes alone and nothing is pushed meanwhile.
 //!
-//! Invariant: between [`Body::enter`] and [`Body::leave`] the slot at `r14` is taken by nobody else.
+//! Invariant: between [`Body::enter`] and its end the slot at `r14` is taken by nobody else.
 
 use iced_x86::code_asm::registers::gpr32::{eax, ecx, edx, r14d, r15d};
 use iced_x86::code_asm::registers::gpr64::*;
