@@ -42,9 +42,15 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l arg -d 'Give the
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l max-active -d 'How many calls of one thread may be under way whose returns are seen; others are counted as missed' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l format -d 'How to print: a line a hit, a JSON object a line, or a table at the end [default: text]' -r -f -a "text\t'A line a hit'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l format -d 'How to print: a line a hit, a JSON object a line, a table at the end, or as calls: a tree, stacks for flame graphs, or trace events for the Perfetto UI [default: text]' -r -f -a "text\t'A line a hit'
 json\t'A JSON object a line'
-summary\t'A table of hits at the end'"
+summary\t'A table of hits at the end; of times, too, where returns are probed'
+tree\t'The tree of calls, as uftrace shows it; probes the returns, too, as do those that follow'
+folded\t'Stacks with their self times at the end, for flamegraph.pl or inferno'
+chrome\t'Trace events in JSON, for the Perfetto UI'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s D -l depth -d 'Show the outermost N levels of calls only, as -D of uftrace' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s t -l min-duration -d 'Show only calls that last TIME or longer, as in 500ns, 10us or 1.5ms, as -t of uftrace' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s F -l filter -l caller -d 'Show only calls of FUNCTION (a name, a glob, a /regex/) and what they call, as -F of uftrace (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l duration -d 'Detach after SECS seconds' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l max-probes -d 'Refuse to arm more than N probes' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l pending -d 'What to do with probes that name nothing that is mapped: wait for a library that may come and name them at the end, refuse to start, or wait also when there is nothing else to trace' -r -f -a "warn\t'They wait and are named at the end; if nothing matches, nothing is traced'
@@ -60,7 +66,7 @@ always\t'Always'
 never\t'Never'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l unsafe -d 'Let the program run commands and read files: system(), cat()'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
-complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l call -d 'Probe the returns of -p\'s functions too, as %call does'
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l call -d 'Probe the returns of -p\'s functions too, as %call does; tree, folded and chrome do so'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l follow -d 'Trace children, too [default for run]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-follow -d 'Do not trace children [default for attach]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l no-opt -d 'Leave every probe a breakpoint'
@@ -74,9 +80,15 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l arg -d 'Give 
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l max-active -d 'How many calls of one thread may be under way whose returns are seen; others are counted as missed' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l format -d 'How to print: a line a hit, a JSON object a line, or a table at the end [default: text]' -r -f -a "text\t'A line a hit'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l format -d 'How to print: a line a hit, a JSON object a line, a table at the end, or as calls: a tree, stacks for flame graphs, or trace events for the Perfetto UI [default: text]' -r -f -a "text\t'A line a hit'
 json\t'A JSON object a line'
-summary\t'A table of hits at the end'"
+summary\t'A table of hits at the end; of times, too, where returns are probed'
+tree\t'The tree of calls, as uftrace shows it; probes the returns, too, as do those that follow'
+folded\t'Stacks with their self times at the end, for flamegraph.pl or inferno'
+chrome\t'Trace events in JSON, for the Perfetto UI'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s D -l depth -d 'Show the outermost N levels of calls only, as -D of uftrace' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s t -l min-duration -d 'Show only calls that last TIME or longer, as in 500ns, 10us or 1.5ms, as -t of uftrace' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s F -l filter -l caller -d 'Show only calls of FUNCTION (a name, a glob, a /regex/) and what they call, as -F of uftrace (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l duration -d 'Detach after SECS seconds' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l max-probes -d 'Refuse to arm more than N probes' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l pending -d 'What to do with probes that name nothing that is mapped: wait for a library that may come and name them at the end, refuse to start, or wait also when there is nothing else to trace' -r -f -a "warn\t'They wait and are named at the end; if nothing matches, nothing is traced'
@@ -92,7 +104,7 @@ always\t'Always'
 never\t'Never'"
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l unsafe -d 'Let the program run commands and read files: system(), cat()'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
-complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l call -d 'Probe the returns of -p\'s functions too, as %call does'
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l call -d 'Probe the returns of -p\'s functions too, as %call does; tree, folded and chrome do so'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l follow -d 'Trace children, too [default for run]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-follow -d 'Do not trace children [default for attach]'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l no-opt -d 'Leave every probe a breakpoint'

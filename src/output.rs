@@ -3,7 +3,10 @@
 //! escape sequence or direction mark of it reaches a terminal.
 
 mod bpftrace;
+mod calls;
+mod chrome;
 mod escape;
+mod folded;
 mod json;
 mod language;
 mod number;
@@ -11,14 +14,35 @@ mod report;
 mod style;
 mod summary;
 mod text;
+mod times;
+mod tree;
 
 pub use bpftrace::Bpftrace;
+pub use calls::{CallFilter, Within};
+pub use chrome::Chrome;
 pub use escape::{escaped, json_line};
+pub use folded::Folded;
 pub use json::Json;
 pub use report::{Verbosity, counted, report};
 pub use style::{ColorChoice, Style};
 pub use summary::SummaryTable;
 pub use text::Text;
+pub use tree::Tree;
+
+use crate::data::{ProbeInfo, ProbeKind};
 
 /// Bytes gathered before they are written; a sink writes earlier when it is flushed.
 const BUFFER: usize = 64 << 10;
+
+/// A probe in a table: `libc.so.6:malloc`, `libc.so.6:malloc%return`.
+fn label(probe: &ProbeInfo) -> String {
+    let mut label = String::new();
+    if !probe.module.is_empty() {
+        label = escaped(&probe.module) + ":";
+    }
+    label += &escaped(&probe.name);
+    if probe.kind == ProbeKind::Return {
+        label += "%return";
+    }
+    label
+}

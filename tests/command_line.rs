@@ -7,6 +7,8 @@ mod support;
 mod arguments;
 #[path = "command_line/bpftrace.rs"]
 mod bpftrace;
+#[path = "command_line/calls.rs"]
+mod calls;
 #[path = "command_line/counts.rs"]
 mod counts;
 #[path = "command_line/debug_info.rs"]

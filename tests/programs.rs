@@ -36,6 +36,8 @@ mod servers;
 #[path = "programs/sites.rs"]
 mod sites;
 mod support;
+#[path = "programs/uftrace.rs"]
+mod uftrace;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -46,7 +48,7 @@ type Run = fn() -> Verdict;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let cases: [(&str, Run); 24] = [
+    let cases: [(&str, Run); 25] = [
         ("a_difference_is_traced_to_its_site", always::bisected),
         ("ls_lists_a_tree", always::ls),
         ("sh_runs_pipes_forks_and_subshells", always::sh),
@@ -74,6 +76,7 @@ fn main() {
             musl::everything,
         ),
         ("busybox_runs_a_script", musl::busybox),
+        ("trees_of_calls_are_those_of_uftrace", uftrace::trees),
     ];
     let trials = cases
         .into_iter()

@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use super::exit::Exit;
 use super::habits;
 pub use super::values::Target;
-use super::values::{pid, process, seconds, size, target};
+use super::values::{nanoseconds, pid, process, seconds, size, target};
 use crate::base::Pid;
 use crate::output::{ColorChoice, Verbosity};
 use crate::session::MAX_ACTIVE;
@@ -121,7 +121,7 @@ pub struct Trace {
     #[arg(short = 'c', long)]
     pub count: bool,
 
-    /// Probe the returns of -p's functions too, as %call does
+    /// Probe the returns of -p's functions too, as %call does; tree, folded and chrome do so
     #[arg(long)]
     pub call: bool,
 
@@ -134,9 +134,23 @@ pub struct Trace {
     #[arg(short = 'o', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
 
-    /// How to print: a line a hit, a JSON object a line, or a table at the end [default: text]
+    /// How to print: a line a hit, a JSON object a line, a table at the end, or as calls: a tree, stacks
+    /// for flame graphs, or trace events for the Perfetto UI [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
+
+    /// Show the outermost N levels of calls only, as -D of uftrace
+    #[arg(short = 'D', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub depth: Option<u32>,
+
+    /// Show only calls that last TIME or longer, as in 500ns, 10us or 1.5ms, as -t of uftrace
+    #[arg(short = 't', long, alias = "time-filter", value_name = "TIME", value_parser = nanoseconds)]
+    pub min_duration: Option<u64>,
+
+    /// Show only calls of FUNCTION (a name, a glob, a /regex/) and what they call, as -F of uftrace
+    /// (may be repeated)
+    #[arg(short = 'F', long, visible_alias = "caller", value_name = "FUNCTION")]
+    pub filter: Vec<String>,
 
     /// Detach after SECS seconds
     #[arg(long, value_name = "SECS", value_parser = seconds)]
@@ -331,8 +345,14 @@ pub enum Format {
     Text,
     /// A JSON object a line
     Json,
-    /// A table of hits at the end
+    /// A table of hits at the end; of times, too, where returns are probed
     Summary,
+    /// The tree of calls, as uftrace shows it; probes the returns, too, as do those that follow
+    Tree,
+    /// Stacks with their self times at the end, for flamegraph.pl or inferno
+    Folded,
+    /// Trace events in JSON, for the Perfetto UI
+    Chrome,
 }
 
 /// `--dump`.
@@ -414,9 +434,23 @@ impl Trace {
         }
     }
 
-    /// Whether hits are counted only: nobody would see a record.
-    pub fn count_only(&self) -> bool {
-        self.count || self.format() == Format::Summary
+    /// Whether returns are probed beside entries.
+    pub fn calls(&self) -> bool {
+        let made_of_calls = matches!(
+            self.format(),
+            Format::Tree | Format::Folded | Format::Chrome
+        );
+        self.call || made_of_calls
+    }
+
+    /// Whether hits are counted only, as nobody would see a record: of `returns`, a table shows times.
+    pub fn count_only(&self, returns: bool) -> bool {
+        self.count || (self.format() == Format::Summary && !returns)
+    }
+
+    /// Whether some calls are to be left out.
+    pub fn filters(&self) -> bool {
+        self.depth.is_some() || self.min_duration.is_some() || !self.filter.is_empty()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::args::{Attach, Bt, Command, Run, Trace};
+use super::args::{Attach, Bt, Command, Format, Run, Trace};
 
 /// Refuses a command line that is well formed and means nothing, with the line to type.
 pub(super) fn check(command: &Command) -> Result<(), String> {
@@ -33,6 +33,7 @@ fn check_run(run: &Run) -> Result<(), String> {
             probes(&run.trace)
         ));
     }
+    check_trace(&run.trace)?;
     if !asks(&run.trace) {
         return Err(format!(
             "error: no probe\nhelp: to count every function: kptrace run -c -p '*' -- {cmd}"
@@ -57,6 +58,7 @@ fn check_attach(attach: &Attach) -> Result<(), String> {
             probes(&attach.trace)
         ));
     }
+    check_trace(&attach.trace)?;
     if !asks(&attach.trace) {
         return Err(format!(
             "error: no probe\nhelp: to count every function: kptrace attach -c -p '*' {pid}"
@@ -96,6 +98,31 @@ fn check_bt(bt: &Bt) -> Result<(), String> {
         return Err(
             "error: no process to trace: the whole system takes root and the kernel\n\
              help: -c CMD runs a command, -p PID traces a process"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Options that go together, or do not.
+fn check_trace(trace: &Trace) -> Result<(), String> {
+    let calls = match trace.format {
+        Some(Format::Tree) => Some("tree"),
+        Some(Format::Folded) => Some("folded"),
+        Some(Format::Chrome) => Some("chrome"),
+        _ => None,
+    };
+    if let Some(format) = calls.filter(|_| trace.count) {
+        return Err(format!(
+            "error: -c records nothing, and --format {format} is made of records\n\
+             help: --format summary --call counts and times calls"
+        ));
+    }
+    let times = trace.format() == Format::Summary && !trace.count;
+    if trace.filters() && calls.is_none() && !times {
+        return Err(
+            "error: --depth, --min-duration and --filter are about calls\n\
+             help: --format tree shows calls; folded, chrome and summary (without -c) are made of them"
                 .to_owned(),
         );
     }
@@ -168,7 +195,7 @@ fn word(word: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{Format, Refusal, parse};
+    use super::super::args::{Refusal, parse};
     use super::*;
 
     fn parsed(line: &[&str]) -> Command {
@@ -225,7 +252,7 @@ mod tests {
             (64 << 20, 20_000)
         );
         assert_eq!(attach.trace.format(), Format::Text);
-        assert!(!attach.trace.count_only());
+        assert!(!attach.trace.count_only(false));
     }
 
     #[test]
@@ -233,12 +260,15 @@ mod tests {
         let format = |more: &[&str]| {
             let line = [&["run", "-p", "f"], more, &["ls"]].concat();
             let trace = run(&line).trace;
-            (trace.format(), trace.count_only())
+            (trace.format(), trace.count_only(trace.calls()))
         };
         assert_eq!(format(&["-c"]), (Format::Summary, true));
         assert_eq!(format(&["-c", "--format", "json"]), (Format::Json, true));
         assert_eq!(format(&["--format", "json"]), (Format::Json, false));
         assert_eq!(format(&["--format", "summary"]), (Format::Summary, true));
+        let times = ["--format", "summary", "--call"];
+        assert_eq!(format(&times), (Format::Summary, false));
+        assert_eq!(format(&["-c", "--call"]), (Format::Summary, true));
     }
 
     #[test]
@@ -274,9 +304,27 @@ mod tests {
     }
 
     #[test]
+    fn formats_made_of_calls_probe_returns_and_are_not_counts() {
+        for format in ["tree", "folded", "chrome"] {
+            let given = run(&["run", "-p", "f", "--format", format, "-D", "2", "ls"]);
+            assert!(given.trace.calls() && !given.trace.count_only(true));
+            let text = refused(&["run", "-c", "-p", "f", "--format", format, "ls"]);
+            assert!(text.contains("-c records nothing"), "{text}");
+        }
+        let given = run(&["run", "-p", "f", "--format", "tree", "--caller", "g", "ls"]);
+        assert_eq!(given.trace.filter, ["g"]);
+        for option in ["--depth=2", "--min-duration=1us", "--filter=f"] {
+            let text = refused(&["run", "-p", "f", option, "ls"]);
+            assert!(text.contains("are about calls"), "{text}");
+        }
+    }
+
+    #[test]
     fn bad_values_are_refused_by_name() {
         for (option, value) in [
-            ("--format", "tree"),
+            ("--format", "trees"),
+            ("--depth", "0"),
+            ("--min-duration", "1h"),
             ("--duration", "0"),
             ("--mem", "1K"),
             ("--trap", "always"),

@@ -44,6 +44,8 @@ Examples:
   kptrace run -c -p '*' -- ls -l
   kptrace run -p 'libc:malloc size=%di' -- ls
   kptrace run -p 'libc:open* path=+0(%di):string' -o trace.txt -- cat /etc/hostname
+  kptrace run --format tree -p '*' -D 4 -t 10us -- ls
+  kptrace run --format folded -o ls.folded -p '*' -- ls    (then: flamegraph.pl ls.folded)
   kptrace run -e 'uprobe:libc:malloc /arg0 > 4096/ { @[comm] = hist(arg0); }' -- ls
 
 ",
@@ -55,6 +57,8 @@ pub(super) const ATTACH_EXAMPLES: &str = concat!(
     "\
 Examples:
   kptrace attach -c -p '*' 1234
+  kptrace attach --format summary --call -p 'libc:*' --duration 5 1234
+  kptrace attach --format chrome -o trace.json -p '*' -F handle_request --duration 5 1234
   kptrace attach -p 'libc:malloc size=%di' --format json -o trace.json --duration 5 1234
 
 ",

@@ -18,7 +18,9 @@ use crate::analysis::Cache;
 use crate::base::{Pid, Tid};
 use crate::data::Sink;
 use crate::guardian::Guardian;
-use crate::output::{Json, Style, SummaryTable, Text, Verbosity, report};
+use crate::output::{
+    CallFilter, Chrome, Folded, Json, Style, SummaryTable, Text, Tree, Verbosity, report,
+};
 use crate::probe::{Limit, TrapPolicy};
 use crate::session::{
     DebugFiles, Ended, Exclude, Landing, Options, Outcome, Pending, PlanError, Session, Wanted,
@@ -83,14 +85,14 @@ pub(super) fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Di
     let specs = specs(&trace.probes);
     match specs {
         Ok(mut specs) if wrong.is_empty() => {
-            let entries = specs.iter_mut().filter(|spec| spec.kind == Kind::Entry);
-            entries
-                .filter(|_| trace.call)
-                .for_each(|spec| spec.kind = Kind::Call);
+            if trace.calls() {
+                probe_returns(&mut specs);
+            }
+            let returns = |spec: &ProbeSpec| matches!(spec.kind, Kind::Return | Kind::Call);
             let mut wanted = Wanted {
+                count_only: trace.count_only(specs.iter().any(returns)),
                 specs,
                 exclude,
-                count_only: trace.count_only(),
                 max_probes: trace.max_probes,
                 max_active: trace.max_active,
                 cache: cache(),
@@ -111,6 +113,44 @@ pub(super) fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Di
             Err(errors)
         }
     }
+}
+
+/// Makes probes at entries such at returns, too, unless others are at these.
+fn probe_returns(specs: &mut [ProbeSpec]) {
+    let returns: Vec<ProbeSpec> = specs
+        .iter()
+        .filter(|spec| spec.kind == Kind::Return)
+        .cloned()
+        .collect();
+    let again = |spec: &ProbeSpec| {
+        let same =
+            |other: &ProbeSpec| (&other.module, &other.location) == (&spec.module, &spec.location);
+        returns.iter().any(same)
+    };
+    for spec in specs {
+        if spec.kind == Kind::Entry && !again(spec) {
+            spec.kind = Kind::Call;
+        }
+    }
+}
+
+/// Which calls are shown.
+fn call_filter(trace: &Trace) -> Result<CallFilter, String> {
+    let mut within = Vec::new();
+    for text in &trace.filter {
+        let (module, name) = parse_pattern(text).map_err(|error| error.to_string())?;
+        within.push((module, Pattern::new(&name)?));
+    }
+    let means = move |name: &str, module: &str| {
+        within.iter().any(|(wanted, pattern)| {
+            pattern.matches(name) && wanted.as_ref().is_none_or(|wanted| wanted.matches(module))
+        })
+    };
+    Ok(CallFilter {
+        depth: trace.depth,
+        at_least: trace.min_duration.unwrap_or(0),
+        within: (!trace.filter.is_empty()).then_some(Box::new(means)),
+    })
 }
 
 pub(super) fn options(trace: &Trace, follow: bool) -> Options {
@@ -163,12 +203,17 @@ fn sink(trace: &Trace, stream: Stream) -> Result<Box<dyn Sink>, String> {
         }
     };
     let style = Style::decide(choice, env, terminal);
+    let filter = call_filter(trace)?;
     Ok(match trace.format() {
         Format::Json => Box::new(Json::new(out)),
+        Format::Tree => Box::new(Tree::new(out, style, filter)),
+        Format::Folded => Box::new(Folded::new(out, filter)),
+        Format::Chrome => Box::new(Chrome::new(out, filter)),
         Format::Summary => Box::new(SummaryTable::new(
             out,
             style,
             trace.talk.verbosity() == Verbosity::Verbose,
+            filter,
         )),
         Format::Text => Box::new(Text::new(out, style, jiff::tz::TimeZone::system())),
     })

@@ -56,6 +56,22 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads a short time: `500`, nanoseconds, or with a unit.
+pub(super) fn nanoseconds(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_alphabetic());
+    let unit = match text.get(digits.len()..).unwrap_or_default() {
+        "" | "ns" | "nsec" => 1.0,
+        "us" | "µs" | "usec" => 1e3,
+        "ms" | "msec" => 1e6,
+        "s" | "sec" => 1e9,
+        _ => f64::NAN,
+    };
+    match digits.parse::<f64>().map(|n| n * unit) {
+        Ok(n) if (0.0..=MAX_SECONDS * 1e9).contains(&n) => Ok(n.round() as u64),
+        _ => Err("a time is expected, as in 500ns, 10us, 1.5ms or 2s".to_owned()),
+    }
+}
+
 /// Reads a size in bytes: `64M`, `512K`, `1G`, `65536`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let upper = text.to_ascii_uppercase();
@@ -113,6 +129,22 @@ mod tests {
         assert_eq!(seconds("10s"), Ok(Duration::from_secs(10)));
         for text in ["0", "-1", "inf", "nan", "1e300", "", "ten"] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn short_times_have_units() {
+        for (text, time) in [
+            ("500", 500),
+            ("7ns", 7),
+            ("10us", 10_000),
+            ("1.5ms", 1_500_000),
+            ("2s", 2_000_000_000),
+        ] {
+            assert_eq!(nanoseconds(text), Ok(time), "{text}");
+        }
+        for text in ["", "us", "-1us", "1 us", "1h", "inf", "nan", "1e99s"] {
+            assert!(nanoseconds(text).is_err(), "{text}");
         }
     }
 

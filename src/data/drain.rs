@@ -333,6 +333,7 @@ impl Worker {
             let hit = Hit {
                 probe: &probe.info,
                 end,
+                returns: source.returns(&probe.info),
                 time: (record.ticks != 0).then(|| self.clock.next_wall(record.ticks)),
                 pid: source.feed.pid,
                 tid: record.tid,

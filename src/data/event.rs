@@ -98,6 +98,8 @@ pub struct Hit<'a> {
     pub values: &'a [ArgValue<'a>],
     /// Of a return probe, how the call ended.
     pub end: Option<Return>,
+    /// Of a probe at an entry, whether the function's return is probed too.
+    pub returns: bool,
 }
 
 /// State of a site as users see it (design, section 4).

@@ -1,16 +1,17 @@
 //! One process as the drain sees it: its rings, what was read and not delivered yet, what was lost.
 //! Knows no sink.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::catalogue::Known;
 use super::counters;
 use super::drain::Feed;
+use super::event::{ProbeInfo, ProbeKind};
 use super::record::Decoder;
 use super::ring::Ring;
 use super::tables::{self, Contents};
 use crate::abi::{self, Layout};
-use crate::base::{ProbeId, Tid};
+use crate::base::{Addr, ProbeId, Tid};
 use crate::program::Table;
 use crate::sys::clock;
 
@@ -31,6 +32,9 @@ pub(super) struct Source {
     recorded: BTreeMap<ProbeId, u64>,
     losses: u64,
     closed: bool,
+    /// Functions whose returns are probed, and how many probes were looked at for them.
+    returning: HashSet<Addr>,
+    looked_at: usize,
 }
 
 impl Source {
@@ -42,6 +46,8 @@ impl Source {
             recorded: BTreeMap::new(),
             losses: 0,
             closed: false,
+            returning: HashSet::new(),
+            looked_at: 0,
         }
     }
 
@@ -151,6 +157,22 @@ impl Source {
     pub(super) fn probe(&self, id: ProbeId) -> Option<Known> {
         let known = self.feed.catalogue.look();
         known.get(id.0 as usize).cloned()
+    }
+
+    /// Whether the return of the function is probed too, at whose entry this probe is.
+    pub(super) fn returns(&mut self, info: &ProbeInfo) -> bool {
+        let known = self.feed.catalogue.look();
+        let more = known.get(self.looked_at..).unwrap_or_default();
+        let leaves =
+            |known: &&Known| known.info.kind == ProbeKind::Return && known.decoder(0).is_some();
+        let more = more.iter().filter(leaves);
+        self.returning
+            .extend(more.filter_map(|known| known.info.address));
+        self.looked_at = known.len();
+        info.kind == ProbeKind::Entry
+            && info
+                .address
+                .is_some_and(|address| self.returning.contains(&address))
     }
 
     /// A record of this probe reached the sink.

@@ -265,7 +265,8 @@ fn maybe(out: &mut Vec<u8>, name: &str, n: Option<u64>) {
     }
 }
 
-fn argument(out: &mut Vec<u8>, value: ArgValue<'_>) {
+/// An argument's value.
+pub(super) fn argument(out: &mut Vec<u8>, value: ArgValue<'_>) {
     match value {
         ArgValue::Int(value, format) => match number::shown(value, format) {
             Shown::Hex(n) | Shown::Unsigned(n) => unsigned(out, n),
@@ -402,6 +403,7 @@ mod tests {
                 comm: "ls",
                 values,
                 end: None,
+                returns: false,
             };
             json.hit(&hit).unwrap();
         })

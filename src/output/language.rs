@@ -21,3 +21,42 @@ mod order;
 mod testing;
 pub(super) mod text;
 mod value;
+
+/// The methods of a sink that print what programs print, in one of the ways above. The sink has a
+/// `print` that takes what appends it to a buffer. What stands before maps at the end is its own.
+macro_rules! prints {
+    ($way:ident) => {
+        fn printed(
+            &mut self,
+            format: &[$crate::language::typed::Piece],
+            args: &[$crate::data::Datum],
+        ) -> std::io::Result<()> {
+            self.print(|out| $crate::output::language::$way::printf(out, format, args))
+        }
+
+        fn map(&mut self, map: &$crate::data::MapData, top: u64, div: u64) -> std::io::Result<()> {
+            self.print(|out| $crate::output::language::$way::map(out, map, top, div))
+        }
+
+        fn value(&mut self, value: &$crate::data::Cell) -> std::io::Result<()> {
+            self.print(|out| $crate::output::language::$way::value(out, value))
+        }
+
+        fn time(&mut self, text: &str) -> std::io::Result<()> {
+            self.print(|out| $crate::output::language::$way::time(out, text))
+        }
+
+        fn join(&mut self, parts: &[Vec<u8>], separator: &str) -> std::io::Result<()> {
+            self.print(|out| $crate::output::language::$way::join(out, parts, separator))
+        }
+
+        fn cat(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+            self.print(|out| $crate::output::language::$way::cat(out, bytes))
+        }
+
+        fn system(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+            self.print(|out| $crate::output::language::$way::system(out, bytes))
+        }
+    };
+}
+pub(super) use prints;

@@ -52,6 +52,13 @@ pub(super) fn duration(out: &mut Vec<u8>, nanoseconds: u64) {
     out.extend_from_slice(name);
 }
 
+/// Appends nanoseconds as microseconds with three decimals: `1.204`.
+pub(super) fn micros(out: &mut Vec<u8>, nanoseconds: u64) {
+    decimal(out, nanoseconds / 1000);
+    out.push(b'.');
+    padded(out, (nanoseconds % 1000) as u32, 3);
+}
+
 /// The lowest four bits as a digit.
 pub(super) fn hex_digit(n: u64) -> u8 {
     match (n & 15) as u8 {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use super::escape::escaped;
+use super::label;
 use super::style::Style;
 use crate::data::{Cost, Missed, ProbeSummary, SiteState, Summary};
 
@@ -122,10 +123,9 @@ fn armed(
             {
                 writeln!(
                     out,
-                    "  {} {}:{}: {}",
+                    "  {} {}: {}",
                     probe.state.name(),
-                    escaped(&probe.info.module),
-                    escaped(&probe.info.name),
+                    label(&probe.info),
                     escaped(reason)
                 )?;
             }

@@ -1,32 +1,37 @@
 //! The `summary` format: a table of hits at the end, most first. Probes that were never hit are
-//! counted in the last line, and listed only when asked for. Hits themselves are not shown; what
-//! programs print is, as text. `-` stands for hits that a program does not count.
+//! counted in the last line, and listed only when asked for. Where returns are probed and recorded,
+//! a table of their functions' times stands before it. Hits themselves are not shown; what programs
+//! print is, as text. `-` stands for hits that a program does not count.
 
 use std::cmp::Reverse;
 use std::io::{self, Write};
 
+use super::calls::{CallFilter, Calls};
 use super::escape::escaped;
-use super::language;
 use super::style::Style;
-use crate::data::{
-    Cell, Datum, Hit, MapData, ProbeKind, ProbeSummary, ProcessSummary, Sink, SiteState, Summary,
-};
-use crate::language::typed::Piece;
+use super::times::Times;
+use super::{label, language};
+use crate::data::{Feed, Hit, MapData, ProbeSummary, ProcessSummary, Sink, SiteState, Summary};
 
 /// The `summary` format.
 pub struct SummaryTable<W: Write + Send> {
     out: io::BufWriter<W>,
     style: Style,
     all: bool,
+    calls: Calls,
+    times: Times,
 }
 
 impl<W: Write + Send> SummaryTable<W> {
-    /// Writes to `out`; `all`: lists probes that were never hit, too.
-    pub fn new(out: W, style: Style, all: bool) -> SummaryTable<W> {
+    /// Writes to `out`; `all`: lists probes that were never hit, too. The filter says which calls the
+    /// times are of, where returns are probed and recorded.
+    pub fn new(out: W, style: Style, all: bool, filter: CallFilter) -> SummaryTable<W> {
         SummaryTable {
             out: io::BufWriter::new(out),
             style,
             all,
+            calls: Calls::new(filter),
+            times: Times::default(),
         }
     }
 
@@ -42,37 +47,12 @@ impl<W: Write + Send> Sink for SummaryTable<W> {
         Ok(())
     }
 
-    fn hit(&mut self, _hit: &Hit<'_>) -> io::Result<()> {
+    fn hit(&mut self, hit: &Hit<'_>) -> io::Result<()> {
+        self.calls.hit(hit, &mut self.times);
         Ok(())
     }
 
-    fn printed(&mut self, format: &[Piece], args: &[Datum]) -> io::Result<()> {
-        self.print(|out| language::text::printf(out, format, args))
-    }
-
-    fn map(&mut self, map: &MapData, top: u64, div: u64) -> io::Result<()> {
-        self.print(|out| language::text::map(out, map, top, div))
-    }
-
-    fn value(&mut self, value: &Cell) -> io::Result<()> {
-        self.print(|out| language::text::value(out, value))
-    }
-
-    fn time(&mut self, text: &str) -> io::Result<()> {
-        self.print(|out| out.extend_from_slice(text.as_bytes()))
-    }
-
-    fn join(&mut self, parts: &[Vec<u8>], separator: &str) -> io::Result<()> {
-        self.print(|out| language::text::join(out, parts, separator))
-    }
-
-    fn cat(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.print(|out| language::text::cat(out, bytes))
-    }
-
-    fn system(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.print(|out| language::text::system(out, bytes))
-    }
+    language::prints!(text);
 
     fn maps_at_end(&mut self, maps: &[MapData]) -> io::Result<()> {
         self.print(|out| {
@@ -85,7 +65,15 @@ impl<W: Write + Send> Sink for SummaryTable<W> {
         Ok(())
     }
 
+    fn closed(&mut self, feed: &Feed) -> io::Result<()> {
+        self.calls.finish(Some(feed.pid), &mut self.times);
+        Ok(())
+    }
+
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        self.calls.finish(None, &mut self.times);
+        self.times
+            .print(self.calls.functions(), &mut self.out, self.style)?;
         // What is not counted may have been hit.
         let shown =
             |probe: &&ProbeSummary| self.all || probe.hits != Some(0) || probe.missed.total() > 0;
@@ -160,14 +148,7 @@ fn shown_count(n: Option<u64>) -> String {
 }
 
 fn row(probe: &ProbeSummary) -> Row {
-    let mut name = escaped(&probe.info.name);
-    if probe.info.kind == ProbeKind::Return {
-        name.push_str("%return");
-    }
-    let label = match probe.info.module.as_str() {
-        "" => name,
-        module => format!("{}:{name}", escaped(module)),
-    };
+    let label = label(&probe.info);
     let reason = match (&probe.reason, probe.state) {
         (_, SiteState::Jump) | (None, _) => String::new(),
         (Some(reason), _) => escaped(reason),
@@ -238,7 +219,7 @@ fn table(out: &mut impl Write, style: Style, rows: &[Row]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::base::ProbeId;
-    use crate::data::{Ends, Missed, ProbeInfo, ProbeKind};
+    use crate::data::{Cell, Datum, Ends, Missed, ProbeInfo, ProbeKind};
 
     fn probe(id: u32, name: &str, state: SiteState, reason: &str, hits: u64) -> ProbeSummary {
         ProbeSummary {
@@ -266,7 +247,7 @@ mod tests {
             ..Summary::default()
         };
         let mut bytes = Vec::new();
-        let mut table = SummaryTable::new(&mut bytes, Style::PLAIN, all);
+        let mut table = SummaryTable::new(&mut bytes, Style::PLAIN, all, CallFilter::default());
         table.summary(&summary).unwrap();
         drop(table);
         String::from_utf8(bytes).unwrap()
@@ -321,7 +302,7 @@ mod tests {
     #[test]
     fn what_programs_print_comes_before_the_table() {
         let mut bytes = Vec::new();
-        let mut table = SummaryTable::new(&mut bytes, Style::PLAIN, false);
+        let mut table = SummaryTable::new(&mut bytes, Style::PLAIN, false, CallFilter::default());
         table.value(&Cell::Value(Datum::Int(4))).unwrap();
         table.maps_at_end(&[]).unwrap();
         let probes = vec![probe(0, "a", SiteState::Jump, "", 0)];
@@ -347,6 +328,47 @@ mod tests {
              12345       0  jump   libc.so.6:evil\\x1b[2J\n\
              \x20  12       0  jump   libc.so.6:free\n\
              \x20   -       0  jump   libc.so.6:abort\n"
+        );
+    }
+
+    #[test]
+    fn returns_are_told_from_entries() {
+        let mut probes = vec![
+            probe(0, "f", SiteState::Jump, "", 2),
+            probe(1, "f", SiteState::Jump, "", 1),
+        ];
+        let mut info = (*probes[1].info).clone();
+        info.kind = ProbeKind::Return;
+        probes[1].info = info.into();
+        assert_eq!(
+            printed(probes, false),
+            "HITS  MISSED  STATE  PROBE\n   2       0  jump   libc.so.6:f\n   1       0  jump   libc.so.6:f%return\n"
+        );
+    }
+
+    #[test]
+    fn times_of_functions_come_first() {
+        let mut events = super::super::calls::testing::Events::default();
+        for n in 0..100 {
+            let start = 10_000 * n;
+            events.enter(10, "outer", start, &[]);
+            events.enter(10, "inner", start + 10, &[]);
+            events.leave(10, "inner", start + 11 + n, n, &[]);
+            events.leave(10, "outer", start + 2_000, 1_995, &[]);
+        }
+        let mut bytes = Vec::new();
+        let mut table = SummaryTable::new(&mut bytes, Style::PLAIN, false, CallFilter::default());
+        events.play(&mut table);
+        table.summary(&Summary::default()).unwrap();
+        drop(table);
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            "\
+CALLS    TOTAL     SELF    AVG    MIN    MAX    P50    P95    P99  FUNCTION
+  100  199.5us  194.5us  1.9us  1.9us  1.9us  1.9us  1.9us  1.9us  prog:outer
+  100    4.9us    4.9us   49ns    0ns   99ns   49ns   94ns   98ns  prog:inner
+no probes
+"
         );
     }
 

@@ -174,7 +174,8 @@ fn returned(out: &mut Vec<u8>, Return { end, duration }: Return) {
     }
 }
 
-fn value_text(out: &mut Vec<u8>, value: ArgValue<'_>) {
+/// An argument's value.
+pub(super) fn value_text(out: &mut Vec<u8>, value: ArgValue<'_>) {
     match value {
         ArgValue::Int(value, format) => match number::shown(value, format) {
             Shown::Hex(n) => number::hex(out, n),
@@ -271,6 +272,7 @@ mod tests {
             comm,
             values,
             end: None,
+            returns: false,
         };
         text.hit(&hit).unwrap();
         text.flush().unwrap();
@@ -365,6 +367,7 @@ mod tests {
                     comm: "ls",
                     values: &values[..with],
                     end: None,
+                    returns: false,
                 };
                 text.hit(&hit).unwrap();
             }

@@ -304,7 +304,9 @@ impl Tracee {
         let more = self.plan.probes.iter().enumerate().skip(known);
         let more: Vec<Known> = more
             .map(|(index, info)| {
-                let class = self.plan.class.get(index);
+                // One that is refused leaves no records.
+                let refused = self.plan.refused.contains_key(&info.id);
+                let class = self.plan.class.get(index).filter(|_| !refused);
                 let decoders = decoders.entry(class).or_insert_with(|| of_class(class));
                 Known {
                     info: Arc::clone(info),

@@ -169,7 +169,7 @@ fn habits_of_other_tools_are_answered() {
 fn bad_options_are_usage_errors_and_help_is_none() {
     for line in [
         &["run", "--cuont", "ls"][..],
-        &["run", "-p", "f", "--format", "tree", "ls"],
+        &["run", "-p", "f", "--format", "trees", "ls"],
         &["attach", "-p", "f", "--mem", "7", "1"],
         &["nothing"],
         &["list"],

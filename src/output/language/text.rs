@@ -62,6 +62,11 @@ fn cell(out: &mut Vec<u8>, cell: &Cell, div: u64) {
     }
 }
 
+/// Appends what `time` formatted.
+pub(in crate::output) fn time(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// Appends the parts of a `join` on one line.
 pub(in crate::output) fn join(out: &mut Vec<u8>, parts: &[Vec<u8>], separator: &str) {
     for (index, part) in parts.iter().enumerate() {
