@@ -10,3 +10,5 @@ mod everything;
 mod leaving;
 #[path = "returns/refused.rs"]
 mod refused;
+#[path = "returns/stacks.rs"]
+mod stacks;

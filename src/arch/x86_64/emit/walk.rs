@@ -2,12 +2,13 @@
 //! uses `rbp` for something else makes such a walk end early, or tell nonsense: that is what users of
 //! frame pointers know.
 
-use iced_x86::code_asm::registers::gpr32::r10d;
+use iced_x86::code_asm::registers::gpr32::{eax, r10d};
 use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{ptr, qword_ptr};
 
 use super::body::{Body, in_block};
 use super::template::Unsupported;
+use crate::abi;
 use crate::program::Known;
 
 impl Body<'_> {
@@ -33,6 +34,7 @@ impl Body<'_> {
             self.frame.out.asm.cmp(r10, most)?;
             self.frame.out.asm.ja(to_end)?;
             self.frame.out.asm.mov(r8, qword_ptr(rsp + top))?;
+            self.caller()?;
             self.frame.out.asm.mov(slot, r8)?;
             self.frame.out.asm.inc(r10)?;
         }
@@ -52,6 +54,8 @@ impl Body<'_> {
             let asm = &mut self.frame.out.asm;
             asm.test(r8, r8)?;
             asm.je(to_end)?;
+            self.caller()?;
+            let asm = &mut self.frame.out.asm;
             asm.mov(slot, r8)?;
             asm.inc(r10)?;
             asm.lea(r9, qword_ptr(r11 + 8))?;
@@ -72,5 +76,28 @@ impl Body<'_> {
         asm.inc(r10)?;
         asm.jmp(to_fill)?;
         Ok(self.frame.out.here(done)?)
+    }
+
+    /// Where the address in `r8` is a thunk's, the caller's takes its place. Loses `rax`.
+    fn caller(&mut self) -> Result<(), Unsupported> {
+        let Some(activations) = self.environment.activations else {
+            return Ok(());
+        };
+        let [thunk, after] = std::array::from_fn(|_| self.frame.out.mark());
+        let (to_thunk, to_after) = (self.frame.out.to(thunk), self.frame.out.to(after));
+        let asm = &mut self.frame.out.asm;
+        asm.lea(rax, qword_ptr(r8 - activations.thunks.cast_signed()))?;
+        asm.cmp(rax, activations.size().cast_signed())?;
+        asm.jb(to_thunk)?;
+        self.frame.out.here(after)?;
+        self.frame.later(move |frame| {
+            frame.out.here(thunk)?;
+            let asm = &mut frame.out.asm;
+            asm.lea(eax, qword_ptr(r8 + activations.distance()))?;
+            asm.and(eax, -abi::ACTIVATION.cast_signed())?;
+            asm.mov(r8, qword_ptr(rax + abi::ACT_RETURN))?;
+            Ok(asm.jmp(to_after)?)
+        });
+        Ok(())
     }
 }
