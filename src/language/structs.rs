@@ -270,6 +270,10 @@ fn plain(kind: &TypeKind) -> Option<Type> {
         },
         TypeKind::Float { bits: 32 } => Type::Single,
         TypeKind::Float { .. } => Type::Float,
+        TypeKind::Bool => Type::Int {
+            width: Width::W8,
+            signed: false,
+        },
         TypeKind::Enum => Type::Int {
             width: Width::W32,
             signed: false,

@@ -64,6 +64,8 @@ pub enum TypeKind {
         bits: u32,
         signed: bool,
     },
+    /// `bool`: casts to it give 1 or 0.
+    Bool,
     Void,
     /// `string`, `string[64]`
     Str(Option<u64>),

@@ -1,19 +1,20 @@
 //! What lies in the target: members, elements, pointers, casts, sizes.
 
 use super::expr::value_of;
-use super::{Checker, I64, U64, bad, number, texts};
+use super::{BOOL, Checker, I64, U64, bad, number, texts};
 use crate::base::suggest;
 use crate::language::debug::Member;
 use crate::language::source::Span;
 use crate::language::structs::width;
 use crate::language::tree::{self, TypeKind};
-use crate::language::typed::{Binary, Expr, ExprKind, Type};
+use crate::language::typed::{Binary, Expr, ExprKind, Type, Unary};
 
 impl Checker<'_, '_> {
     /// A type as it was written.
     pub(super) fn written_type(&mut self, kind: &TypeKind, span: &Span) -> Option<Type> {
         Some(match kind {
             TypeKind::Int { bits, signed } => super::int(width(*bits), *signed),
+            TypeKind::Bool => BOOL,
             TypeKind::Enum => super::int(width(32), false),
             TypeKind::Float { bits: 32 } => Type::Single,
             TypeKind::Float { .. } => Type::Float,
@@ -259,7 +260,13 @@ impl Checker<'_, '_> {
     }
 
     pub(super) fn cast(&mut self, ty: &tree::TypeName, inner: &tree::Expr, span: &Span) -> Expr {
-        let value = self.expr(inner);
+        let mut value = self.expr(inner);
+        if matches!(ty.kind, TypeKind::Bool)
+            && matches!(value.ty, Type::Int { .. } | Type::Pointer(_))
+        {
+            let zero = |value| Self::boolean(ExprKind::Unary(Unary::Not, Box::new(value)), span);
+            value = zero(zero(value));
+        }
         let Some(ty) = self.written_type(&ty.kind, &ty.span) else {
             return bad(span);
         };

@@ -8,7 +8,6 @@ use crate::language::tree::{Expr, Field, Name, Record, Tree, TypeKind, TypeName}
 
 /// Names of integer types.
 const INTEGERS: &[(&str, u32, bool)] = &[
-    ("bool", 8, false),
     ("int8", 8, true),
     ("int16", 16, true),
     ("int32", 32, true),
@@ -66,8 +65,10 @@ impl Parser<'_, '_> {
             return false;
         };
         let name = name.as_str();
-        let known = matches!(name, "struct" | "union" | "enum" | "void" | "string")
-            || WORDS.contains(&name)
+        let known = matches!(
+            name,
+            "struct" | "union" | "enum" | "void" | "string" | "bool"
+        ) || WORDS.contains(&name)
             || INTEGERS.iter().any(|(known, ..)| *known == name);
         known && !self.parameters.iter().any(|p| p == name) && !self.is_at(1, "(")
             || name == "typeof"
@@ -176,6 +177,7 @@ impl Parser<'_, '_> {
         }
         match word.as_str() {
             "void" => Some(TypeKind::Void),
+            "bool" => Some(TypeKind::Bool),
             "string" => Some(TypeKind::Str(None)),
             "typeof" => {
                 self.expect("(", "after `typeof`");
