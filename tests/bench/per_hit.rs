@@ -29,13 +29,15 @@ pub struct Floor {
 }
 
 /// A row of the floor: its name, `hot`'s name of the detour, calls a slice, threads.
-const FLOOR: [(&str, &str, u64, u32); 9] = [
+const FLOOR: [(&str, &str, u64, u32); 11] = [
     ("floor: empty detour", "empty", CALLS, 1),
     ("floor: safe count", "count", CALLS, 1),
     ("floor: safe count, flags kept", "count_flags", CALLS, 1),
     ("floor: safe count, shared, lock", "count_shared", CALLS, 1),
     ("floor: safe record", "record", RECORDS, 1),
     ("floor: safe record, no time", "record_notime", RECORDS, 1),
+    ("floor: call and return, count", "pair", CALLS, 1),
+    ("floor: call and return, records", "pair_record", PAIRS, 1),
     ("floor: empty detour, two threads", "empty", CALLS, 2),
     ("floor: safe count, two threads", "count", CALLS, 2),
     ("floor: safe record, two threads", "record", RECORDS, 2),
@@ -44,8 +46,12 @@ const FLOOR: [(&str, &str, u64, u32); 9] = [
 /// A row of the product: its name, its options, calls a slice, threads, records a hit.
 type Row = (&'static str, &'static [&'static str], u64, u32, u64);
 
+/// Calls a slice with two records each.
+const PAIRS: u64 = 70_000;
+
+const RETURNS: &[&str] = &["-c", "--format", "json", "-p", "hot%return"];
 const COUNT: &[&str] = &["-c", "--format", "json", "-p", "hot"];
-const TRACED: [Row; 7] = [
+const TRACED: [Row; 10] = [
     ("kptrace: count", COUNT, CALLS, 1, 0),
     ("kptrace: record", &["-p", "hot"], RECORDS, 1, 1),
     (
@@ -61,6 +67,21 @@ const TRACED: [Row; 7] = [
         STRINGS,
         1,
         1,
+    ),
+    ("kptrace: call and return, count", RETURNS, CALLS, 1, 0),
+    (
+        "kptrace: call and return, records",
+        &["-p", "hot%call"],
+        PAIRS,
+        1,
+        2,
+    ),
+    (
+        "kptrace: call and return, entry counted too",
+        &["-c", "--format", "json", "-p", "hot%call"],
+        CALLS,
+        1,
+        0,
     ),
     ("kptrace: count, two threads", COUNT, CALLS, 2, 0),
     (

@@ -7,12 +7,16 @@
         .macro SAMPLE name
         .globl \name
         .type \name, @function
-\name:  push rbp
+\name:  .cfi_startproc
+        push rbp
+        .cfi_def_cfa_offset 16
         mov rbp, rsp
         lea rax, [rsi+1]
         add rax, rdx
         pop rbp
+        .cfi_def_cfa_offset 8
         ret
+        .cfi_endproc
         .size \name, .-\name
         .endm
 
@@ -294,5 +298,99 @@ floor_\name:
         jb 4b
         mov dword ptr gs:[rcx+SHARED+RING+36], 1
         jmp 8b
+
+# Call-through: the return address is written down, a thunk's takes its place; the thunk calls the body.
+# A pool of one thread, taken in order, without looking whether an activation is free.
+        .macro PAIR name, recorded
+        DETOUR \name
+        lea rsp, [rsp-128]
+        push rax
+        push rcx
+        push rdx
+        CHECKS 1f
+        .if \recorded
+        RESERVE 1, 32, 1f
+        mov gs:[rcx+SHARED+RING], rax
+        .endif
+        mov ecx, 1
+        xadd pair_depth[rip], rcx
+        shl rcx, 5
+        lea rcx, [rcx+pair_table]
+        mov rax, [rsp+152]
+        mov [rcx], rax
+        lea rax, 2f[rip]
+        mov [rcx+8], rax
+        lea rax, 3f[rip]
+        mov [rcx+16], rax
+        .if \recorded
+        mov [rcx+24], rdx
+        .endif
+        sub rcx, offset pair_table
+        lea rcx, [rcx*2+pair_thunks]
+        mov [rsp+152], rcx
+        pop rdx
+        pop rcx
+        pop rax
+        lea rsp, [rsp+136]
+        jmp [rsp-8]
+1:      pop rdx
+        pop rcx
+        pop rax
+        lea rsp, [rsp+128]
+2:      BACK
+# The activation's number is on the stack.
+3:      lea rsp, [rsp-128]
+        push rax
+        lahf
+        seto al
+        push rax
+        push rcx
+        push rdx
+        CHECKS 4f
+        .if \recorded
+        RESERVE 1, 48, 4f
+        mov rax, [rsp+24]
+        mov gs:[rcx+SHARED+RING+32], rax
+        mov rax, [rsp+160]
+        shl rax, 5
+        mov rax, [rax+pair_table+24]
+        mov gs:[rcx+SHARED+RING+40], rax
+        mov gs:[rcx+SHARED+RING], rax
+        .else
+        inc qword ptr gs:[SHARED+HITS]
+        .endif
+4:      mov rcx, [rsp+160]
+        shl rcx, 5
+        mov rax, [rcx+pair_table]
+        mov [rsp+160], rax
+        dec qword ptr pair_depth[rip]
+        pop rdx
+        pop rcx
+        pop rax
+        add al, 0x7f
+        sahf
+        pop rax
+        lea rsp, [rsp+128]
+        ret
+        .endm
+        PAIR pair, 0
+        PAIR pair_record, 1
+        .p2align 6
+pair_thunks:
+        .set number, 0
+        .rept 64
+        call [pair_table+8+32*number]
+        push number
+        jmp [pair_table+16+32*number]
+        .p2align 6
+        .set number, number+1
+        .endr
+
+        .bss
+        .p2align 6
+pair_depth:
+        .skip 64
+pair_table:
+        .skip 32*64
 
         .section .note.GNU-stack, "", @progbits

@@ -25,7 +25,7 @@ extern u64 loop_hot(u64 calls, const char *text), loop_twin(u64 calls, const cha
 extern char hot[];
 extern char floor_empty[], floor_count[], floor_count_flags[], floor_count_shared[], floor_record[],
     floor_record_notime[], floor_predicate[], floor_hist[], floor_keyed[], floor_record_arguments[],
-    floor_record_string[];
+    floor_record_string[], floor_pair[], floor_pair_record[];
 static const struct { const char *name; char *code; } floors[] = {
     {"empty", floor_empty},
     {"count", floor_count},
@@ -38,6 +38,8 @@ static const struct { const char *name; char *code; } floors[] = {
     {"keyed", floor_keyed},
     {"record_arguments", floor_record_arguments},
     {"record_string", floor_record_string},
+    {"pair", floor_pair},
+    {"pair_record", floor_pair_record},
 };
 static _Alignas(4096) char text[4096];
 

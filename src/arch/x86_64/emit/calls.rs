@@ -12,7 +12,7 @@
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::registers::gpr8::cl;
-use iced_x86::code_asm::registers::gpr32::{eax, ecx};
+use iced_x86::code_asm::registers::gpr32::{eax, ecx, edx};
 use iced_x86::code_asm::registers::gpr64::*;
 use iced_x86::code_asm::{AsmMemoryOperand, CodeAssembler, byte_ptr, ptr, qword_ptr};
 
@@ -79,25 +79,25 @@ impl Calls {
         let (to_tail, to_busy) = (frame.out.to(tail), frame.out.to(busy));
         let to_none = frame.out.to(none);
         let asm = &mut frame.out.asm;
-        asm.mov(rcx, pool)?;
-        asm.test(ecx, ecx)?;
+        asm.mov(rdx, pool)?;
+        asm.test(edx, edx)?;
         asm.je(to_none)?;
-        asm.mov(rcx, ptr(rcx))?;
-        asm.mov(rdx, qword_ptr(rsp + top))?;
-        asm.lea(rax, qword_ptr(rdx - thunks))?;
+        asm.mov(rcx, ptr(rdx))?;
+        asm.mov(rax, qword_ptr(rsp + top))?;
+        asm.sub(rax, thunks)?;
         asm.cmp(rax, low(self.activations.size())?)?;
         asm.jb(to_tail)?;
-        self.callers(frame, none)?;
+        self.callers(frame, top, none)?;
         let asm = &mut frame.out.asm;
         asm.xor(eax, eax)?;
-        asm.cmpxchg(qword_ptr(rcx + abi::ACT_TAKEN), rdx)?;
+        asm.cmpxchg(qword_ptr(rcx + abi::ACT_TAKEN), rcx)?;
         asm.jne(to_busy)?;
         frame.out.here(taken)?;
         let asm = &mut frame.out.asm;
-        asm.mov(qword_ptr(rcx + abi::ACT_RETURN), rdx)?;
         asm.lea(rax, qword_ptr(rcx + abi::ACTIVATION))?;
-        asm.mov(rdx, pool)?;
         asm.mov(ptr(rdx), rax)?;
+        asm.mov(rax, qword_ptr(rsp + top))?;
+        asm.mov(qword_ptr(rcx + abi::ACT_RETURN), rax)?;
         asm.lea(rax, qword_ptr(rsp + top))?;
         asm.mov(qword_ptr(rcx + abi::ACT_SLOT), rax)?;
         frame.out.address(rax, self.body)?;
@@ -119,14 +119,15 @@ impl Calls {
         frame.out.asm.lea(rsp, qword_ptr(rsp + RED_ZONE + 8))?;
         frame.out.asm.jmp(qword_ptr(rsp - 8))?;
         (frame.pushed, frame.locals) = pushed;
-        self.search(frame, pool, [busy, none, taken]);
+        self.search(frame, [busy, none, taken]);
         self.untracked_at(frame, environment, none, done);
         self.tail(frame, tail, done);
         Ok(())
     }
 
-    /// Goes on at `none` unless the return address in `rdx` is that of code whose calls may be changed.
-    fn callers(&self, frame: &mut Frame, none: Mark) -> Result<(), Unsupported> {
+    /// Goes on at `none` unless the return address, at `top`, is that of code whose calls may be changed.
+    /// Loses `rax`.
+    fn callers(&self, frame: &mut Frame, top: i32, none: Mark) -> Result<(), Unsupported> {
         let from = self
             .returns
             .iter()
@@ -140,34 +141,38 @@ impl Calls {
         let to_none = frame.out.to(none);
         let asm = &mut frame.out.asm;
         asm.mov(rax, from.start.wrapping_neg())?;
-        asm.add(rax, rdx)?;
+        asm.add(rax, qword_ptr(rsp + top))?;
         asm.cmp(rax, low(from.len)?)?;
         asm.jae(to_none)?;
         if let Some((start, len)) = from.without {
             asm.mov(rax, start.wrapping_neg())?;
-            asm.add(rax, rdx)?;
+            asm.add(rax, qword_ptr(rsp + top))?;
             asm.cmp(rax, low(len)?)?;
             asm.jb(to_none)?;
         }
         Ok(())
     }
 
-    /// Where the thunk goes on, and when this began. Loses `rax` and, with a time, `rdx`.
+    /// Whether the time of the entry is taken.
+    pub(super) fn is_timed(&self) -> bool {
+        self.timed
+    }
+
+    /// Where the thunk goes on, and when this began. Loses `rax`.
     fn write(&self, frame: &mut Frame) -> Result<(), Unsupported> {
         frame.out.address(rax, self.exit)?;
+        let time = frame.pushed_at(Saved::Time);
         let asm = &mut frame.out.asm;
         asm.mov(qword_ptr(rcx + abi::ACT_EXIT), rax)?;
-        if self.timed {
-            asm.rdtsc()?;
-            asm.shl(rdx, 32)?;
-            asm.or(rax, rdx)?;
+        if let Some(time) = time {
+            asm.mov(rax, qword_ptr(rsp + time))?;
             asm.mov(qword_ptr(rcx + abi::ACT_TIME), rax)?;
         }
         Ok(())
     }
 
-    /// Out of line: the activation at `rcx` is not free; looks at some that follow.
-    fn search(&self, frame: &mut Frame, pool: AsmMemoryOperand, marks: [Mark; 3]) {
+    /// Out of line: the activation at `rcx` is not free; looks at some that follow. The pool is at `rdx`.
+    fn search(&self, frame: &mut Frame, marks: [Mark; 3]) {
         let [busy, none, taken] = marks;
         let size = self.activations.pool_size.cast_signed();
         frame.later(move |frame| {
@@ -192,13 +197,12 @@ impl Calls {
             asm.je(to_found)?;
             asm.dec(eax)?;
             asm.jne(to_next)?;
-            asm.mov(rax, pool)?;
-            asm.mov(ptr(rax), rcx)?;
+            asm.mov(ptr(rdx), rcx)?;
             asm.jmp(to_none)?;
             frame.out.here(found)?;
             let asm = &mut frame.out.asm;
             asm.xor(eax, eax)?;
-            asm.cmpxchg(qword_ptr(rcx + abi::ACT_TAKEN), rdx)?;
+            asm.cmpxchg(qword_ptr(rcx + abi::ACT_TAKEN), rcx)?;
             asm.je(to_taken)?;
             // A signal handler came between.
             Ok(asm.jmp(to_busy)?)
@@ -227,15 +231,15 @@ impl Calls {
         });
     }
 
-    /// Out of line: the return address in `rdx` is that of a thunk.
+    /// Out of line: the return address is that of a thunk, so far behind the first as `rax` says.
     fn tail(&self, frame: &mut Frame, tail: Mark, done: Mark) {
         let calls = self.clone();
         frame.later(move |frame| {
             let next = frame.out.mark();
             frame.out.here(tail)?;
             let asm = &mut frame.out.asm;
-            asm.lea(ecx, qword_ptr(rdx + calls.activations.distance()))?;
-            asm.and(ecx, -abi::ACTIVATION.cast_signed())?;
+            asm.and(eax, -abi::ACTIVATION.cast_signed())?;
+            asm.lea(ecx, qword_ptr(rax + low(calls.activations.words)?))?;
             frame.out.address(rax, next)?;
             enter_end(&mut frame.out.asm, abi::END_TAIL)?;
             frame.out.here(next)?;

@@ -9,7 +9,7 @@ use iced_x86::code_asm::{AsmMemoryOperand, dword_ptr, ptr, qword_ptr};
 
 use super::assembler::Patch;
 use super::body::{Body, Space, in_block};
-use super::template::{Environment, Unsupported};
+use super::template::{Environment, Saved, Unsupported};
 use crate::abi;
 use crate::base::ProbeId;
 use crate::program::Record;
@@ -43,10 +43,13 @@ impl Body<'_> {
         let full = self.frame.out.mark();
         let after = self.frame.out.mark();
         let to_full = self.frame.out.to(full);
+        let taken = self.frame.pushed_at(Saved::Time);
         let out = &mut self.frame.out;
         // Time first: it waits longest, and hides what follows. Then rcx = time until the position is
         // known, rdx after.
-        if record.time {
+        if let (true, Some(time)) = (record.time, taken) {
+            out.asm.mov(rdx, qword_ptr(rsp + time))?;
+        } else if record.time {
             out.asm.rdtsc()?;
             out.asm.shl(rdx, 32)?;
             out.asm.or(rdx, rax)?;

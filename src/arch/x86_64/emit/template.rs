@@ -100,6 +100,8 @@ pub(super) struct Frame {
 pub(super) enum Saved {
     Register(AsmRegister64),
     Flags,
+    /// The time of the hit.
+    Time,
     /// The address of the activation that ends, with why it does.
     Activation,
 }
@@ -265,6 +267,9 @@ impl Frame {
         for &register in &plan.first {
             self.push(register)?;
         }
+        if calls.as_ref().is_some_and(Calls::is_timed) {
+            self.push_time()?;
+        }
         for program in programs {
             // Also when the tracer is gone: thunks may still be on the stack.
             if let Some(slot) = program.answers() {
@@ -326,6 +331,16 @@ impl Frame {
         Ok(())
     }
 
+    /// Takes the time, once for everything that happens at the hit. `rax` and `rdx` are saved.
+    fn push_time(&mut self) -> Result<(), Unsupported> {
+        self.out.asm.rdtsc()?;
+        self.out.asm.shl(rdx, 32)?;
+        self.out.asm.or(rax, rdx)?;
+        self.out.asm.push(rax)?;
+        self.pushed.push(Saved::Time);
+        Ok(())
+    }
+
     pub(super) fn pop(&mut self) -> Result<(), Unsupported> {
         match self.pushed.pop() {
             Some(Saved::Register(register)) => self.out.asm.pop(register)?,
@@ -334,7 +349,7 @@ impl Frame {
                 self.out.asm.add(al, 0x7f)?;
                 self.out.asm.sahf()?;
             }
-            Some(Saved::Activation) => self.out.asm.pop(rax)?,
+            Some(Saved::Activation | Saved::Time) => self.out.asm.pop(rax)?,
             None => {}
         }
         Ok(())
