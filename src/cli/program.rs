@@ -7,9 +7,9 @@ use std::path::Path;
 use super::args::ProgramText;
 use crate::language::debug::Debug;
 use crate::language::lower::Lowered;
-use crate::language::typed::Checked;
+use crate::language::typed::{Checked, Missing};
 use crate::language::{Source, Warning, compile};
-use crate::session::{Language, Wanted, lowered};
+use crate::session::{Language, Pending, Wanted, lowered};
 use crate::spec::Diagnostic;
 
 /// The text of all programs, in the order of their kinds: those of `-e`, then files.
@@ -79,6 +79,14 @@ pub(super) fn add(
         return Ok(());
     }
     let Compiled { checked, lowered } = compiled(given, debug, quiet)?;
+    // An option that says other than the default goes before.
+    if let (Pending::Warn, Some(missing)) = (wanted.pending, checked.config.missing) {
+        wanted.pending = match missing {
+            Missing::Ignore => Pending::Ignore,
+            Missing::Warn => Pending::Warn,
+            Missing::Error => Pending::Error,
+        };
+    }
     wanted.language = Some(Language::add(checked, lowered, wanted));
     Ok(())
 }

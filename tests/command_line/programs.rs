@@ -344,3 +344,22 @@ fn what_a_program_does_not_count_is_not_said_to_be_0() {
     );
     assert!(json::probe(&summary, "work")["hits"].is_null(), "{summary}");
 }
+
+#[test]
+fn a_program_says_what_becomes_of_probes_that_name_nothing() {
+    let text = |missing: &str| {
+        format!(
+            "config = {{ missing_probes = \"{missing}\" }}
+             uprobe:libc:nosuch {{ }} BEGIN {{ print(1); exit() }}"
+        )
+    };
+    let run = |missing: &str| kptrace(&["run", "-e", &text(missing), "--", "true"]);
+    let ended = run("ignore").expect(0);
+    assert!(
+        ended.err.contains('1') && !ended.err.contains("nosuch"),
+        "{}",
+        ended.err
+    );
+    let ended = run("error").expect(3);
+    assert!(ended.err.contains("nosuch"), "{}", ended.err);
+}
