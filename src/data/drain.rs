@@ -192,46 +192,29 @@ impl Worker {
     fn run(mut self, inbox: &Receiver<Command>) -> Drained {
         let mut pause = BUSY;
         loop {
-            let command = match inbox.recv_timeout(pause) {
+            let first = match inbox.recv_timeout(pause) {
                 Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => Some(Command::Finish),
             };
-            // Before the heads are read: what is older than this is all here.
+            // Before it is looked who has rings, and before the heads are read: what is older than this
+            // is all here then.
             let horizon = clock::ticks();
+            let (opened, rest): (Vec<Command>, Vec<Command>) = first
+                .into_iter()
+                .chain(inbox.try_iter())
+                .partition(|command| matches!(command, Command::Open(..)));
+            opened.into_iter().for_each(|command| self.obey(command));
             self.clock.renew();
             let next = self.tick();
             let any = self.sources.values_mut().fold(false, |any, source| {
                 let more = source.read_all();
                 any | more
             });
-            let finish = matches!(command, Some(Command::Finish));
-            match command {
-                Some(Command::Open(id, feed)) => {
-                    let source = Source::new(feed);
-                    if let Some(running) = &self.running {
-                        // It may have begun while the halves were turned round.
-                        source.set_epoch(running.epoch());
-                    }
-                    self.sources.insert(id, source);
-                }
-                Some(Command::Armed(probes)) => {
-                    self.shown = true;
-                    self.attempt(|sink| sink.armed(probes));
-                }
-                Some(Command::Retire(id, block)) => {
-                    if let Some(source) = self.sources.get_mut(&id) {
-                        source.retire(block);
-                    }
-                }
-                Some(Command::Close(id)) => {
-                    if let Some(source) = self.sources.get_mut(&id) {
-                        source.close();
-                    }
-                }
-                Some(Command::Finish) => self.close_all(),
-                None => {}
-            }
+            let finish = rest
+                .iter()
+                .any(|command| matches!(command, Command::Finish));
+            rest.into_iter().for_each(|command| self.obey(command));
             if finish {
                 self.deliver(u64::MAX);
                 self.end();
@@ -252,6 +235,34 @@ impl Worker {
             }
             pause = if any { BUSY } else { IDLE };
             pause = next.map_or(pause, |next| pause.min(next));
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Open(id, feed) => {
+                let source = Source::new(feed);
+                if let Some(running) = &self.running {
+                    // It may have begun while the halves were turned round.
+                    source.set_epoch(running.epoch());
+                }
+                self.sources.insert(id, source);
+            }
+            Command::Armed(probes) => {
+                self.shown = true;
+                self.attempt(|sink| sink.armed(probes));
+            }
+            Command::Retire(id, block) => {
+                if let Some(source) = self.sources.get_mut(&id) {
+                    source.retire(block);
+                }
+            }
+            Command::Close(id) => {
+                if let Some(source) = self.sources.get_mut(&id) {
+                    source.close();
+                }
+            }
+            Command::Finish => self.close_all(),
         }
     }
 
