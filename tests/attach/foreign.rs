@@ -54,6 +54,7 @@ fn a_probe_comes_back_when_the_bytes_do() {
         tracer.out.wait_within("\"hit\"", soon).is_some()
     });
     assert!(hit, "{}", tracer.out.so_far());
+    wait_for_a_jump(target.pid(), &mut tracer);
     tracer.signal(nix::sys::signal::Signal::SIGINT);
     let told = summary(&tracer.end().expect(0).out);
     assert_eq!(json::probe(&told, "patched")["state"], "jump", "{told}");
@@ -62,6 +63,16 @@ fn a_probe_comes_back_when_the_bytes_do() {
     assert!(notes.contains("armed again"), "{told}");
     drop(target.stdin.take());
     target.end().expect(0);
+}
+
+/// A site that is armed again is a trap first: waits until a jump stands in the target's text.
+fn wait_for_a_jump(pid: u32, tracer: &mut Running) {
+    let tick = std::time::Duration::from_millis(5);
+    let jump = (0..5000).any(|_| {
+        let _ = tracer.out.wait_within("no such line", tick);
+        different(pid).iter().any(|byte| byte.contains(": e9 for"))
+    });
+    assert!(jump, "{:?}", different(pid));
 }
 
 /// The target that does what it is told.
@@ -127,6 +138,7 @@ fn a_probe_whose_bytes_were_taken_back_is_armed_again() {
         tracer.out.wait_within("\"hit\"", soon).is_some()
     });
     assert!(hit, "{}", tracer.out.so_far());
+    wait_for_a_jump(target.pid(), &mut tracer);
     tracer.signal(nix::sys::signal::Signal::SIGINT);
     let summary = summary(&tracer.end().expect(0).out);
     assert_eq!(json::probe(&summary, "patched")["state"], "jump");
