@@ -33,7 +33,7 @@ pub use activation::{
 use crate::base::ProbeId;
 
 /// Version of this layout.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Where the version stands in block 0, for those who look at it from outside.
 pub const VERSION_AT: u32 = 0x18;
 /// What block 0 starts its life with, at [`MAGIC_AT`]: by it our memory is known after our death.
@@ -100,6 +100,8 @@ pub const ANSWERED: u32 = 0xc8;
 pub const IN_VAIN: u32 = 0xd0;
 /// The pool of activations that the owner takes from, 0 when it has none (written by the tracer).
 pub const POOL: u32 = 0xd8;
+/// In block 0: not 0 once a pool of activations ran low (written by detours, reset by the tracer).
+pub const LOW: u32 = 0xe0;
 /// Where the counters start.
 pub const COUNTERS: u32 = 0x100;
 /// Owner of a block that nobody owns. Not canonical, so never an fs base.

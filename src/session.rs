@@ -34,6 +34,7 @@ mod patch;
 mod plan;
 mod preview;
 mod quiescent;
+mod reclaim;
 mod report;
 mod resolve;
 mod restore;

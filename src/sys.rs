@@ -11,6 +11,7 @@ pub mod file;
 pub mod mem;
 pub mod native;
 pub mod packets;
+pub mod pagemap;
 pub mod poll;
 pub mod procfs;
 pub mod ptrace;

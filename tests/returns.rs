@@ -8,6 +8,8 @@ mod ends;
 mod everything;
 #[path = "returns/leaving.rs"]
 mod leaving;
+#[path = "returns/reclaim.rs"]
+mod reclaim;
 #[path = "returns/refused.rs"]
 mod refused;
 #[path = "returns/stacks.rs"]

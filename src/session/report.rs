@@ -48,7 +48,8 @@ impl Tracee {
             };
             probe.ends = Ends {
                 tail: fate(Fate::Tail),
-                unwound: fate(Fate::Unwound),
+                unwound: fate(Fate::Unwound)
+                    .wrapping_add(self.reclaim.left.get(&id).copied().unwrap_or(0)),
             };
             if let Some(hits) = &mut probe.hits {
                 *hits = data::count(shared, layout, &used, id)

@@ -273,7 +273,10 @@ impl Session {
             if let Some(tracee) = self.tracees.get_mut(&pid) {
                 tracee.look_at_foreign();
                 tracee.renew_facts();
-                let result = tracee.look_at_asks().and_then(|()| tracee.settle());
+                let result = tracee
+                    .look_at_asks()
+                    .and_then(|()| tracee.settle())
+                    .and_then(|()| tracee.look_at_pools());
                 self.bear(pid, result)?;
             }
         }
@@ -289,6 +292,7 @@ impl Session {
                 t.registry.next_due(),
                 t.foreign_due(),
                 t.asks_due(),
+                t.reclaim_due(),
                 t.facts_due,
             ]
         });

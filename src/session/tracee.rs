@@ -18,6 +18,7 @@ use super::guard::Guard;
 use super::hooks::Hooks;
 use super::opened::Library;
 use super::plan::Plan;
+use super::reclaim::Reclaim;
 use super::run::Options;
 use super::unwinders::Unwinders;
 use super::usdt::Semaphores;
@@ -120,6 +121,7 @@ pub(super) struct Tracee {
     /// The program of detours that ask, where there are any.
     pub(super) ask_class: Option<u32>,
     pub(super) ask_looks: Looks,
+    pub(super) reclaim: Reclaim,
     pub(super) unwinders: Unwinders,
     /// The summary as it was before disarming.
     pub(super) last: Option<Summary>,
@@ -170,6 +172,7 @@ impl Tracee {
             foreign: Foreign::default(),
             ask_class: None,
             ask_looks: Looks::default(),
+            reclaim: Reclaim::default(),
             unwinders: Unwinders::default(),
             last: None,
             counters: None,

@@ -34,7 +34,7 @@ pub struct Wanted {
 }
 
 /// How many calls of a thread may be under way whose returns are seen, unless the user says otherwise.
-pub const MAX_ACTIVE: u32 = 1022;
+pub const MAX_ACTIVE: u32 = 4094;
 
 impl Wanted {
     /// Whether returns are probed.

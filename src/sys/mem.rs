@@ -80,6 +80,41 @@ impl Memory {
         Ok(u64::from_le_bytes(bytes))
     }
 
+    /// Writes 0 to the word at each of these places, which are writable.
+    pub fn clear_words(&self, places: &[Addr]) -> io::Result<()> {
+        // uio.h, UIO_MAXIOV.
+        const AT_ONCE: usize = 1024;
+        let mut zero = 0_u64;
+        let word = |base: *mut libc::c_void| libc::iovec {
+            iov_base: base,
+            iov_len: size_of::<u64>(),
+        };
+        for places in places.chunks(AT_ONCE) {
+            let local = vec![word((&raw mut zero).cast()); places.len()];
+            let remote = places.iter().map(|at| word(at.0 as *mut libc::c_void));
+            let remote: Vec<libc::iovec> = remote.collect();
+            let count = places.len() as libc::c_ulong;
+            // SAFETY: every local range is `zero`, which is only read; the remote ranges are checked
+            // by the kernel in the other process.
+            let put = unsafe {
+                libc::process_vm_writev(
+                    self.tid.0,
+                    local.as_ptr(),
+                    count,
+                    remote.as_ptr(),
+                    count,
+                    0,
+                )
+            };
+            // What a kernel that refuses the call left is written one by one.
+            let done = usize::try_from(put).unwrap_or(0) / size_of::<u64>();
+            for &at in places.get(done..).unwrap_or_default() {
+                self.write(at, &zero.to_le_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes `bytes` at `at`, read-only text included.
     pub fn write(&self, at: Addr, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, at.0)

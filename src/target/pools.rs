@@ -99,7 +99,7 @@ pub fn prepare(activations: &Activations, memory: &Memory, pool: Addr) -> io::Re
 }
 
 /// An activation that is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Outstanding {
     /// Its words.
     pub words: Addr,

@@ -119,7 +119,7 @@ impl Calls {
         frame.out.asm.lea(rsp, qword_ptr(rsp + RED_ZONE + 8))?;
         frame.out.asm.jmp(qword_ptr(rsp - 8))?;
         (frame.pushed, frame.locals) = pushed;
-        self.search(frame, [busy, none, taken]);
+        self.search(frame, environment, [busy, none, taken]);
         self.untracked_at(frame, environment, none, done);
         self.tail(frame, tail, done);
         Ok(())
@@ -172,8 +172,10 @@ impl Calls {
     }
 
     /// Out of line: the activation at `rcx` is not free; looks at some that follow. The pool is at `rdx`.
-    fn search(&self, frame: &mut Frame, marks: [Mark; 3]) {
+    /// Says that it runs low when it comes to its end, or finds none.
+    fn search(&self, frame: &mut Frame, environment: &Environment, marks: [Mark; 3]) {
         let [busy, none, taken] = marks;
+        let low = byte_ptr(u64::from(environment.shared_block + abi::LOW));
         let size = self.activations.pool_size.cast_signed();
         frame.later(move |frame| {
             frame.out.here(busy)?;
@@ -191,6 +193,7 @@ impl Calls {
             asm.test(ecx, size - 1)?;
             asm.jne(to_inside)?;
             asm.sub(rcx, size - abi::ACTIVATION.cast_signed())?;
+            asm.mov(low, 1)?;
             frame.out.here(inside)?;
             let asm = &mut frame.out.asm;
             asm.cmp(qword_ptr(rcx + abi::ACT_TAKEN), 0)?;
@@ -198,6 +201,7 @@ impl Calls {
             asm.dec(eax)?;
             asm.jne(to_next)?;
             asm.mov(ptr(rdx), rcx)?;
+            asm.mov(low, 1)?;
             asm.jmp(to_none)?;
             frame.out.here(found)?;
             let asm = &mut frame.out.asm;
