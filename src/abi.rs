@@ -102,6 +102,8 @@ pub const IN_VAIN: u32 = 0xd0;
 pub const POOL: u32 = 0xd8;
 /// In block 0: not 0 once a pool of activations ran low (written by detours, reset by the tracer).
 pub const LOW: u32 = 0xe0;
+/// Where the stack that was copied last ends: reading there faulted (written by detours).
+pub const STACK_END: u32 = 0xe8;
 /// Where the counters start.
 pub const COUNTERS: u32 = 0x100;
 /// Owner of a block that nobody owns. Not canonical, so never an fs base.
@@ -137,6 +139,15 @@ pub const STR_TRUNCATED: u32 = 1;
 pub const STR_FAULT: u32 = 2;
 /// It is a string of the program's own text.
 pub const STR_OWN: u32 = 4;
+
+/// A copied stack starts with how many bytes of it there are.
+pub const STACK_LENGTH: u32 = 0;
+/// Of a copied stack: the stack pointer, where the copy begins.
+pub const STACK_POINTER: u32 = 8;
+/// Of a copied stack: the frame pointer.
+pub const STACK_FRAME: u32 = 16;
+/// Where the bytes of a copied stack start.
+pub const STACK_BYTES: u32 = 24;
 
 /// Bits of a record's probe word that name the probe; above them stands which of its program's
 /// records it is.

@@ -13,6 +13,7 @@ mod record;
 mod ring;
 mod script;
 mod source;
+mod stack;
 mod tables;
 mod value;
 
@@ -21,7 +22,7 @@ pub use clock::Clock;
 pub use counters::{count, fates, ring_losses};
 pub use datum::Names;
 pub use directory::Directory;
-pub use drain::{Command, Drain, Drained, Feed, Recorded};
+pub use drain::{Command, Drain, Drained, Feed, Recorded, Walks};
 pub use event::{
     ArgValue, Cost, End, Ends, Hit, Missed, ProbeInfo, ProbeKind, ProbeSummary, ProcessSummary,
     Return, Sink, SiteState, Summary,
@@ -30,4 +31,5 @@ pub use name::Name;
 pub use record::Decoder;
 pub use ring::Ring;
 pub use script::{Interval, Own, Script};
+pub use stack::{Frame, Sample, StackRecord, Stacks};
 pub use value::{Cell, Datum, MapData};

@@ -24,11 +24,13 @@ mod needed;
 mod read;
 mod relocs;
 mod reserved;
+mod source;
 mod suggest;
 mod table;
 #[cfg(test)]
 mod testing;
 mod types;
+mod unwind;
 mod usdt;
 
 pub use debugfile::{debug_file, debug_file_trusting};
@@ -42,5 +44,7 @@ pub use lines::line_addresses;
 pub use names::{NamePattern, PatternError};
 pub use read::{Stamp, stamp};
 pub use relocs::indirect_slots;
+pub use source::{SourceFrame, SourceMap};
 pub use types::{Field, Record, Shape};
+pub use unwind::{Start, UnwindTables, Unwinder, keeps_frame_pointers};
 pub use usdt::{Note, usdt_notes};

@@ -52,6 +52,7 @@ const FENCES: &[(&str, &str)] = &[
     ("object", "src/symbols"),
     ("gimli", "src/symbols"),
     ("addr2line", "src/symbols"),
+    ("framehop", "src/symbols"),
     ("clap", "src/cli"),
     ("clap_complete", "src/cli"),
     ("clap_mangen", "src/cli"),

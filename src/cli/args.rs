@@ -15,7 +15,7 @@ pub use super::values::Target;
 use super::values::{nanoseconds, pid, process, seconds, size, target};
 use crate::base::Pid;
 use crate::output::{ColorChoice, Verbosity};
-use crate::session::MAX_ACTIVE;
+use crate::session::{MAX_ACTIVE, WantedStacks};
 
 use super::texts::{
     ATTACH_EXAMPLES, BT_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RESTORE_EXAMPLES,
@@ -128,6 +128,25 @@ pub struct Trace {
     /// How many calls of one thread may be under way whose returns are seen; others are counted as missed
     #[arg(long, value_name = "N", default_value_t = MAX_ACTIVE, value_parser = clap::value_parser!(u32).range(1..=65_534))]
     pub max_active: u32,
+
+    /// Show the stack at each hit of -p: N frames at most [default: 127]
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "127",
+        value_parser = clap::value_parser!(u32).range(1..=1024)
+    )]
+    pub stack: Option<u32>,
+
+    /// How stacks are walked: by frame pointers where all of the target keeps them, else by a copy that
+    /// is walked later (auto), always by frame pointers (fp), or always by a copy
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub stack_by: StackBy,
+
+    /// How many bytes of the stack are copied at most
+    #[arg(
+        long, value_name = "BYTES", default_value_t = WantedStacks::COPIED,
+        value_parser = clap::value_parser!(u16).range(64..=i64::from(WantedStacks::MOST_COPIED))
+    )]
+    pub stack_size: u16,
 
     /// Write to FILE, replacing it; - is standard output [default: standard error for run,
     /// standard output for attach]
@@ -395,6 +414,17 @@ pub enum Pending {
     Error,
     /// They wait, also when nothing else is left to trace
     Ignore,
+}
+
+/// `--stack-by`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StackBy {
+    /// By frame pointers where all of the target keeps them, else by a copy
+    Auto,
+    /// By frame pointers
+    Fp,
+    /// By a copy of the stack
+    Copy,
 }
 
 /// `--color`.

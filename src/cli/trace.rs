@@ -23,7 +23,8 @@ use crate::output::{
 };
 use crate::probe::{Limit, TrapPolicy};
 use crate::session::{
-    DebugFiles, Ended, Exclude, Landing, Options, Outcome, Pending, PlanError, Session, Wanted,
+    DebugFiles, Ended, Exclude, Landing, Options, Outcome, Pending, PlanError, Session, StackBy,
+    Wanted, WantedStacks,
 };
 use crate::spec::{Diagnostic, Kind, Pattern, ProbeSpec, parse_file, parse_pattern, parse_probe};
 use crate::sys::errno::sig;
@@ -95,6 +96,7 @@ pub(super) fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Di
                 exclude,
                 max_probes: trace.max_probes,
                 max_active: trace.max_active,
+                stacks: stacks(trace),
                 cache: cache(),
                 progress: progress(!trace.talk.quiet && io::stderr().is_terminal()),
                 pending: match trace.pending {
@@ -104,6 +106,7 @@ pub(super) fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Di
                 },
                 ..Wanted::default()
             };
+            wanted.memory.scratch = wanted.stacks.scratch();
             program::add(&trace.program, &mut wanted, debug, trace.talk.quiet)?;
             Ok(wanted)
         }
@@ -113,6 +116,16 @@ pub(super) fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Di
             Err(errors)
         }
     }
+}
+
+/// What is recorded of stacks.
+fn stacks(trace: &Trace) -> WantedStacks {
+    let by = match trace.stack_by {
+        args::StackBy::Auto => StackBy::Auto,
+        args::StackBy::Fp => StackBy::FramePointers,
+        args::StackBy::Copy => StackBy::Copy,
+    };
+    WantedStacks::new(trace.stack, trace.stack_size, by)
 }
 
 /// Makes probes at entries such at returns, too, unless others are at these.

@@ -17,6 +17,7 @@ use super::directory::Directory;
 use super::event::{ArgValue, End, Hit, ProbeKind, Return, Sink};
 use super::script::{Asker, Running, Script};
 use super::source::{Source, Waiting};
+use super::stack::{Frame, StackRecord, Stacks};
 use crate::abi::{self, Layout};
 use crate::base::{FeedId, Pid, ProbeId};
 use crate::language::lower::FIRST_ACTION;
@@ -26,6 +27,9 @@ use crate::sys::{clock, poll};
 /// How long rings are left alone while records come, and while none do.
 const BUSY: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_millis(20);
+
+/// Stack of the thread.
+const STACK: usize = 16 << 20;
 
 /// The feed of a program's own blocks.
 const OWN: FeedId = FeedId(u32::MAX);
@@ -75,6 +79,14 @@ pub struct Drained {
     pub notes: Vec<String>,
 }
 
+/// Who knows the stacks that records hold, and how many frames of each are wanted at most.
+pub struct Walks {
+    /// Who knows.
+    pub stacks: Box<dyn Stacks>,
+    /// How many.
+    pub most: usize,
+}
+
 /// The running drain.
 #[derive(Debug)]
 pub struct Drain {
@@ -88,10 +100,15 @@ pub struct Drain {
 
 impl Drain {
     /// Starts draining into `sink`. A program's `BEGIN` blocks have run when this returns.
-    pub fn start(sink: Box<dyn Sink>, script: Option<(Script, Feed)>) -> io::Result<Drain> {
+    pub fn start(
+        sink: Box<dyn Sink>,
+        script: Option<(Script, Feed)>,
+        stacks: Option<Walks>,
+    ) -> io::Result<Drain> {
         let (commands, inbox) = channel();
         let exit = Arc::new(AtomicU32::new(0));
         let mut worker = Worker::new(sink, Arc::clone(&exit));
+        worker.stacks = stacks;
         if let Some((script, feed)) = script {
             worker.sources.insert(OWN, Source::new(feed));
             worker.running = Some(Running::begin(script));
@@ -102,6 +119,8 @@ impl Drain {
         worker.failed = Arc::clone(&failed);
         let thread = std::thread::Builder::new()
             .name("drain".to_owned())
+            // Demangling and debug information nest.
+            .stack_size(STACK)
             .spawn(move || {
                 let drained = worker.run(&inbox);
                 over_flag.store(true, Ordering::Release);
@@ -157,6 +176,22 @@ impl Drain {
     }
 }
 
+impl Walks {
+    /// The addresses on a stack.
+    fn addresses(&mut self, pid: Pid, at: u64, stack: StackRecord<'_>, most: usize) -> Vec<u64> {
+        match stack {
+            StackRecord::Walked(addresses) => addresses,
+            StackRecord::Copied(sample) => self.stacks.unwind(pid, at, &sample, most),
+        }
+    }
+
+    fn frames(&mut self, pid: Pid, at: u64, stack: StackRecord<'_>) -> Vec<Arc<[Frame]>> {
+        let addresses = self.addresses(pid, at, stack, self.most);
+        let frame = |(index, address)| self.stacks.frames(pid, address, index > 0);
+        addresses.into_iter().enumerate().map(frame).collect()
+    }
+}
+
 struct Worker {
     sources: BTreeMap<FeedId, Source>,
     sink: Box<dyn Sink>,
@@ -167,6 +202,7 @@ struct Worker {
     notes: Vec<String>,
     clock: Clock,
     running: Option<Running>,
+    stacks: Option<Walks>,
     error: Option<io::Error>,
     failed: Arc<AtomicBool>,
     exit: Arc<AtomicU32>,
@@ -183,6 +219,7 @@ impl Worker {
             notes: Vec::new(),
             clock: Clock::start(),
             running: None,
+            stacks: None,
             error: None,
             failed: Arc::default(),
             exit,
@@ -341,6 +378,13 @@ impl Worker {
                 ProbeKind::Entry => None,
                 ProbeKind::Return => Some(ended(&self.clock, &record, &mut values)),
             };
+            let stack = match (decoder.stack(&record.bytes), &mut self.stacks) {
+                (Some(stack), Some(walks)) => {
+                    let at = probe.info.address.map_or(0, |at| at.0);
+                    walks.frames(source.feed.pid, at, stack)
+                }
+                _ => Vec::new(),
+            };
             let hit = Hit {
                 probe: &probe.info,
                 end,
@@ -350,6 +394,7 @@ impl Worker {
                 tid: record.tid,
                 comm: &source.feed.comm,
                 values: &values,
+                stack: &stack,
             };
             match self.sink.hit(&hit) {
                 Ok(()) => source.delivered(record.probe),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::drain::Feed;
 use super::name::Name;
+use super::stack::Frame;
 use super::value::{Cell, Datum, MapData};
 use crate::base::{Addr, LinkAddr, Pid, ProbeId, Tid};
 use crate::language::typed::Piece;
@@ -100,6 +101,8 @@ pub struct Hit<'a> {
     pub end: Option<Return>,
     /// Of a probe at an entry, whether the function's return is probed too.
     pub returns: bool,
+    /// Who called whom, the innermost first, where that was asked for: each with what is inlined there.
+    pub stack: &'a [Arc<[Frame]>],
 }
 
 /// State of a site as users see it (design, section 4).

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::event::ArgValue;
+use super::stack::{Sample, StackRecord};
 use crate::abi;
 use crate::base::ProbeId;
 use crate::program::{FieldKind, IntFormat, Record, Width};
@@ -99,12 +100,40 @@ impl Decoder {
                             truncated,
                         )
                     }
+                    // They have readers of their own.
+                    FieldKind::Stack { .. } | FieldKind::Frames { .. } => continue,
                     // Of the language's records, which have a reader of their own.
                     FieldKind::Scratch { .. } => ArgValue::Int(first, IntFormat::Hex(Width::W64)),
                 }
             };
             out.push(value);
         }
+    }
+}
+
+impl Decoder {
+    /// The stack that the record holds, if it holds one.
+    pub fn stack<'a>(&self, bytes: &'a [u8]) -> Option<StackRecord<'a>> {
+        self.fields.iter().find_map(|&(at, kind)| match kind {
+            FieldKind::Frames { most, .. } => {
+                let count = word(bytes, at)?.min(most.into());
+                let from = at + 8;
+                let frames = (0..count as usize).map_while(|n| word(bytes, from + 8 * n));
+                Some(StackRecord::Walked(frames.collect()))
+            }
+            FieldKind::Stack { most, entry } => {
+                let part = |offset: u32| word(bytes, at + offset as usize);
+                let length = part(abi::STACK_LENGTH)?.min(most.into()) as usize;
+                let from = at + abi::STACK_BYTES as usize;
+                Some(StackRecord::Copied(Sample {
+                    stack_pointer: part(abi::STACK_POINTER)?,
+                    frame_pointer: part(abi::STACK_FRAME)?,
+                    entry,
+                    stack: bytes.get(from..from + length)?,
+                }))
+            }
+            _ => None,
+        })
     }
 }
 

@@ -10,12 +10,13 @@
 //!   that could not be read is `{"fault":"0x.."}`.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use super::number::{self, Shown};
 use super::{BUFFER, escape, language};
 use crate::data::{
-    ArgValue, Cell, Datum, End, Hit, MapData, Missed, ProbeInfo, ProbeKind, ProbeSummary, Return,
-    Sink, Summary,
+    ArgValue, Cell, Datum, End, Frame, Hit, MapData, Missed, ProbeInfo, ProbeKind, ProbeSummary,
+    Return, Sink, Summary,
 };
 use crate::language::typed::Piece;
 
@@ -106,6 +107,7 @@ impl<W: Write + Send> Sink for Json<W> {
                 unsigned(out, nanoseconds);
             }
         }
+        stack(out, hit.stack);
         let mut cut = named().filter(|(_, value)| matches!(value, ArgValue::Str(_, true)));
         if let Some((first, _)) = cut.next() {
             key(out, "truncated");
@@ -359,6 +361,44 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
     out.push(b'}');
 }
 
+/// `"stack":[{"address":"0x..","function":"f","offset":N,"module":"m","file":"f.c","line":N}]`; with
+/// `"inlined":true` for what is inlined in the next.
+fn stack(out: &mut Vec<u8>, stack: &[Arc<[Frame]>]) {
+    for (index, frame) in stack.iter().flat_map(|frames| frames.iter()).enumerate() {
+        if index == 0 {
+            key(out, "stack");
+        }
+        out.push(if index == 0 { b'[' } else { b',' });
+        out.extend_from_slice(b"{\"address\":\"");
+        number::hex(out, frame.address);
+        out.push(b'"');
+        let text = |out: &mut Vec<u8>, name: &str, value: &Option<String>| {
+            if let Some(value) = value {
+                key(out, name);
+                escape::json(out, value.as_bytes());
+            }
+        };
+        text(out, "function", &frame.function);
+        if let Some(offset) = frame.offset {
+            key(out, "offset");
+            unsigned(out, offset);
+        }
+        text(out, "module", &frame.module);
+        text(out, "file", &frame.file);
+        if let Some(line) = frame.line {
+            key(out, "line");
+            unsigned(out, line.into());
+        }
+        if frame.inlined {
+            out.extend_from_slice(b",\"inlined\":true");
+        }
+        out.push(b'}');
+    }
+    if !stack.is_empty() {
+        out.push(b']');
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -404,6 +444,7 @@ mod tests {
                 values,
                 end: None,
                 returns: false,
+                stack: &[],
             };
             json.hit(&hit).unwrap();
         })

@@ -217,6 +217,12 @@ impl Program {
                     }
                     self.value(pointer)?;
                 }
+                FieldKind::Stack { most, .. } => {
+                    if most == 0 || !most.is_multiple_of(8) {
+                        return Err(format!("{most} bytes of the stack"));
+                    }
+                }
+                FieldKind::Frames { at, .. } => self.scratch(at, field.kind.size())?,
                 FieldKind::Scratch { at, size } => {
                     if !size.is_multiple_of(8) {
                         return Err(format!("argument {} of {size} bytes", field.name));

@@ -140,6 +140,11 @@ fn leave(f: &mut fmt::Formatter<'_>, record: &Record) -> fmt::Result {
         match field.kind {
             FieldKind::Int { value, .. } => write!(f, " {name}=v{}", value.0)?,
             FieldKind::Str { pointer, max } => write!(f, " {name}=str(v{}, {max})", pointer.0)?,
+            FieldKind::Stack { most, entry } => {
+                let from = if entry { " from an entry" } else { "" };
+                write!(f, " {name}=stack({most}){from}")?;
+            }
+            FieldKind::Frames { at, most } => write!(f, " {name}=frames[{at}; {most}]")?,
             FieldKind::Scratch { at, size } => write!(f, " {name}=scratch[{at}; {size}]")?,
         }
     }

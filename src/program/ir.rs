@@ -210,6 +210,21 @@ pub enum FieldKind {
         /// Most bytes to copy, a multiple of 8, at most 4096.
         max: u16,
     },
+    /// What the caller's frames are found by later: registers, and the stack from the stack pointer on,
+    /// where return addresses of thunks are those of the callers.
+    Stack {
+        /// Most bytes to copy, a multiple of 8.
+        most: u16,
+        /// Whether the caller's address is on top.
+        entry: bool,
+    },
+    /// A stack that [`Effect::Walk`] has left in scratch memory.
+    Frames {
+        /// Where it begins, a multiple of 8.
+        at: u32,
+        /// Most frames.
+        most: u32,
+    },
     /// Scratch memory as it is.
     Scratch {
         /// Where it begins, a multiple of 8.
@@ -225,6 +240,8 @@ impl FieldKind {
         match self {
             FieldKind::Int { .. } => 8,
             FieldKind::Str { max, .. } => abi::STR_BYTES + u32::from(max).next_multiple_of(8),
+            FieldKind::Stack { most, .. } => abi::STACK_BYTES + u32::from(most),
+            FieldKind::Frames { most, .. } => most.saturating_mul(8).saturating_add(8),
             FieldKind::Scratch { size, .. } => size,
         }
     }

@@ -52,7 +52,7 @@ pub(super) fn largest_record(wanted: &Wanted) -> u32 {
             let program = lower(&half, &most, true, &registers).ok();
             program.map(|program| program.largest_record())
         });
-        sizes.max()
+        sizes.max().map(|size| size + wanted.stacks.size())
     };
     let number = |(number, spec)| match wanted.program(number) {
         Some(program) => Some(program.largest_record()),
@@ -67,6 +67,7 @@ pub(super) fn program(
     module: &Module,
     place: &Entry<'_>,
     (spec, number, wanted): (&ProbeSpec, usize, &Wanted),
+    by_frame_pointers: bool,
     last: &mut Option<(Vec<ArgSpec>, Program)>,
 ) -> Result<(Program, Vec<String>), Diagnostic> {
     if let Some(program) = wanted.program(number) {
@@ -106,7 +107,12 @@ pub(super) fn program(
             program
         }
     };
+    let mut program = program;
     let mut names = names(&program);
+    let on_top = place.entry || spec.kind == Kind::Return;
+    wanted
+        .stacks
+        .record(&mut program, by_frame_pointers, on_top);
     if spec.kind == Kind::Return {
         // What every return tells follows them.
         names.truncate(names.len().saturating_sub(2));

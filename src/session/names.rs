@@ -2,21 +2,18 @@
 //! when something is shown.
 
 use std::collections::HashMap;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::atlas::{Atlas, Mapped};
+use super::atlas::{Atlas, Identity, Mapped};
 use super::titles::Titles;
 use crate::base::{Addr, Pid};
 use crate::data::Names;
 use crate::language::lower::Lowered;
 use crate::language::typed::StackMode;
-use crate::symbols::{Image, Symbols};
+use crate::symbols::Symbols;
 use crate::sys::{clock, file};
 
 /// Names, and the files that they come from.
@@ -25,7 +22,7 @@ pub(super) struct Registrar {
     titles: Arc<Titles>,
     program: Arc<Lowered>,
     /// Symbols of files, by device and inode.
-    symbols: HashMap<(u64, u64), Option<Arc<Symbols>>>,
+    symbols: HashMap<Identity, Option<Arc<Symbols>>>,
     users: HashMap<u32, String>,
     zone: TimeZone,
 }
@@ -43,13 +40,8 @@ impl Registrar {
     }
 
     fn symbols_of(&mut self, mapped: &Mapped) -> Option<Arc<Symbols>> {
-        let data = mapped.file.metadata().ok()?;
-        let load = || {
-            let path = PathBuf::from(format!("/proc/self/fd/{}", mapped.file.as_raw_fd()));
-            let image = Image::read(&path).ok()?;
-            Symbols::load(&image, None).ok().map(Arc::new)
-        };
-        let symbols = self.symbols.entry((data.dev(), data.ino()));
+        let load = || Symbols::load(&mapped.image()?, None).ok().map(Arc::new);
+        let symbols = self.symbols.entry(mapped.identity()?);
         symbols.or_insert_with(load).clone()
     }
 

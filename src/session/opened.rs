@@ -22,6 +22,7 @@ pub struct Opened {
     symbols: OnceCell<Symbols>,
     facts: OnceCell<CodeFacts>,
     frames: OnceCell<Frames>,
+    framed: OnceCell<bool>,
     hole: OnceCell<Option<(LinkAddr, u64)>>,
     file: OnceCell<File>,
     notes: OnceCell<Vec<Note>>,
@@ -38,6 +39,7 @@ impl Opened {
             symbols: OnceCell::new(),
             facts: OnceCell::new(),
             frames: OnceCell::new(),
+            framed: OnceCell::new(),
             hole: OnceCell::new(),
             file: OnceCell::new(),
             notes: OnceCell::new(),
@@ -53,6 +55,12 @@ impl Opened {
     pub fn debug(&self) -> Option<&Image> {
         let find = || symbols::debug_file(&self.image, &self.root, &self.path);
         self.debug.get_or_init(find).as_ref()
+    }
+
+    /// Whether its functions keep frame pointers.
+    pub(super) fn keeps_frame_pointers(&self) -> bool {
+        let look = || symbols::keeps_frame_pointers(&self.image);
+        *self.framed.get_or_init(look)
     }
 
     /// Its symbols.

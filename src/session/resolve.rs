@@ -169,6 +169,7 @@ fn programs(
     let spec = &wanted.specs[number];
     let halves = spec.halves();
     let mut last: Vec<Option<(Vec<ArgSpec>, Program)>> = vec![None; halves.len()];
+    let by = wanted.stacks.frames.is_some() && wanted.by_frame_pointers(modules);
     let mut sites = Vec::with_capacity(places.len());
     for place in places {
         let module = &modules[place.module];
@@ -178,7 +179,7 @@ fn programs(
             entry: place.entry,
         };
         for (half, last) in halves.iter().zip(&mut last) {
-            let (program, args) = program(module, &at, (half, number, wanted), last)?;
+            let (program, args) = program(module, &at, (half, number, wanted), by, last)?;
             sites.push(Site {
                 spec: number,
                 module: place.module,

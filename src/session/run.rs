@@ -155,7 +155,8 @@ impl Session {
         let shared = maps.as_ref().map(|maps| Arc::clone(maps.shared()));
         let language = wanted.language.as_ref();
         let script = language.map(|language| language.prepare(shared, &facts));
-        let drain = Drain::start(sink, script.transpose()?).context("starting a thread")?;
+        let walks = wanted.walks();
+        let drain = Drain::start(sink, script.transpose()?, walks).context("starting a thread")?;
         let common = Rc::new(Common {
             options,
             wanted,

@@ -1,7 +1,6 @@
 //! A program of the language made ready to run: its blocks at probes become part of what is wanted, its
 //! own blocks are compiled for memory of ours. Knows no process.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -76,11 +75,11 @@ impl Language {
         }
         wanted.memory.tables = lowered.memory.thread;
         wanted.memory.maps = lowered.memory.session;
-        wanted.memory.scratch = lowered.memory.scratch;
+        wanted.memory.scratch = wanted.memory.scratch.max(lowered.memory.scratch);
         Language {
             checked,
             lowered: Arc::new(lowered),
-            atlas: Arc::default(),
+            atlas: Arc::clone(&wanted.stacks.atlas),
             titles: Arc::default(),
             kinds,
         }
@@ -227,23 +226,6 @@ impl Tracee {
         );
         let number = language.titles.number(title.clone());
         language.lowered.named(number, (&title.0, &title.1))
-    }
-
-    /// Remembers where files are mapped, for symbols in what programs print.
-    pub(super) fn chart(&self, modules: &[Module]) {
-        let Some(language) = &self.common.wanted.language else {
-            return;
-        };
-        let pid = self.process.pid;
-        let root = format!(
-            "/proc/{}/root",
-            self.process.one_alive().map_or(pid.0, |t| t.0)
-        );
-        for module in modules {
-            let path = PathBuf::from(format!("{root}{}", module.path));
-            let place = (module.span, module.bias);
-            language.atlas.add(pid, place, &module.name, &path);
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::resolve::Exclude;
 use super::script::Language;
+use super::stacks::WantedStacks;
 use crate::analysis::Cache;
 use crate::program::Program;
 use crate::spec::{Kind, ProbeSpec};
@@ -29,6 +30,8 @@ pub struct Wanted {
     pub memory: Memory,
     /// How many calls of each thread may be under way whose returns are seen.
     pub max_active: u32,
+    /// What is recorded of stacks.
+    pub stacks: WantedStacks,
     /// The program of the language that some of these belong to.
     pub language: Option<Language>,
 }
@@ -65,6 +68,7 @@ impl Default for Wanted {
             programs: Vec::new(),
             memory: Memory::default(),
             max_active: MAX_ACTIVE,
+            stacks: WantedStacks::default(),
             language: None,
         }
     }

@@ -74,10 +74,7 @@ impl<'a> DebugInfo<'a> {
     /// The debug information of the debug file when it has some, else of the image; `None` when
     /// neither has.
     pub fn load(image: &'a Image, debug: Option<&'a Image>) -> Option<DebugInfo<'a>> {
-        let holder = [debug, Some(image)]
-            .into_iter()
-            .flatten()
-            .find(|i| i.section(".debug_info").is_some_and(|s| !s.file.is_empty()))?;
+        let holder = debug_holder(image, debug)?;
         let load = |id: SectionId| -> Result<Cow<'a, [u8]>, std::convert::Infallible> {
             Ok(section_bytes(holder, id.name()).unwrap_or_default())
         };
@@ -104,7 +101,15 @@ pub fn params(image: &Image, debug: Option<&Image>, at: LinkAddr) -> Option<Vec<
     DebugInfo::load(image, debug)?.params(at)
 }
 
-fn section_bytes<'a>(image: &'a Image, name: &str) -> Option<Cow<'a, [u8]>> {
+/// Which of the two has debug information, the debug file first.
+pub(super) fn debug_holder<'a>(image: &'a Image, debug: Option<&'a Image>) -> Option<&'a Image> {
+    [debug, Some(image)]
+        .into_iter()
+        .flatten()
+        .find(|i| i.section(".debug_info").is_some_and(|s| !s.file.is_empty()))
+}
+
+pub(super) fn section_bytes<'a>(image: &'a Image, name: &str) -> Option<Cow<'a, [u8]>> {
     let section = image.section(name)?;
     let bytes = image.section_bytes(section);
     if !section.is_compressed() {

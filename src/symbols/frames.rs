@@ -134,6 +134,47 @@ impl Frames {
     }
 }
 
+/// Of the functions that are at least so long, at most so many: how many say somewhere that `rbp` leads to
+/// their frame, and how many there are.
+pub(super) fn framed(image: &Image, long: u64, most: usize) -> (usize, usize) {
+    let section = image.section(".eh_frame");
+    let section = section.map(|s| (s.at, image.section_bytes(s)));
+    let Some((at, bytes)) = section.or_else(|| by_header(image)) else {
+        return (0, 0);
+    };
+    let section = EhFrame::new(bytes, LittleEndian);
+    let bases = BaseAddresses::default().set_eh_frame(at.0);
+    let mut context = UnwindContext::new();
+    let mut entries = section.entries(&bases);
+    let (mut framed, mut all) = (0, 0);
+    while let Ok(Some(entry)) = entries.next() {
+        let gimli::CieOrFde::Fde(fde) = entry else {
+            continue;
+        };
+        let Ok(fde) = fde.parse(EhFrame::cie_from_offset) else {
+            continue;
+        };
+        if fde.len() < long {
+            continue;
+        }
+        all += 1;
+        if let Ok(mut rows) = fde.rows(&section, &bases, &mut context) {
+            while let Ok(Some(row)) = rows.next_row() {
+                if let CfaRule::RegisterAndOffset { register, .. } = row.cfa()
+                    && *register == X86_64::RBP
+                {
+                    framed += 1;
+                    break;
+                }
+            }
+        }
+        if all == most {
+            break;
+        }
+    }
+    (framed, all)
+}
+
 /// Whether a row is that of a function just called.
 fn fresh(row: &gimli::UnwindTableRow<usize>) -> bool {
     let cfa = matches!(
@@ -152,7 +193,7 @@ fn follow(image: &Image, pointer: Pointer) -> Option<LinkAddr> {
 }
 
 /// `.eh_frame` from where the unwind header says to the end of its segment.
-fn by_header(image: &Image) -> Option<(LinkAddr, &[u8])> {
+pub(super) fn by_header(image: &Image) -> Option<(LinkAddr, &[u8])> {
     let (at, _) = image.eh_frame_hdr()?;
     let header = gimli::EhFrameHdr::new(image.bytes_from(at)?, LittleEndian);
     let bases = BaseAddresses::default().set_eh_frame_hdr(at.0);

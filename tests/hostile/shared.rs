@@ -139,7 +139,7 @@ pub fn drain(words: &[(u32, u64)]) -> u64 {
         comm: "target".to_owned(),
     };
     let hits = Arc::new(Mutex::new(0));
-    let drain = Drain::start(Box::new(Bounded(Arc::clone(&hits))), None).unwrap();
+    let drain = Drain::start(Box::new(Bounded(Arc::clone(&hits))), None, None).unwrap();
     drain.tell(Command::Open(FeedId(0), feed));
     drain.tell(Command::Armed(programs.len()));
     drain.tell(Command::Retire(FeedId(0), block));

@@ -583,6 +583,9 @@ impl Hit<'_> {
                     Err(Halt::Fault(at)) => Left::Fault(at),
                     Err(Halt::Refused(refused)) => return Err(refused),
                 },
+                FieldKind::Stack { .. } | FieldKind::Frames { .. } => {
+                    return Err(Refused("a stack"));
+                }
                 FieldKind::Scratch { at, size } => {
                     let at = at as usize / 8;
                     Left::Words(self.scratch[at..at + size as usize / 8].to_vec())

@@ -26,6 +26,7 @@ mod plan;
 mod record;
 mod registers;
 mod run;
+mod stack;
 mod template;
 pub mod thunk;
 mod unset;

@@ -30,6 +30,7 @@ impl Event {
             values: &values,
             end: self.end,
             returns: self.returns,
+            stack: &[],
         })
     }
 }
@@ -64,6 +65,7 @@ impl Events {
             },
             values: args.iter().map(|(_, value)| *value).collect(),
             returns: true,
+            stack: &[],
         });
     }
 

@@ -111,7 +111,7 @@ impl Unset {
                 FieldKind::Int { value, .. } | FieldKind::Str { pointer: value, .. } => {
                     self.read(value, set);
                 }
-                FieldKind::Scratch { .. } => {}
+                FieldKind::Stack { .. } | FieldKind::Frames { .. } | FieldKind::Scratch { .. } => {}
             }
         }
     }

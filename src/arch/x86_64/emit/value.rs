@@ -80,7 +80,9 @@ impl Body<'_> {
                     fault(frame, r11, on_fault)
                 });
             }
-            FieldKind::Scratch { at: from, size } => {
+            FieldKind::Stack { most, .. } => self.copy_stack(i32::from(most), offset)?,
+            FieldKind::Frames { at: from, .. } | FieldKind::Scratch { at: from, .. } => {
+                let size = kind.size();
                 let from = self.scratch_base(from);
                 let to = record_base(environment, offset);
                 copy_words(self.frame, size / 8, |index| match index {
@@ -453,7 +455,11 @@ impl Frame {
     }
 
     /// Brings a register as it was at the hit into `target`.
-    fn original(&mut self, number: u8, target: AsmRegister64) -> Result<(), Unsupported> {
+    pub(super) fn original(
+        &mut self,
+        number: u8,
+        target: AsmRegister64,
+    ) -> Result<(), Unsupported> {
         let wanted = whole(number)?;
         if wanted == rsp {
             let distance = self.to_stack_pointer();
