@@ -12,6 +12,7 @@ pub mod pages;
 mod program;
 mod progress;
 mod restore;
+mod targets;
 mod texts;
 mod trace;
 mod values;

@@ -39,6 +39,7 @@ mod resolve;
 mod restore;
 mod return_rules;
 mod returns;
+mod roots;
 mod run;
 mod script;
 mod tasks;

@@ -42,7 +42,7 @@ pub enum Command {
     /// Start a command and trace it
     #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
-    /// Trace a running process
+    /// Trace running processes
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(Attach),
     /// List what can be probed: function, address, size, jump or why not
@@ -90,9 +90,13 @@ pub struct Attach {
     /// What and how to trace.
     #[command(flatten)]
     pub trace: Trace,
-    /// The process
+    /// Trace every process of this name that runs: the command name or that of the executable, a
+    /// glob or a /regex/ (may be repeated); those that cannot be traced are named and left out
+    #[arg(long = "name", value_name = "NAME")]
+    pub names: Vec<String>,
+    /// The processes; if one of them cannot be traced, none is
     #[arg(value_name = "PID", value_parser = pid)]
-    pub pid: Option<Pid>,
+    pub pids: Vec<Pid>,
 }
 
 /// Options of `run` and `attach`.

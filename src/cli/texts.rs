@@ -57,6 +57,7 @@ pub(super) const ATTACH_EXAMPLES: &str = concat!(
     "\
 Examples:
   kptrace attach -c -p '*' 1234
+  kptrace attach -c -p '*Command' --name redis-server --duration 5
   kptrace attach --format summary --call -p 'libc:*' --duration 5 1234
   kptrace attach --format chrome -o trace.json -p '*' -F handle_request --duration 5 1234
   kptrace attach -p 'libc:malloc size=%di' --format json -o trace.json --duration 5 1234

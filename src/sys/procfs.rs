@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -76,6 +77,21 @@ pub fn maps(pid: Pid, tid: Tid) -> io::Result<Vec<Mapping>> {
         .collect())
 }
 
+/// All processes that are visible.
+pub fn processes() -> Vec<Pid> {
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(number).map(Pid).collect()
+}
+
+/// The executable of a process, as its link has it; `None` where we may not know. Untrusted.
+pub fn executable(pid: Pid) -> Option<std::ffi::OsString> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let bytes = path.as_os_str().as_bytes();
+    let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+    Some(std::ffi::OsStr::from_bytes(bytes).to_owned())
+}
+
 /// The threads of a process.
 pub fn tasks(pid: Pid) -> io::Result<Vec<Tid>> {
     let mut tids = Vec::new();
@@ -128,6 +144,8 @@ pub struct Status {
     pub seccomp: u32,
     /// Number of seccomp filters, where the kernel tells.
     pub seccomp_filters: Option<u32>,
+    /// It is a thread of the kernel, where the kernel tells (since 6.8).
+    pub kernel: bool,
     /// It has a shadow stack: returns must match calls (`x86_Thread_features`).
     pub shadow_stack: bool,
     /// Times it was switched off a core, of its own will and not.
@@ -163,6 +181,7 @@ fn parse_status(text: &str) -> Status {
             "SigCgt" => status.caught = hex(),
             "Seccomp" => status.seccomp = value.parse().unwrap_or(0),
             "Seccomp_filters" => status.seccomp_filters = value.parse().ok(),
+            "Kthread" => status.kernel = value == "1",
             "x86_Thread_features" => {
                 status.shadow_stack = value.split_whitespace().any(|word| word == "shstk");
             }
