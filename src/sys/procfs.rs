@@ -1,8 +1,10 @@
 //! `/proc/PID`: files whose form changes between kernels. Nothing here panics; what cannot be
 //! parsed is left out (`proc(5)`).
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -261,6 +263,17 @@ pub fn start_time(pid: Pid, tid: Tid) -> Option<u64> {
 /// Where this process's arguments lie.
 pub(super) fn own_arguments() -> Option<(u64, u64)> {
     Some((stat("/proc/self/stat", 48)?, stat("/proc/self/stat", 49)?))
+}
+
+/// A variable of the environment that a process began with, where it may be read; untrusted.
+pub fn variable(pid: Pid, name: &str) -> Option<OsString> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|&byte| byte == 0);
+    let value = variables.find_map(|variable| {
+        let rest = variable.strip_prefix(name.as_bytes())?;
+        rest.strip_prefix(b"=")
+    });
+    value.map(|value| OsString::from_vec(value.to_vec()))
 }
 
 /// The command name of a process or thread, without the final newline; untrusted.
