@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::ctl::Ctl;
 use super::exit::Exit;
 use super::habits;
 pub use super::values::Target;
@@ -18,8 +19,8 @@ use crate::output::{ColorChoice, Verbosity};
 use crate::session::MAX_ACTIVE;
 
 use super::texts::{
-    ATTACH_EXAMPLES, BT_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RESTORE_EXAMPLES,
-    RUN_EXAMPLES,
+    ATTACH_EXAMPLES, BT_EXAMPLES, CHECK_EXAMPLES, CTL_EXAMPLES, EXAMPLES, LIST_EXAMPLES,
+    RESTORE_EXAMPLES, RUN_EXAMPLES,
 };
 
 /// kprobes for user space, without root and without a kernel module
@@ -51,6 +52,11 @@ pub enum Command {
     /// Say what probes would do, without doing it
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// List and switch the probes of a process while it is traced
+    ///
+    /// Whoever traces PID, and root, may do so; what was asked for holds for that process.
+    #[command(after_help = CTL_EXAMPLES)]
+    Ctl(Ctl),
     /// Run a command line of bpftrace: its options, its streams
     ///
     /// What `bpftrace` would print on standard output is printed there, text and JSON; it ends with

@@ -13,6 +13,7 @@ pub(super) fn check(command: &Command) -> Result<(), String> {
         Command::Bt(bt) => check_bt(bt),
         Command::List(_)
         | Command::Check(_)
+        | Command::Ctl(_)
         | Command::Restore(_)
         | Command::Completions { .. }
         | Command::Man => Ok(()),

@@ -38,6 +38,7 @@ pub fn man(out: &mut dyn Write) -> io::Result<()> {
         "list [OPTIONS] BINARY|PID [PATTERN]",
         "check [OPTIONS] BINARY|PID PROBE...",
         "check [OPTIONS] [-e PROGRAM]... [-f FILE]... [BINARY|PID [PROBE...]]",
+        "ctl PID list [--json]",
         "bt [OPTIONS] [-e PROGRAM | FILE [ARG...]] (-c CMD | -p PID)",
         "restore [-q] PID",
         "completions SHELL",

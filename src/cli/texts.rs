@@ -80,6 +80,13 @@ Examples:
   kptrace check -e 'uprobe:libc:malloc { @ = hist(arg0); }' /usr/bin/ls
   kptrace check --dump code -f probe.bt";
 
+/// Of `ctl`.
+pub(super) const CTL_EXAMPLES: &str = "\
+Examples:
+  kptrace ctl 1234 list
+
+Exit status: 0, 1 failure, 2 bad request, 3 no such probe.";
+
 /// Of `bt`.
 pub(super) const BT_EXAMPLES: &str = "\
 Examples:

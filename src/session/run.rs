@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
 
+use super::control::Control;
 use super::end::{Ended, Outcome};
 use super::facts::Facts;
 use super::guard::Guard;
@@ -96,6 +97,7 @@ pub struct Session {
     /// How it ended, if there was one.
     pub(super) ended_as: Option<Ended>,
     drain: Option<Drain>,
+    pub(super) control: Control,
     deadline: Option<u64>,
     interrupted: Option<u64>,
     pub(super) launched: bool,
@@ -193,6 +195,7 @@ impl Session {
             roots,
             ended_as: None,
             drain: Some(drain),
+            control: Control::default(),
             deadline: None,
             interrupted: None,
             launched,
@@ -238,8 +241,10 @@ impl Session {
                 return Ok(());
             }
             self.settle()?;
+            self.serve()?;
             let patience = if more { Some(0) } else { self.patience() };
-            let arrived = self.common.signals.wait(patience)?;
+            let control = self.control.descriptor();
+            let arrived = self.common.signals.wait_beside(control, patience)?;
             self.act_on_signals(&arrived)?;
         }
     }
@@ -281,7 +286,10 @@ impl Session {
                 t.facts_due,
             ]
         });
-        let due = each.chain([self.deadline]).flatten().min()?;
+        let due = each
+            .chain([self.deadline, self.control.due()])
+            .flatten()
+            .min()?;
         Some(u32::try_from(due.saturating_sub(now) / 1_000_000 + 1).unwrap_or(u32::MAX))
     }
 

@@ -1,9 +1,10 @@
 //! `/proc/PID`: files whose form changes between kernels. Nothing here panics; what cannot be
 //! parsed is left out (`proc(5)`).
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -85,11 +86,11 @@ pub fn processes() -> Vec<Pid> {
 }
 
 /// The executable of a process, as its link has it; `None` where we may not know. Untrusted.
-pub fn executable(pid: Pid) -> Option<std::ffi::OsString> {
+pub fn executable(pid: Pid) -> Option<OsString> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
-    Some(std::ffi::OsStr::from_bytes(bytes).to_owned())
+    Some(OsString::from_vec(bytes.to_vec()))
 }
 
 /// The threads of a process.
@@ -280,6 +281,17 @@ pub fn start_time(pid: Pid, tid: Tid) -> Option<u64> {
 /// Where this process's arguments lie.
 pub(super) fn own_arguments() -> Option<(u64, u64)> {
     Some((stat("/proc/self/stat", 48)?, stat("/proc/self/stat", 49)?))
+}
+
+/// A variable of the environment that a process began with, where it may be read; untrusted.
+pub fn variable(pid: Pid, name: &str) -> Option<OsString> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|&byte| byte == 0);
+    let value = variables.find_map(|variable| {
+        let rest = variable.strip_prefix(name.as_bytes())?;
+        rest.strip_prefix(b"=")
+    });
+    value.map(|value| OsString::from_vec(value.to_vec()))
 }
 
 /// The command name of a process or thread, without the final newline; untrusted.
