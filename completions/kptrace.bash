@@ -91,7 +91,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__attach)
-            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --name --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -228,6 +228,10 @@ _kptrace() {
                     ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

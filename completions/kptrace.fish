@@ -27,7 +27,7 @@ end
 complete -c kptrace -n "__fish_kptrace_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kptrace -n "__fish_kptrace_needs_command" -s V -l version -d 'Print version'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "run" -d 'Start a command and trace it'
-complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "attach" -d 'Trace a running process'
+complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "attach" -d 'Trace running processes'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "list" -d 'List what can be probed: function, address, size, jump or why not'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "check" -d 'Say what probes would do, without doing it'
 complete -c kptrace -n "__fish_kptrace_needs_command" -f -a "bt" -d 'Run a command line of bpftrace: its options, its streams'
@@ -102,6 +102,7 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l mem -d 'Most 
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l color -d 'Colours: always, never, or as the environment (NO_COLOR, CLICOLOR_FORCE, TERM) and the terminal say' -r -f -a "auto\t'As the environment and the terminal say'
 always\t'Always'
 never\t'Never'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l name -d 'Trace every process of this name that runs: the command name or that of the executable, a glob or a /regex/ (may be repeated); those that cannot be traced are named and left out' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l unsafe -d 'Let the program run commands and read files: system(), cat()'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s c -l count -d 'Only count hits; print a table at the end (the summary object with --format json)'
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l call -d 'Probe the returns of -p\'s functions too, as %call does; tree, folded and chrome do so'
@@ -157,7 +158,7 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand restore" -s h -l help -d
 complete -c kptrace -n "__fish_kptrace_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kptrace -n "__fish_kptrace_using_subcommand man" -s h -l help -d 'Print help'
 complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "run" -d 'Start a command and trace it'
-complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "attach" -d 'Trace a running process'
+complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "attach" -d 'Trace running processes'
 complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "list" -d 'List what can be probed: function, address, size, jump or why not'
 complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "check" -d 'Say what probes would do, without doing it'
 complete -c kptrace -n "__fish_kptrace_using_subcommand help; and not __fish_seen_subcommand_from run attach list check bt restore completions man help" -f -a "bt" -d 'Run a command line of bpftrace: its options, its streams'

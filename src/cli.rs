@@ -3,6 +3,7 @@
 pub mod args;
 mod bt;
 mod check;
+pub mod ctl;
 mod dump;
 mod environment;
 pub mod exit;
@@ -12,6 +13,7 @@ pub mod pages;
 mod program;
 mod progress;
 mod restore;
+mod targets;
 mod texts;
 mod trace;
 mod values;
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Attach(attach) => return trace::attach(&attach),
         Command::List(list) => return inspect::list(&list).into(),
         Command::Check(check) => return check::check(&check).into(),
+        Command::Ctl(ctl) => return ctl::run(&ctl).into(),
         Command::Bt(bt) => return bt::run(&bt),
         Command::Restore(args) => return restore::run(&args).into(),
         Command::Completions { shell } => pages::completions(shell, &mut out),

@@ -8,6 +8,7 @@ pub mod canary;
 pub mod clock;
 pub mod errno;
 pub mod file;
+pub mod local;
 pub mod mem;
 pub mod native;
 pub mod packets;

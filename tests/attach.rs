@@ -15,6 +15,8 @@ mod foreign;
 mod left;
 #[path = "attach/looks.rs"]
 mod looks;
+#[path = "attach/many.rs"]
+mod many;
 #[path = "programs/redis.rs"]
 mod redis;
 #[path = "attach/refused.rs"]

@@ -218,7 +218,7 @@ fn tracer(how: &str, words: &[OsString]) -> anyhow::Result<()> {
         let pid = Pid(words[0].to_str().unwrap().parse()?);
         let mut process = target::attach(pid)?;
         kptrace::session::restore(&mut process)?;
-        Session::attached(process, signals, options, wanted, sink)?
+        Session::attached(vec![process], signals, options, wanted, sink)?
     };
     let maps = session.maps().unwrap();
     let looked_at = Arc::clone(&maps);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::ctl::Ctl;
 use super::exit::Exit;
 use super::habits;
 pub use super::values::Target;
@@ -18,8 +19,8 @@ use crate::output::{ColorChoice, Verbosity};
 use crate::session::{MAX_ACTIVE, WantedStacks};
 
 use super::texts::{
-    ATTACH_EXAMPLES, BT_EXAMPLES, CHECK_EXAMPLES, EXAMPLES, LIST_EXAMPLES, RESTORE_EXAMPLES,
-    RUN_EXAMPLES,
+    ATTACH_EXAMPLES, BT_EXAMPLES, CHECK_EXAMPLES, CTL_EXAMPLES, EXAMPLES, LIST_EXAMPLES,
+    RESTORE_EXAMPLES, RUN_EXAMPLES,
 };
 
 /// kprobes for user space, without root and without a kernel module
@@ -42,7 +43,7 @@ pub enum Command {
     /// Start a command and trace it
     #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
-    /// Trace a running process
+    /// Trace running processes
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(Attach),
     /// List what can be probed: function, address, size, jump or why not
@@ -51,6 +52,11 @@ pub enum Command {
     /// Say what probes would do, without doing it
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// List and switch the probes of a process while it is traced
+    ///
+    /// Whoever traces PID, and root, may do so; what was asked for holds for that process.
+    #[command(after_help = CTL_EXAMPLES)]
+    Ctl(Ctl),
     /// Run a command line of bpftrace: its options, its streams
     ///
     /// What `bpftrace` would print on standard output is printed there, text and JSON; it ends with
@@ -90,9 +96,13 @@ pub struct Attach {
     /// What and how to trace.
     #[command(flatten)]
     pub trace: Trace,
-    /// The process
+    /// Trace every process of this name that runs: the command name or that of the executable, a
+    /// glob or a /regex/ (may be repeated); those that cannot be traced are named and left out
+    #[arg(long = "name", value_name = "NAME")]
+    pub names: Vec<String>,
+    /// The processes; if one of them cannot be traced, none is
     #[arg(value_name = "PID", value_parser = pid)]
-    pub pid: Option<Pid>,
+    pub pids: Vec<Pid>,
 }
 
 /// Options of `run` and `attach`.

@@ -11,6 +11,7 @@ use clap::Parser as _;
 use super::args::{Bt, BtFormat, Cli, Command, Dump, ProgramText, Trace};
 use super::exit::Exit;
 use super::program;
+use super::targets::Targets;
 use super::trace::{
     Traced, attached, conclude, failed, launched, options, print_diagnostics, wanted,
 };
@@ -142,7 +143,7 @@ fn traced(bt: &Bt, subject: Option<Subject>) -> Result<u8, ()> {
         }
         Subject::Process(pid) => {
             let options = options(&trace, false);
-            let outcome = attached(&trace, pid, (wanted, sink), options);
+            let outcome = attached(&trace, Targets::one(pid), (wanted, sink), options);
             concluded(bt, &trace, &mut outcome.map_err(failed)?)
         }
     }

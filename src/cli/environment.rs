@@ -51,7 +51,7 @@ pub fn with_environment(
             .cmd
             .first()
             .map(|word| word.to_string_lossy().into_owned()),
-        Ok(Command::Attach(attach)) => attach.pid.map(|pid| pid.to_string()),
+        Ok(Command::Attach(attach)) => attach.pids.first().map(|pid| pid.to_string()),
         // What is wrong with an option is told with the whole line.
         _ => None,
     };

@@ -13,6 +13,7 @@ pub(super) fn check(command: &Command) -> Result<(), String> {
         Command::Bt(bt) => check_bt(bt),
         Command::List(_)
         | Command::Check(_)
+        | Command::Ctl(_)
         | Command::Restore(_)
         | Command::Completions { .. }
         | Command::Man => Ok(()),
@@ -43,10 +44,13 @@ fn check_run(run: &Run) -> Result<(), String> {
 }
 
 fn check_attach(attach: &Attach) -> Result<(), String> {
-    let pid = attach
-        .pid
-        .map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
-    if attach.pid.is_none() {
+    let pids = attach.pids.iter().map(|pid| pid.to_string());
+    let names = attach
+        .names
+        .iter()
+        .map(|name| format!("--name {}", word(OsStr::new(name))));
+    let which = names.chain(pids).collect::<Vec<_>>().join(" ");
+    if which.is_empty() {
         if let Some(pid) = pid_probe(&attach.trace) {
             return Err(format!(
                 "error: no process, and -p names a probe here\n\
@@ -54,14 +58,14 @@ fn check_attach(attach: &Attach) -> Result<(), String> {
             ));
         }
         return Err(format!(
-            "error: no process to attach to\nhelp: kptrace attach{} PID",
+            "error: no process to attach to\nhelp: kptrace attach{} PID (or --name NAME)",
             probes(&attach.trace)
         ));
     }
     check_trace(&attach.trace)?;
     if !asks(&attach.trace) {
         return Err(format!(
-            "error: no probe\nhelp: to count every function: kptrace attach -c -p '*' {pid}"
+            "error: no probe\nhelp: to count every function: kptrace attach -c -p '*' {which}"
         ));
     }
     Ok(())
@@ -245,7 +249,7 @@ mod tests {
         let Command::Attach(attach) = parsed(&["attach", "-p", "a", "-p", "b x=%di", "42"]) else {
             panic!("attach");
         };
-        assert_eq!(attach.pid, Some(crate::base::Pid(42)));
+        assert_eq!(attach.pids, [crate::base::Pid(42)]);
         assert_eq!(attach.trace.probes, ["a", "b x=%di"]);
         assert_eq!(
             (attach.trace.mem, attach.trace.trap_limit),
@@ -278,6 +282,11 @@ mod tests {
             "error: no probe\nhelp: to count every function: kptrace run -c -p '*' -- ls -l 'a b'"
         );
         assert!(refused(&["attach", "42"]).ends_with("kptrace attach -c -p '*' 42"));
+        let text = refused(&["attach", "--name", "a b", "42", "43"]);
+        assert!(
+            text.ends_with("kptrace attach -c -p '*' --name 'a b' 42 43"),
+            "{text}"
+        );
     }
 
     #[test]

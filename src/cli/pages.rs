@@ -34,10 +34,11 @@ pub fn man(out: &mut dyn Write) -> io::Result<()> {
     synopsis.control("SH", ["SYNOPSIS"]);
     for line in [
         "run [OPTIONS] [-p PROBE]... [-e PROGRAM]... [-f FILE]... [--] CMD [ARG...]",
-        "attach [OPTIONS] [-p PROBE]... [-e PROGRAM]... [-f FILE]... PID",
+        "attach [OPTIONS] [-p PROBE]... [-e PROGRAM]... [-f FILE]... [--name NAME]... [PID...]",
         "list [OPTIONS] BINARY|PID [PATTERN]",
         "check [OPTIONS] BINARY|PID PROBE...",
         "check [OPTIONS] [-e PROGRAM]... [-f FILE]... [BINARY|PID [PROBE...]]",
+        "ctl PID list [--json]",
         "bt [OPTIONS] [-e PROGRAM | FILE [ARG...]] (-c CMD | -p PID)",
         "restore [-q] PID",
         "completions SHELL",

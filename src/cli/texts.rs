@@ -57,6 +57,7 @@ pub(super) const ATTACH_EXAMPLES: &str = concat!(
     "\
 Examples:
   kptrace attach -c -p '*' 1234
+  kptrace attach -c -p '*Command' --name redis-server --duration 5
   kptrace attach --format summary --call -p 'libc:*' --duration 5 1234
   kptrace attach --format chrome -o trace.json -p '*' -F handle_request --duration 5 1234
   kptrace attach -p 'libc:malloc size=%di' --format json -o trace.json --duration 5 1234
@@ -78,6 +79,13 @@ Examples:
   kptrace check -v 1234 libc:malloc 'libc:free p=%di'
   kptrace check -e 'uprobe:libc:malloc { @ = hist(arg0); }' /usr/bin/ls
   kptrace check --dump code -f probe.bt";
+
+/// Of `ctl`.
+pub(super) const CTL_EXAMPLES: &str = "\
+Examples:
+  kptrace ctl 1234 list
+
+Exit status: 0, 1 failure, 2 bad request, 3 no such probe.";
 
 /// Of `bt`.
 pub(super) const BT_EXAMPLES: &str = "\

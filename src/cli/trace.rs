@@ -14,6 +14,7 @@ use super::complain;
 use super::exit::Exit;
 use super::program;
 use super::progress::progress;
+use super::targets::{Targets, Unfound};
 use crate::analysis::Cache;
 use crate::base::{Pid, Tid};
 use crate::data::Sink;
@@ -169,6 +170,7 @@ fn call_filter(trace: &Trace) -> Result<CallFilter, String> {
 pub(super) fn options(trace: &Trace, follow: bool) -> Options {
     Options {
         follow: !trace.no_follow && (trace.follow || follow),
+        lenient: false,
         optimise: !trace.no_opt,
         traps: match trace.trap {
             Trap::Auto | Trap::Landing => TrapPolicy::Allow,
@@ -366,10 +368,10 @@ pub(super) fn launched(
     traced
 }
 
-/// Attaches to a process and traces it.
+/// Attaches to processes and traces them.
 pub(super) fn attached(
     trace: &Trace,
-    pid: Pid,
+    targets: Targets,
     (wanted, sink): (Wanted, Box<dyn Sink>),
     options: Options,
 ) -> anyhow::Result<Outcome> {
@@ -379,10 +381,8 @@ pub(super) fn attached(
     let guarded = guardian.clone();
     let quiet = trace.talk.quiet;
     let traced = in_tracer(move || {
-        let mut process = target::attach(pid)?;
-        super::restore::first(&mut process, quiet)
-            .with_context(|| format!("cannot restore {pid}"))?;
-        Session::attached(process, signals, options, wanted, sink)?
+        let processes = targets.seize(quiet)?;
+        Session::attached(processes, signals, options, wanted, sink)?
             .guarded(guarded, warn)
             .run()
     });
@@ -460,10 +460,18 @@ fn end_as(pid: Pid, ended: Ended) -> ExitCode {
 
 /// `kptrace attach`.
 pub(super) fn attach(attach: &Attach) -> ExitCode {
-    let Some(pid) = attach.pid else {
-        return Exit::Usage.into();
+    let targets = match Targets::find(&attach.pids, &attach.names) {
+        Ok(targets) => targets,
+        Err(Unfound::Wrong(message)) => {
+            complain(format_args!("{message}"));
+            return Exit::Usage.into();
+        }
+        Err(Unfound::Nobody(message)) => {
+            complain(format_args!("{message}"));
+            return Exit::Failure.into();
+        }
     };
-    let wanted = match wanted(&attach.trace, &DebugFiles::of_process(pid)) {
+    let wanted = match wanted(&attach.trace, &DebugFiles::of_processes(&targets.pids())) {
         Ok(wanted) => wanted,
         Err(wrong) => {
             print_diagnostics(&wrong);
@@ -477,8 +485,11 @@ pub(super) fn attach(attach: &Attach) -> ExitCode {
             return Exit::Failure.into();
         }
     };
-    let options = options(&attach.trace, false);
-    match attached(&attach.trace, pid, (wanted, sink), options) {
+    let options = Options {
+        lenient: targets.by_name(),
+        ..options(&attach.trace, false)
+    };
+    match attached(&attach.trace, targets, (wanted, sink), options) {
         Ok(mut outcome) => {
             let fine = conclude(&attach.trace, &mut outcome, attach.trace.talk.verbosity());
             if let Ended::Killed(signal) = outcome.ended

@@ -26,7 +26,8 @@ pub(super) fn pid(text: &str) -> Result<Pid, String> {
     match text.parse() {
         Ok(n) if n > 0 => Ok(Pid(n)),
         _ => Err(
-            "this is no process number; to start a command: kptrace run [OPTIONS] -- CMD"
+            "this is no process number; by name: --name NAME; to start a command: kptrace run \
+             [OPTIONS] -- CMD"
                 .to_owned(),
         ),
     }

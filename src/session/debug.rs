@@ -48,7 +48,7 @@ pub struct DebugFiles {
 
 enum From {
     File(PathBuf),
-    Process(Pid),
+    Processes(Vec<Pid>),
     Nowhere,
 }
 
@@ -65,7 +65,12 @@ impl DebugFiles {
 
     /// Of a process.
     pub fn of_process(pid: Pid) -> DebugFiles {
-        DebugFiles::new(From::Process(pid))
+        DebugFiles::of_processes(&[pid])
+    }
+
+    /// Of several processes: what the first of them has goes first.
+    pub fn of_processes(pids: &[Pid]) -> DebugFiles {
+        DebugFiles::new(From::Processes(pids.to_vec()))
     }
 
     fn new(from: From) -> DebugFiles {
@@ -83,7 +88,7 @@ impl DebugFiles {
                 module.program = true;
                 Ok(module)
             }
-            From::Process(_) => self
+            From::Processes(_) => self
                 .all()
                 .first()
                 .cloned()
@@ -99,7 +104,15 @@ impl DebugFiles {
     /// The program and its libraries.
     fn all(&self) -> &[Module] {
         self.all.get_or_init(|| match &self.from {
-            From::Process(pid) => mapped(*pid).unwrap_or_default(),
+            From::Processes(pids) => {
+                let mut all: Vec<Module> = Vec::new();
+                for module in pids.iter().flat_map(|pid| mapped(*pid).unwrap_or_default()) {
+                    if !all.iter().any(|known| known.path == module.path) {
+                        all.push(module);
+                    }
+                }
+                all
+            }
             _ => self.program().map_or_else(|_| Vec::new(), libraries),
         })
     }
@@ -110,8 +123,8 @@ impl DebugFiles {
             None => {
                 let program = self.program()?;
                 let found = ask(program).or_else(|| {
-                    let others = self.all().iter().filter(|module| !module.program);
-                    others.into_iter().find_map(ask)
+                    // The program is the first.
+                    self.all().iter().skip(1).find_map(ask)
                 });
                 found.ok_or_else(|| format!("{} has no such function", program.name))
             }

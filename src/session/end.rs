@@ -15,7 +15,7 @@ pub enum Ended {
 
 /// What is left of a session.
 pub struct Outcome {
-    /// How the target ended.
+    /// How the target ended; of several, that is noted in the summary.
     pub ended: Ended,
     /// The status that a program of the language gave to `exit`.
     pub exit: Option<u8>,

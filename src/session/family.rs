@@ -11,6 +11,7 @@ use super::end::Ended;
 use super::run::Session;
 use super::tasks::{ignore_gone, unless_gone};
 use super::tracee::Tracee;
+use super::wanted::Pending;
 use crate::base::{Pid, Tid};
 use crate::data::Command;
 use crate::sys::errno::{self, sig};
@@ -125,30 +126,8 @@ impl Session {
         }
     }
 
-    /// What fails in a process that was not asked for by number or command ends its own tracing,
-    /// not the session.
-    pub(super) fn bear(&mut self, pid: Pid, result: anyhow::Result<()>) -> anyhow::Result<()> {
-        let Err(error) = result else {
-            return Ok(());
-        };
-        let Some(tracee) = self.tracees.get_mut(&pid) else {
-            return Ok(());
-        };
-        if tracee.is_going() {
-            return Ok(());
-        }
-        if pid == self.root && !self.root_replaced {
-            return Err(error);
-        }
-        let name = procfs::comm(pid);
-        self.notes
-            .push(format!("{name} ({pid}) is traced no more: {error:#}"));
-        self.release(pid);
-        Ok(())
-    }
-
     /// Lets go of one process while the session goes on with others.
-    fn release(&mut self, pid: Pid) {
+    pub(super) fn release(&mut self, pid: Pid) {
         if let Some(mut tracee) = self.tracees.remove(&pid) {
             // What fails here is left out: the first failure was told.
             let _ = tracee.detach();
@@ -191,6 +170,10 @@ impl Session {
             let Some(tracee) = self.tracees.get_mut(&other) else {
                 continue;
             };
+            // It has ended: nothing is left to compare.
+            if tracee.process.threads.is_empty() {
+                continue;
+            }
             let alive = tracee.live.as_ref().map(|live| live.injected.alive);
             match tracee.process.kinship(tid, alive) {
                 Ok(Kinship::Thread) => {
@@ -214,9 +197,11 @@ impl Session {
         let parents = self.tracees.get(&parent).into_iter();
         let others = self.tracees.values();
         let gone = self.ended.iter();
-        let maker = parents.chain(others).chain(gone).find(inherited);
+        // One without a parent that is traced is the child of one that has ended; others may have the
+        // same code at the same places.
+        let maker = parents.chain(gone).chain(others).find(inherited);
         let Some(maker) = maker else {
-            return ignore_gone(ptrace::detach(tid, 0));
+            return self.unarmed_child(tid, pid, parent);
         };
         if self.common.options.follow {
             match maker.fork(tid, pid) {
@@ -237,9 +222,26 @@ impl Session {
         maker.let_child_go(tid, pid)
     }
 
+    /// A child whose maker was not armed yet.
+    fn unarmed_child(&mut self, tid: Tid, pid: Pid, parent: Pid) -> anyhow::Result<()> {
+        if !self.common.options.follow || !self.tracees.contains_key(&parent) {
+            return ignore_gone(ptrace::detach(tid, 0));
+        }
+        let mut process = Process::new(pid, tid)?;
+        let mut thread = Thread::new(pid);
+        thread.state = State::Stopped(Status::Interrupted);
+        process.threads.insert(tid, thread);
+        let mut tracee = Tracee::new(&self.common, process);
+        let planned = tracee.plan_running(Pending::Ignore);
+        let result = planned.and_then(|()| tracee.begin_running());
+        self.common.traced.borrow_mut().insert(pid);
+        self.tracees.insert(pid, tracee);
+        self.bear(pid, result)
+    }
+
     /// A process that is traced, or borrowed the memory of one, stands at its `execve`.
     fn began_program(&mut self, pid: Pid, tid: Tid) -> anyhow::Result<()> {
-        let wanted = self.common.options.follow || pid == self.root;
+        let wanted = self.common.options.follow || self.roots.holds(pid);
         if !wanted {
             return ignore_gone(ptrace::detach(tid, 0));
         }
@@ -268,7 +270,7 @@ impl Session {
         process.threads.insert(tid, thread);
         let mut tracee = Tracee::new(&self.common, process);
         // Until the first program has begun it is all one start.
-        tracee.doomed = pid == self.root && !self.begun;
+        tracee.doomed = self.launched && self.roots.holds(pid) && !self.begun;
         let result = tracee.begin_program(tid);
         self.common.traced.borrow_mut().insert(pid);
         self.tracees.insert(pid, tracee);
@@ -281,10 +283,10 @@ impl Session {
             return Ok(());
         };
         let replaced = tracee.replaced;
-        if pid == self.root {
-            self.root_replaced |= replaced.is_some();
-            self.ended_as = tracee.ended.or(self.ended_as);
+        if replaced.is_some() {
+            self.roots.replaced(pid);
         }
+        self.note_end(&tracee);
         self.keep(tracee);
         match replaced {
             Some(tid) => self.began_program(pid, tid),
@@ -303,10 +305,13 @@ impl Session {
         }
         let _ = self.common.drain.send(Command::Close(tracee.feed));
         self.common.traced.borrow_mut().remove(&tracee.process.pid);
-        let summary = tracee.summary();
-        let records = |id| tracee.plan.records_of(id);
-        self.totals
-            .add((tracee.feed, tracee.process.pid), summary, records);
+        // Of one that was never armed there is nothing to tell.
+        if tracee.counters.is_some() {
+            let summary = tracee.summary();
+            let records = |id| tracee.plan.records_of(id);
+            self.totals
+                .add((tracee.feed, tracee.process.pid), summary, records);
+        }
         for (asked, known) in self.totals.asked.iter_mut().zip(&tracee.plan.asked) {
             *asked |= known.matched > 0;
         }
@@ -324,9 +329,11 @@ impl Session {
     }
 
     /// Ends what has not begun.
-    pub(super) fn kill_root(&mut self) {
-        let _: io::Result<()> = poll::kill(self.root, sig::KILL);
-        let _ = wait::thread(Tid(self.root.0));
+    pub(super) fn kill_roots(&mut self) {
+        for pid in self.roots.pids() {
+            let _: io::Result<()> = poll::kill(pid, sig::KILL);
+            let _ = wait::thread(Tid(pid.0));
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use super::plan::{Age, Planned};
 use super::resolve;
 use super::tasks::unless_gone;
 use super::tracee::{Stage, Tracee};
+use super::wanted::Pending;
 use crate::base::{Addr, LinkAddr, Tid};
 use crate::data::Command;
 use crate::probe::{Refusal, TrapPolicy};
@@ -54,14 +55,19 @@ impl Tracee {
         self.act_on_stopped()
     }
 
-    /// Traces a process that runs.
-    pub(super) fn begin_running(&mut self) -> anyhow::Result<()> {
+    /// Finds what is to be armed in a process that runs. Nothing in it is changed.
+    pub(super) fn plan_running(&mut self, pending: Pending) -> anyhow::Result<()> {
         self.plan_modules(Age::Relocated)?;
-        self.plan.require_match(&self.common.wanted)?;
+        Ok(self.plan.require_match(&self.common.wanted, pending)?)
+    }
+
+    /// Traces a process that runs, once that is known.
+    pub(super) fn begin_running(&mut self) -> anyhow::Result<()> {
+        if self.is_over() {
+            return Ok(());
+        }
         self.hook_for_good();
         self.arm()?;
-        let armed = Command::Armed(self.plan.wanted.len());
-        let _ = self.common.drain.send(armed);
         self.act_on_stopped()
     }
 
@@ -242,7 +248,8 @@ impl Tracee {
         self.settle()?;
         self.plan.complete = true;
         if self.doomed {
-            self.plan.require_match(&self.common.wanted)?;
+            let pending = self.common.wanted.pending;
+            self.plan.require_match(&self.common.wanted, pending)?;
             for &tid in self.process.threads.keys() {
                 unless_gone(ptrace::let_live(tid).map_err(Into::into))?;
             }

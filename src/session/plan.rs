@@ -175,7 +175,7 @@ pub(super) struct Site {
 pub fn plan(modules: Vec<Module>, wanted: &Wanted) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     plan.grow(modules, wanted, Age::Relocated)?;
-    plan.require_match(wanted)?;
+    plan.require_match(wanted, wanted.pending)?;
     Ok(plan)
 }
 
@@ -204,11 +204,15 @@ impl Plan {
     }
 
     /// Something was to be there by now: says what was not found.
-    pub(super) fn require_match(&mut self, wanted: &Wanted) -> Result<(), PlanError> {
+    pub(super) fn require_match(
+        &mut self,
+        wanted: &Wanted,
+        pending: Pending,
+    ) -> Result<(), PlanError> {
         self.complete = true;
         let unmatched: Vec<String> = self.unmatched(wanted).map(|(_, why)| why).collect();
         let nothing = self.asked.iter().all(|asked| asked.matched == 0);
-        let refuse = match wanted.pending {
+        let refuse = match pending {
             Pending::Ignore => false,
             // A program may have no probe but those of its own: nothing is missing then.
             Pending::Warn => nothing && !wanted.specs.is_empty(),

@@ -10,14 +10,16 @@ use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
 
+use super::control::Control;
 use super::end::{Ended, Outcome};
 use super::facts::Facts;
 use super::guard::Guard;
 use super::land::Landing;
 use super::opened::Library;
 use super::resolve::why_not;
+use super::roots::Roots;
 use super::totals::Totals;
-use super::tracee::{Common, Stage, Tracee};
+use super::tracee::{Common, Tracee};
 use super::wanted::{Pending, Wanted};
 use crate::base::{Pid, ProbeId, Tid};
 use crate::data::{Drain, Ends, Missed, ProbeInfo, ProbeKind, ProbeSummary, Sink, SiteState};
@@ -54,6 +56,8 @@ pub struct Options {
     pub duration: Option<u64>,
     /// Whether children are traced.
     pub follow: bool,
+    /// Whether a process that cannot be traced is left out, if others can be.
+    pub lenient: bool,
 }
 
 impl Default for Options {
@@ -67,6 +71,7 @@ impl Default for Options {
             memory: 64 << 20,
             duration: None,
             follow: false,
+            lenient: false,
         }
     }
 }
@@ -87,17 +92,16 @@ pub struct Session {
     pub(super) notes: Vec<String>,
     /// Threads whose reports were taken since the others were asked.
     served: BTreeSet<Tid>,
-    /// The process that was asked for.
-    pub(super) root: Pid,
-    /// Whether it began another program since.
-    pub(super) root_replaced: bool,
-    /// How it ended.
+    /// The processes that were asked for.
+    pub(super) roots: Roots,
+    /// How it ended, if there was one.
     pub(super) ended_as: Option<Ended>,
     drain: Option<Drain>,
+    pub(super) control: Control,
     deadline: Option<u64>,
     interrupted: Option<u64>,
-    launched: bool,
-    /// Whether the program that was asked for runs code of its own.
+    pub(super) launched: bool,
+    /// Whether a program that was asked for runs code of its own.
     pub(super) begun: bool,
     /// The status with which a program of the language ended the session.
     exit: Option<u8>,
@@ -115,25 +119,25 @@ impl Session {
         wanted: Wanted,
         sink: Box<dyn Sink>,
     ) -> anyhow::Result<Session> {
-        Session::new(process, signals, options, (wanted, sink), true)
+        Session::new(vec![process], signals, options, (wanted, sink), true)
     }
 
-    /// A session with a running process.
+    /// A session with running processes.
     ///
     /// # Errors
     /// As for [`Session::launched`].
     pub fn attached(
-        process: Process,
+        processes: Vec<Process>,
         signals: Signals,
         options: Options,
         wanted: Wanted,
         sink: Box<dyn Sink>,
     ) -> anyhow::Result<Session> {
-        Session::new(process, signals, options, (wanted, sink), false)
+        Session::new(processes, signals, options, (wanted, sink), false)
     }
 
     fn new(
-        process: Process,
+        processes: Vec<Process>,
         signals: Signals,
         options: Options,
         (wanted, sink): (Wanted, Box<dyn Sink>),
@@ -151,7 +155,9 @@ impl Session {
             0 => None,
             len => Some(SessionMaps::create(len).context("making memory for maps")?),
         };
-        let facts = Facts::new(launched.then_some(process.pid));
+        let pids = || processes.iter().map(|process| process.pid);
+        let roots = Roots::new(pids(), options.lenient);
+        let facts = Facts::new(pids().next().filter(|_| launched));
         let shared = maps.as_ref().map(|maps| Arc::clone(maps.shared()));
         let language = wanted.language.as_ref();
         let script = language.map(|language| language.prepare(shared, &facts));
@@ -165,18 +171,21 @@ impl Session {
             drain: drain.commands(),
             feeds: Cell::new(0),
             newborn: RefCell::default(),
-            traced: RefCell::new(BTreeSet::from([process.pid])),
+            traced: RefCell::new(pids().collect()),
             guard: Guard::default(),
             kin: Kin::default(),
             facts,
             maps: maps.map(Arc::new),
         });
-        let root = process.pid;
-        let mut tracee = Tracee::new(&common, process);
-        tracee.doomed = launched;
+        let tracees = processes.into_iter().map(|process| {
+            let mut tracee = Tracee::new(&common, process);
+            tracee.doomed = launched;
+            (tracee.process.pid, tracee)
+        });
+        let tracees = tracees.collect();
         Ok(Session {
             common,
-            tracees: BTreeMap::from([(root, tracee)]),
+            tracees,
             strangers: Reports::new(),
             noted: Reports::new(),
             released: BTreeSet::new(),
@@ -184,10 +193,10 @@ impl Session {
             totals: Totals::default(),
             notes: Vec::new(),
             served: BTreeSet::new(),
-            root,
-            root_replaced: false,
+            roots,
             ended_as: None,
             drain: Some(drain),
+            control: Control::default(),
             deadline: None,
             interrupted: None,
             launched,
@@ -233,32 +242,17 @@ impl Session {
                 return Ok(());
             }
             self.settle()?;
+            self.serve()?;
             let patience = if more { Some(0) } else { self.patience() };
-            let arrived = self.common.signals.wait(patience)?;
+            let control = self.control.descriptor();
+            let arrived = self.common.signals.wait_beside(control, patience)?;
             self.act_on_signals(&arrived)?;
         }
     }
 
-    fn begin(&mut self) -> anyhow::Result<()> {
-        let Some(tracee) = self.tracees.get_mut(&self.root) else {
-            return Ok(());
-        };
-        let result = if self.launched {
-            tracee.begin_program(Tid(self.root.0))
-        } else {
-            tracee.begin_running()
-        };
-        let root = self.root;
-        self.bear(root, result)
-    }
-
     /// From when on the time that was given runs.
     fn note_begin(&mut self) {
-        let begun = self
-            .tracees
-            .get(&self.root)
-            .is_some_and(|tracee| tracee.stage == Stage::Begun && tracee.live.is_some());
-        if begun && !self.begun {
+        if !self.begun && self.has_begun() {
             self.begun = true;
             let duration = self.common.options.duration;
             self.deadline = duration.map(|duration| clock::monotonic() + duration);
@@ -297,13 +291,16 @@ impl Session {
                 t.facts_due,
             ]
         });
-        let due = each.chain([self.deadline]).flatten().min()?;
+        let due = each
+            .chain([self.deadline, self.control.due()])
+            .flatten()
+            .min()?;
         Some(u32::try_from(due.saturating_sub(now) / 1_000_000 + 1).unwrap_or(u32::MAX))
     }
 
     /// Takes the reports that are there, for [`TURN`] at most: breakpoints that are hit all the time
     /// must not keep us from signals and deadlines. True when there may be more.
-    fn drain_waits(&mut self) -> anyhow::Result<bool> {
+    pub(super) fn drain_waits(&mut self) -> anyhow::Result<bool> {
         let until = clock::monotonic() + TURN;
         let more = loop {
             self.take_backlogs()?;
@@ -401,7 +398,7 @@ impl Session {
                 sig::INT | sig::QUIT
                     if self.launched
                         && signal.by_kernel
-                        && self.tracees.contains_key(&self.root) =>
+                        && self.tracees.keys().any(|&pid| self.roots.holds(pid)) =>
                 {
                     // The target got it as well and decides. Twice within a second, and it is
                     // still there: let go.
@@ -431,7 +428,7 @@ impl Session {
             if let Err(error) = result
                 && !tracee.is_going()
             {
-                if pid == self.root {
+                if !self.roots.goes_on_without(pid, true) {
                     return Err(error);
                 }
                 self.notes.push(format!("letting go of {pid}: {error:#}"));
@@ -533,7 +530,7 @@ impl Session {
     /// about the first failure.
     fn give_up(&mut self) {
         if self.launched && !self.begun {
-            self.kill_root();
+            self.kill_roots();
         }
         for tracee in self.tracees.values_mut() {
             let _ = tracee.detach();

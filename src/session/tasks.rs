@@ -48,7 +48,11 @@ impl Tracee {
     /// Whether a task is the thread of a child of ours that is not to be traced.
     fn lets_go_of(&self, tid: Tid, pid: Pid) -> bool {
         let follows = self.common.options.follow && !self.letting_go;
-        !follows && !self.common.traced.borrow().contains(&pid) && self.has_inherited(tid, pid)
+        let traced = self.common.traced.borrow().contains(&pid);
+        // Others may have the same code at the same places.
+        let parent = procfs::status(pid, tid).map(|status| Pid(status.parent));
+        let of_another = || parent.is_ok_and(|parent| self.is_of_another(parent));
+        !follows && !traced && !of_another() && self.has_inherited(tid, pid)
     }
 
     /// Whether a process has the code of ours that its maker had.

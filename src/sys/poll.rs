@@ -1,7 +1,7 @@
 //! Waiting for signals, descriptors and time in one place.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -53,11 +53,21 @@ impl Signals {
     /// Waits until a signal is there or the time (milliseconds; `None` for ever) is over, then
     /// takes every signal that is there. SIGCHLD coalesces: look at every child.
     pub fn wait(&self, timeout_ms: Option<u32>) -> io::Result<Vec<Arrived>> {
+        self.wait_beside(None, timeout_ms)
+    }
+
+    /// The same, or until another descriptor can be read.
+    pub fn wait_beside(
+        &self,
+        other: Option<BorrowedFd<'_>>,
+        timeout_ms: Option<u32>,
+    ) -> io::Result<Vec<Arrived>> {
         let timeout = match timeout_ms {
             None => PollTimeout::NONE,
             Some(ms) => PollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX)),
         };
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        let fds = [self.fd.as_fd()].into_iter().chain(other);
+        let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
@@ -75,10 +85,7 @@ impl Signals {
 
 /// Waits until one of these is readable or closed at the other end, or the time (milliseconds;
 /// `None` for ever) is over; says which.
-pub fn readable(
-    fds: &[std::os::fd::BorrowedFd<'_>],
-    timeout_ms: Option<u32>,
-) -> io::Result<Vec<bool>> {
+pub fn readable(fds: &[BorrowedFd<'_>], timeout_ms: Option<u32>) -> io::Result<Vec<bool>> {
     let timeout = timeout_ms.map_or(PollTimeout::NONE, |ms| {
         PollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX))
     });

@@ -1,8 +1,10 @@
 //! `/proc/PID`: files whose form changes between kernels. Nothing here panics; what cannot be
 //! parsed is left out (`proc(5)`).
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -76,6 +78,21 @@ pub fn maps(pid: Pid, tid: Tid) -> io::Result<Vec<Mapping>> {
         .collect())
 }
 
+/// All processes that are visible.
+pub fn processes() -> Vec<Pid> {
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(number).map(Pid).collect()
+}
+
+/// The executable of a process, as its link has it; `None` where we may not know. Untrusted.
+pub fn executable(pid: Pid) -> Option<OsString> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let bytes = path.as_os_str().as_bytes();
+    let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+    Some(OsString::from_vec(bytes.to_vec()))
+}
+
 /// The threads of a process.
 pub fn tasks(pid: Pid) -> io::Result<Vec<Tid>> {
     let mut tids = Vec::new();
@@ -128,6 +145,8 @@ pub struct Status {
     pub seccomp: u32,
     /// Number of seccomp filters, where the kernel tells.
     pub seccomp_filters: Option<u32>,
+    /// It is a thread of the kernel, where the kernel tells (since 6.8).
+    pub kernel: bool,
     /// It has a shadow stack: returns must match calls (`x86_Thread_features`).
     pub shadow_stack: bool,
     /// Times it was switched off a core, of its own will and not.
@@ -163,6 +182,7 @@ fn parse_status(text: &str) -> Status {
             "SigCgt" => status.caught = hex(),
             "Seccomp" => status.seccomp = value.parse().unwrap_or(0),
             "Seccomp_filters" => status.seccomp_filters = value.parse().ok(),
+            "Kthread" => status.kernel = value == "1",
             "x86_Thread_features" => {
                 status.shadow_stack = value.split_whitespace().any(|word| word == "shstk");
             }
@@ -261,6 +281,17 @@ pub fn start_time(pid: Pid, tid: Tid) -> Option<u64> {
 /// Where this process's arguments lie.
 pub(super) fn own_arguments() -> Option<(u64, u64)> {
     Some((stat("/proc/self/stat", 48)?, stat("/proc/self/stat", 49)?))
+}
+
+/// A variable of the environment that a process began with, where it may be read; untrusted.
+pub fn variable(pid: Pid, name: &str) -> Option<OsString> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|&byte| byte == 0);
+    let value = variables.find_map(|variable| {
+        let rest = variable.strip_prefix(name.as_bytes())?;
+        rest.strip_prefix(b"=")
+    });
+    value.map(|value| OsString::from_vec(value.to_vec()))
 }
 
 /// The command name of a process or thread, without the final newline; untrusted.
