@@ -65,7 +65,6 @@ impl Events {
             },
             values: args.iter().map(|(_, value)| *value).collect(),
             returns: true,
-            stack: &[],
         });
     }
 
