@@ -149,6 +149,9 @@ pub const STACK_FRAME: u32 = 16;
 /// Where the bytes of a copied stack start.
 pub const STACK_BYTES: u32 = 24;
 
+/// How many frames a stack has that the reader of its record puts in: the first word of its value.
+pub const STACK_MARK: u64 = u64::MAX;
+
 /// Bits of a record's probe word that name the probe; above them stands which of its program's
 /// records it is.
 pub const PROBE_BITS: u32 = 22;

@@ -1,6 +1,7 @@
 //! Our side of the shared region: rings drained, records decoded, counters summed, and [`Sink`],
 //! through which the session tells what happened without knowing how it is printed.
 
+mod applied;
 mod catalogue;
 mod clock;
 mod counters;

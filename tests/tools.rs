@@ -15,6 +15,8 @@ mod gdb;
 mod looks;
 #[path = "programs/need.rs"]
 mod need;
+#[path = "tools/stacks.rs"]
+mod stacks;
 #[path = "tools/terminal.rs"]
 mod terminal;
 #[path = "tools/work.rs"]
@@ -39,6 +41,8 @@ fn main() {
     let trials = vec![
         trial("gdb", "own_calls_agree_with_gdb", gdb::own_calls),
         trial("gdb", "ls_allocates_as_often_as_gdb_says", gdb::ls),
+        trial("gdb", "stacks_of_c_are_those_of_gdb", stacks::c_program),
+        trial("gdb", "stacks_of_cxx_are_those_of_gdb", stacks::cxx_program),
         trial("gdb", "a_shell_allocates_as_often_as_gdb_says", gdb::shell),
         trial(
             "script",

@@ -17,7 +17,7 @@ use super::directory::Directory;
 use super::event::{ArgValue, End, Hit, ProbeKind, Return, Sink};
 use super::script::{Asker, Running, Script};
 use super::source::{Source, Waiting};
-use super::stack::{Frame, StackRecord, Stacks};
+use super::stack::{self, Frame, StackRecord, Stacks};
 use crate::abi::{self, Layout};
 use crate::base::{FeedId, Pid, ProbeId};
 use crate::language::lower::FIRST_ACTION;
@@ -369,6 +369,16 @@ impl Worker {
                 continue;
             }
             if record.action >= FIRST_ACTION {
+                let mut record = record;
+                let pid = source.feed.pid;
+                let held = decoder.stack(&record.bytes);
+                if let (Some(held), Some(walks)) = (held, &mut self.stacks) {
+                    let at = probe.info.address.map_or(0, |at| at.0);
+                    let frames = walks.addresses(pid, at, held, stack::MOST_FRAMES);
+                    if let Some(running) = &self.running {
+                        running.put_stack(record.action, &mut record.bytes, &frames);
+                    }
+                }
                 self.perform(id, &record);
                 continue;
             }

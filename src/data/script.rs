@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::applied::Applied;
 use super::datum::{self, Names};
 use super::event::Sink;
 use super::record::{self, Decoder};
 use super::source::Source;
+use super::stack;
 use super::tables::{self, Contents};
 use super::value::{Cell, Datum, MapData};
 use crate::abi;
@@ -96,6 +98,8 @@ pub(super) struct Running {
     carried: Vec<Contents>,
     /// What those halves held when they were left.
     left: Vec<Contents>,
+    /// What was put into maps by records.
+    applied: Vec<Applied>,
     /// What was there when a map was cleared, and the keys that stay.
     baseline: Vec<Option<Baseline>>,
     /// What a block of our own has just printed: what it clears then, so that nothing is lost between.
@@ -121,6 +125,7 @@ impl Running {
             retired: vec![Contents::default(); count],
             carried: vec![Contents::default(); count],
             left: vec![Contents::default(); count],
+            applied: vec![Applied::default(); count],
             baseline: (0..count).map(|_| None).collect(),
             shown: vec![None; count],
             epoch: 0,
@@ -191,6 +196,16 @@ impl Running {
                 let cell = self.entry(*map, fields, pid, sources);
                 sink.value(&cell)?;
             }
+            Action::Change { map, change } => {
+                if let (Some(table), Some(applied)) = (
+                    lowered.tables.get(map.0 as usize),
+                    self.applied.get_mut(map.0 as usize),
+                ) {
+                    let size: u32 = table.key.iter().map(|part| part.size()).sum();
+                    let value = fields.get(size as usize..).unwrap_or_default();
+                    applied.change(table, *change, tables::key(table, fields), value);
+                }
+            }
             Action::Clear(map) => self.clear(*map, (false, own), sources),
             Action::Zero(map) => self.clear(*map, (true, own), sources),
             Action::Exit => {
@@ -221,6 +236,15 @@ impl Running {
         Ok(None)
     }
 
+    /// Puts a stack into the values of a record.
+    pub(super) fn put_stack(&self, action: u16, bytes: &mut [u8], frames: &[u64]) {
+        if let Some(deed) = self.script.lowered.deed(action)
+            && let Some(fields) = bytes.get_mut(abi::REC_FIELDS as usize..)
+        {
+            stack::put(&deed.values, fields, frames);
+        }
+    }
+
     fn values(&mut self, types: &[Type], bytes: &[u8], faults: u32, pid: Pid) -> Vec<Datum> {
         let mut at = 0;
         let mut values = Vec::with_capacity(types.len());
@@ -249,7 +273,7 @@ impl Running {
         let Some(table) = self.table(map) else {
             return Contents::default();
         };
-        match table.home {
+        let mut contents = match table.home {
             Home::Session => {
                 let mut contents = Contents::default();
                 if let Some(shared) = &self.script.session {
@@ -264,7 +288,9 @@ impl Running {
                 }
                 contents
             }
-        }
+        };
+        contents.merge(self.applied[map.0 as usize].contents(), table.cell);
+        contents
     }
 
     /// What a map holds when this is all that was ever put into it.
@@ -420,6 +446,7 @@ impl Running {
                 self.baseline[map.0 as usize] = Some(Baseline { before, kept });
             }
         }
+        self.applied[map.0 as usize].clear(&table, to_zero);
     }
 
     /// Turns the halves of all minima and maxima round: what `cleared` holds is forgotten, what others

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use super::record;
+use crate::abi;
 use crate::base::Pid;
+use crate::language::layout;
+use crate::language::typed::Type;
 
 /// Registers and stack at a hit. All of it is untrusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,4 +56,57 @@ pub trait Stacks: Send {
     /// What an address stands for: functions that are inlined there, the innermost first, then the one
     /// that holds it. `returns`: it is one that a call comes back to.
     fn frames(&mut self, pid: Pid, address: u64, returns: bool) -> Arc<[Frame]>;
+}
+
+/// Most frames of a stack in a value.
+pub(super) const MOST_FRAMES: usize = 127;
+
+/// Puts a stack's frames where values of these types, one behind the other, have the mark of one.
+pub(super) fn put(types: &[Type], bytes: &mut [u8], frames: &[u64]) {
+    let mut at = 0;
+    for ty in types {
+        let size = layout::size(ty) as usize;
+        let Some(bytes) = bytes.get_mut(at..) else {
+            return;
+        };
+        match ty {
+            Type::Tuple(parts) => put(parts, bytes, frames),
+            Type::Ustack { frames: most, .. }
+                if record::word(bytes, 0) == Some(abi::STACK_MARK) =>
+            {
+                let count = frames.len().min(*most as usize);
+                let words = std::iter::once(count as u64);
+                let words = words.chain(frames.iter().take(count).copied());
+                let words = words.chain(std::iter::repeat(0));
+                let room = bytes.get_mut(..size).unwrap_or_default();
+                for (to, word) in room.chunks_exact_mut(8).zip(words) {
+                    to.copy_from_slice(&word.to_le_bytes());
+                }
+            }
+            _ => {}
+        }
+        at += size;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::language::typed::StackMode;
+
+    #[test]
+    fn frames_take_the_place_of_the_mark_and_zeros_the_rest() {
+        let stack = Type::Ustack {
+            frames: 3,
+            mode: StackMode::Raw,
+        };
+        let types = [Type::Usym, Type::Tuple(vec![stack.clone(), stack])];
+        let mut words = [5, abi::STACK_MARK, 9, 9, 9, 1, 9, 9, 9];
+        let mut bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        put(&types, &mut bytes, &[7, 8]);
+        words[1..5].copy_from_slice(&[2, 7, 8, 0]);
+        let wanted: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        assert_eq!(bytes, wanted);
+        put(&types, &mut bytes[..12], &[7, 8]);
+    }
 }

@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 
 use super::check::{aggregate_name, type_name};
-use super::lower::{Action, Deed};
+use super::lower::{Action, Change, Deed};
 use super::typed::{
     Attach, Binary, Block, Builtin, Checked, Conversion, Expr, ExprKind, Local, MapId, MapValue,
     Match, Missing, Piece, Point, StackMode, Step, Stmt, StmtKind, Type, Unary,
@@ -44,6 +44,15 @@ impl fmt::Display for Deed {
                 write!(f, "print m{} top {top} div {div}", map.0)?
             }
             Action::PrintEntry(map) => write!(f, "print entry of m{}", map.0)?,
+            Action::Change { map, change } => {
+                let change = match change {
+                    Change::Aggregate => "aggregate into",
+                    Change::Set => "set in",
+                    Change::Add => "add in",
+                    Change::Delete => "delete from",
+                };
+                write!(f, "{change} m{}", map.0)?;
+            }
             Action::Clear(map) => write!(f, "clear m{}", map.0)?,
             Action::Zero(map) => write!(f, "zero m{}", map.0)?,
             Action::Exit => write!(f, "exit")?,

@@ -4,6 +4,7 @@
 //! Words are values; strings, tuples and stacks lie in scratch memory. What is computed for a
 //! statement alone gives its variables and scratch memory back after it.
 
+mod copied;
 mod expr;
 mod float;
 mod keys;
@@ -51,6 +52,13 @@ pub enum Action {
     },
     /// Prints one entry; the values are its key.
     PrintEntry(MapId),
+    /// Does to a map what its detours do to others; the values are its key, then what is put in.
+    Change {
+        /// Which.
+        map: MapId,
+        /// What is done.
+        change: Change,
+    },
     /// Empties a map.
     Clear(MapId),
     /// Sets a map's values to 0.
@@ -65,6 +73,19 @@ pub enum Action {
     Cat(Vec<Piece>),
     /// Runs a shell command.
     System(Vec<Piece>),
+}
+
+/// What is done to an entry of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// A value is taken in.
+    Aggregate,
+    /// A value takes the place of what is there.
+    Set,
+    /// A number is added.
+    Add,
+    /// It goes away.
+    Delete,
 }
 
 /// One kind of record.
@@ -90,6 +111,10 @@ pub struct Lowered {
     pub memory: Memory,
     /// What runs at a hit of each block, in source order.
     pub blocks: Vec<Program>,
+    /// What runs instead where stacks are copied; of blocks that take none, nothing.
+    pub copies: Vec<Option<Program>>,
+    /// Why there is nothing to run instead, where some block takes stacks.
+    pub uncopied: Option<String>,
     /// What the records of all of them mean, from [`FIRST_ACTION`] on.
     pub deeds: Vec<Deed>,
     /// What its text asks of probes' names: bits above [`NAME_BITS`] of a name's number.
@@ -170,10 +195,16 @@ pub fn lower(
     let scratch = blocks.iter().map(|program: &Program| program.scratch).max();
     memory.scratch = scratch.unwrap_or(0).next_multiple_of(64);
     if wrong.is_empty() {
+        let (copies, uncopied) = match copied::copies(checked, &blocks, &mut deeds) {
+            Ok(copies) => (copies, None),
+            Err(why) => (vec![None; blocks.len()], Some(why)),
+        };
         Ok(Lowered {
             tables,
             memory,
             blocks,
+            copies,
+            uncopied,
             deeds,
             literals,
             tests,

@@ -55,7 +55,10 @@ pub(super) fn largest_record(wanted: &Wanted) -> u32 {
         sizes.max().map(|size| size + wanted.stacks.size())
     };
     let number = |(number, spec)| match wanted.program(number) {
-        Some(program) => Some(program.largest_record()),
+        Some(program) => {
+            let copy = wanted.copy(number).map_or(0, Program::largest_record);
+            Some(copy.max(program.largest_record()))
+        }
         None => size(spec),
     };
     let sizes = wanted.specs.iter().enumerate().filter_map(number);
@@ -71,6 +74,8 @@ pub(super) fn program(
     last: &mut Option<(Vec<ArgSpec>, Program)>,
 ) -> Result<(Program, Vec<String>), Diagnostic> {
     if let Some(program) = wanted.program(number) {
+        let copy = wanted.copy(number).filter(|_| !by_frame_pointers);
+        let program = copy.unwrap_or(program);
         return Ok((program.clone(), names(program)));
     }
     if spec.kind == Kind::Return && !place.entry {

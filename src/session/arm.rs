@@ -30,6 +30,8 @@ use crate::target::{InjectRequest, Injected, Landing};
 const MOST_BLOCKS: u32 = 4096;
 /// No ring is larger, unless its records are.
 const LARGEST_RING: u32 = 1 << 23;
+/// But where records are large, room for so many.
+const MOST_RECORDS: u32 = 1 << 13;
 /// Room for probes that may come later: where patterns name functions of libraries, for each other
 /// probe, and in all.
 const MANY: u32 = 1 << 18;
@@ -374,7 +376,8 @@ impl Tracee {
             let share = u32::try_from(share).unwrap_or(u32::MAX);
             let smallest = Layout::smallest_ring(largest);
             // The largest power of two within the share.
-            1 << share.clamp(smallest, LARGEST_RING.max(smallest)).ilog2()
+            let most = LARGEST_RING.max(largest.saturating_mul(MOST_RECORDS));
+            1 << share.clamp(smallest, most.max(smallest)).ilog2()
         };
         let layout = Layout {
             ring_size: ring,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::{Addr, LinkAddr, Pid, Span};
-use crate::symbols::Image;
+use crate::symbols::{self, Image};
 
 /// Where what is mapped comes from.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Mapped {
     /// Its name.
     pub(super) name: String,
     /// Its path as the process knows it, and the process's root.
-    pub(super) path: (PathBuf, PathBuf),
+    path: (PathBuf, PathBuf),
     content: Content,
 }
 
@@ -52,7 +52,7 @@ impl Mapped {
     }
 
     /// The file read.
-    pub(super) fn image(&self) -> Option<Image> {
+    fn image(&self) -> Option<Image> {
         match &self.content {
             Content::File(file) => {
                 let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -60,6 +60,17 @@ impl Mapped {
             }
             Content::Bytes(bytes) => Image::from_bytes(bytes.to_vec(), &self.name).ok(),
         }
+    }
+
+    /// The file read, with its debug file where there is one.
+    pub(super) fn images(&self) -> Option<(Image, Option<Image>)> {
+        let image = self.image()?;
+        let (path, root) = &self.path;
+        // Of a process that is gone the root is ours.
+        let root = if root.exists() { root } else { Path::new("/") };
+        let beside = path.parent().unwrap_or(Path::new("/"));
+        let debug = symbols::debug_file(&image, root, beside);
+        Some((image, debug))
     }
 
     /// An address as the file counts it.

@@ -40,7 +40,10 @@ impl Registrar {
     }
 
     fn symbols_of(&mut self, mapped: &Mapped) -> Option<Arc<Symbols>> {
-        let load = || Symbols::load(&mapped.image()?, None).ok().map(Arc::new);
+        let load = || {
+            let (image, debug) = mapped.images()?;
+            Symbols::load(&image, debug.as_ref()).ok().map(Arc::new)
+        };
         let symbols = self.symbols.entry(mapped.identity()?);
         symbols.or_insert_with(load).clone()
     }

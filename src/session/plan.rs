@@ -91,6 +91,8 @@ pub struct Plan {
     /// Whether all was there that was to be there at the start: what is wrong with a probe at a place
     /// that comes later is no reason to stop.
     pub(super) complete: bool,
+    /// Whether it was said how stacks are walked.
+    pub(super) stacks_noted: bool,
     /// How each probe's text fared.
     pub(super) asked: Vec<Asked>,
     /// Indirect functions that are probed once the loader has chosen.

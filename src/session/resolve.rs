@@ -74,6 +74,12 @@ pub(super) fn resolve(
     let mut sites = Vec::new();
     let mut wrong = Vec::new();
     plan.asked.resize(wanted.specs.len(), Asked::default());
+    if let Some(note) = wanted.stack_note(&plan.modules)
+        && !plan.stacks_noted
+    {
+        plan.notes.push(note);
+        plan.stacks_noted = true;
+    }
     for (number, spec) in wanted.specs.iter().enumerate() {
         let Plan { modules, asked, .. } = plan;
         let found = candidates(modules, first, spec, &asked[number]);
@@ -169,7 +175,7 @@ fn programs(
     let spec = &wanted.specs[number];
     let halves = spec.halves();
     let mut last: Vec<Option<(Vec<ArgSpec>, Program)>> = vec![None; halves.len()];
-    let by = wanted.stacks.frames.is_some() && wanted.by_frame_pointers(modules);
+    let by = wanted.takes_stacks(number) && wanted.by_frame_pointers(modules);
     let mut sites = Vec::with_capacity(places.len());
     for place in places {
         let module = &modules[place.module];

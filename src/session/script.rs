@@ -57,8 +57,10 @@ impl Language {
     /// A program, and its probes put among those wanted.
     pub fn add(checked: Checked, lowered: Lowered, wanted: &mut Wanted) -> Language {
         wanted.programs.resize(wanted.specs.len(), None);
+        wanted.copies.resize(wanted.specs.len(), None);
         let mut kinds = vec![None; wanted.specs.len()];
-        for (block, program) in checked.blocks.iter().zip(&lowered.blocks) {
+        let programs = lowered.blocks.iter().zip(&lowered.copies);
+        for (block, (program, copy)) in checked.blocks.iter().zip(programs) {
             for attach in &block.attach {
                 let (Attach::Entry(point) | Attach::Usdt(point) | Attach::Return(point)) = attach
                 else {
@@ -68,6 +70,10 @@ impl Language {
                 wanted.programs.push(Some(Program {
                     moment: attach.moment(),
                     ..program.clone()
+                }));
+                wanted.copies.push(copy.as_ref().map(|copy| Program {
+                    moment: attach.moment(),
+                    ..wanted.stacks.sized(copy)
                 }));
                 let kind = point.text.split(':').next().unwrap_or("uprobe");
                 kinds.push(Some(kind.to_owned()));

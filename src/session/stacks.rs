@@ -6,7 +6,7 @@
 //! copied and walked by those tables.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::atlas::{Atlas, Identity, Mapped};
@@ -136,7 +136,58 @@ impl WantedStacks {
     }
 }
 
+impl WantedStacks {
+    /// A program that copies stacks, as much of them as is wanted.
+    pub(super) fn sized(&self, program: &Program) -> Program {
+        let mut program = program.clone();
+        resize(&mut program.effects, self.copied);
+        program
+    }
+}
+
+fn resize(effects: &mut [Effect], copied: u16) {
+    for effect in effects {
+        match effect {
+            Effect::Record(record) => {
+                for field in &mut record.fields {
+                    if let FieldKind::Stack { most, .. } = &mut field.kind {
+                        *most = copied;
+                    }
+                }
+            }
+            Effect::If(_, then, otherwise) => {
+                resize(then, copied);
+                resize(otherwise, copied);
+            }
+            Effect::Loop(_, body) => resize(body, copied),
+            Effect::Each(each) => resize(&mut each.body, copied),
+            _ => {}
+        }
+    }
+}
+
 impl Wanted {
+    /// Whether the hits of a probe's text take stacks.
+    pub(super) fn takes_stacks(&self, spec: usize) -> bool {
+        match self.program(spec) {
+            Some(_) => self.copy(spec).is_some(),
+            None => self.stacks.frames.is_some(),
+        }
+    }
+
+    /// What a user must know of stacks in a process with these modules.
+    pub(super) fn stack_note(&self, modules: &[Module]) -> Option<String> {
+        let why = self.language.as_ref()?.lowered.uncopied.as_ref()?;
+        let without = |module: &&Module| !module.opened().keeps_frame_pointers();
+        let module = modules.iter().find(without)?;
+        (self.stacks.by != StackBy::FramePointers).then(|| {
+            format!(
+                "stacks are walked by frame pointers, which {} does not keep: {why}",
+                module.name
+            )
+        })
+    }
+
     /// Who makes frames of stacks, if any are recorded.
     pub(super) fn walks(&self) -> Option<Walks> {
         let most = self.stacks.frames.unwrap_or(WantedStacks::FRAMES);
@@ -217,12 +268,7 @@ struct File {
 
 impl File {
     fn read(mapped: &Mapped) -> Option<File> {
-        let image = mapped.image()?;
-        let (path, root) = &mapped.path;
-        // Of a process that is gone the root is ours.
-        let root = if root.exists() { root } else { Path::new("/") };
-        let beside = path.parent().unwrap_or(Path::new("/"));
-        let debug = symbols::debug_file(&image, root, beside);
+        let (image, debug) = mapped.images()?;
         Some(File {
             symbols: Symbols::load(&image, debug.as_ref()).ok(),
             lines: SourceMap::load(&image, debug.as_ref()),

@@ -26,6 +26,8 @@ pub struct Wanted {
     pub pending: Pending,
     /// What probes do, in the order of `specs`; where there is none, they record their arguments.
     pub programs: Vec<Option<Program>>,
+    /// What they do instead where stacks are copied; nothing where that makes no difference.
+    pub copies: Vec<Option<Program>>,
     /// What programs need of memory.
     pub memory: Memory,
     /// How many calls of each thread may be under way whose returns are seen.
@@ -55,6 +57,13 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// What is done instead of a probe's program where stacks are copied.
+    pub(super) fn copy(&self, spec: usize) -> Option<&Program> {
+        self.copies.get(spec)?.as_ref()
+    }
+}
+
 impl Default for Wanted {
     fn default() -> Wanted {
         Wanted {
@@ -66,6 +75,7 @@ impl Default for Wanted {
             progress: Box::new(|_| ()),
             pending: Pending::default(),
             programs: Vec::new(),
+            copies: Vec::new(),
             memory: Memory::default(),
             max_active: MAX_ACTIVE,
             stacks: WantedStacks::default(),

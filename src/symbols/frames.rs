@@ -157,17 +157,24 @@ pub(super) fn framed(image: &Image, long: u64, most: usize) -> (usize, usize) {
         if fde.len() < long {
             continue;
         }
-        all += 1;
-        if let Ok(mut rows) = fde.rows(&section, &bases, &mut context) {
-            while let Ok(Some(row)) = rows.next_row() {
-                if let CfaRule::RegisterAndOffset { register, .. } = row.cfa()
-                    && *register == X86_64::RBP
-                {
-                    framed += 1;
-                    break;
+        let Ok(mut rows) = fde.rows(&section, &bases, &mut context) else {
+            continue;
+        };
+        let (mut by_pointer, mut computed) = (false, false);
+        while let Ok(Some(row)) = rows.next_row() {
+            match row.cfa() {
+                CfaRule::RegisterAndOffset { register, .. } => {
+                    by_pointer |= *register == X86_64::RBP;
                 }
+                // Of linkage tables, which have no frame.
+                CfaRule::Expression(_) => computed = true,
             }
         }
+        if computed {
+            continue;
+        }
+        all += 1;
+        framed += usize::from(by_pointer);
         if all == most {
             break;
         }

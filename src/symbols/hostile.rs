@@ -9,6 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::names::NamePattern;
 use super::testing::{cc, compile};
 use super::*;
+use crate::base::{Addr, Span};
 
 /// Reads all there is to read.
 fn read_everything(data: Vec<u8>) {
@@ -39,6 +40,30 @@ fn read_everything(data: Vec<u8>) {
         image.needed(),
         image.search_path(),
     );
+    let tables = std::sync::Arc::new(UnwindTables::of(&image, Some(&image)));
+    keeps_frame_pointers(&image);
+    let lines = SourceMap::load(&image, None);
+    let mut unwinder = Unwinder::default();
+    unwinder.add(Span::new(Addr(0), 1 << 32), 0, &tables);
+    let starts: Vec<u64> = symbols.entries().iter().map(|e| e.at.0).collect();
+    let stack: Vec<u8> = (0..64_usize)
+        .filter_map(|n| Some(starts.get(n % starts.len())? + n as u64))
+        .flat_map(u64::to_le_bytes)
+        .collect();
+    for entry in starts.iter().take(16) {
+        for (stack_pointer, entered) in [(0x7000_0000, true), (0, false), (u64::MAX - 99, false)] {
+            let start = Start {
+                address: entry.wrapping_add(5),
+                stack_pointer,
+                frame_pointer: stack_pointer.wrapping_add(64),
+                entry: entered,
+            };
+            assert!(unwinder.walk(start, &stack, 64).len() <= 64);
+        }
+        if let Some(lines) = &lines {
+            lines.find(crate::base::LinkAddr(entry.wrapping_add(5)));
+        }
+    }
     let _ = line_addresses(&image, None, "t.c", 1);
     if let Some(info) = DebugInfo::load(&image, None) {
         for entry in symbols.entries().iter().take(8) {

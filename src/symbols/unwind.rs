@@ -246,3 +246,51 @@ pub fn keeps_frame_pointers(image: &Image) -> bool {
     let (framed, all) = frames::framed(image, SHORT, LOOKED_AT);
     all > 0 && framed * 10 >= all * 9
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::cc;
+    use super::*;
+
+    const SOURCE: &str = "\
+#include <stdio.h>
+volatile int sink;
+__attribute__((noinline)) int f(int x) { for (int i = 0; i < x; i++) { sink += i * x; printf(\"%d\", sink); } return sink; }
+__attribute__((noinline)) int g(int x) { for (int i = 0; i < x; i++) { sink ^= f(i) + x; puts(\"g\"); } return sink; }
+int main(int c, char **v) { for (int i = 0; i < c; i++) { sink += g(i); puts(v[i]); } return f(c) + g(c); }
+";
+
+    #[test]
+    fn frame_pointers_are_seen_in_the_unwind_tables() {
+        for (flag, keeps) in [
+            ("-fno-omit-frame-pointer", true),
+            ("-fomit-frame-pointer", false),
+        ] {
+            let Some(built) = cc(SOURCE, &["-O2", flag]) else {
+                return;
+            };
+            assert_eq!(keeps_frame_pointers(&built.image()), keeps, "{flag}");
+        }
+    }
+
+    #[test]
+    fn a_walk_ends_where_the_copy_does_and_where_nothing_rises() {
+        let mut unwinder = Unwinder::default();
+        let start = Start {
+            address: 0x1000,
+            stack_pointer: 0x7000,
+            frame_pointer: 0x7010,
+            entry: true,
+        };
+        // Frame pointers are followed where there are no tables: caller, room, then two frames, the
+        // second of which leads back to the first.
+        let words: [u64; 6] = [0x2000, 0, 0x7020, 0x3000, 0x7010, 0x4000];
+        let stack: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let walked = unwinder.walk(start, &stack, 10);
+        assert_eq!(walked, [0x1000, 0x2000, 0x3000, 0x4000]);
+        assert_eq!(unwinder.walk(start, &stack, 2), [0x1000, 0x2000]);
+        assert_eq!(unwinder.walk(start, &stack[..12], 10), [0x1000, 0x2000]);
+        assert_eq!(unwinder.walk(start, &[], 10), [0x1000]);
+        assert!(unwinder.walk(start, &stack, 0).is_empty());
+    }
+}

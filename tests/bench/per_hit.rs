@@ -51,7 +51,11 @@ const PAIRS: u64 = 70_000;
 
 const RETURNS: &[&str] = &["-c", "--format", "json", "-p", "hot%return"];
 const COUNT: &[&str] = &["-c", "--format", "json", "-p", "hot"];
-const TRACED: [Row; 10] = [
+/// Calls a slice that a ring holds with stacks of 32 frames, of 1 KiB and of 8 KiB.
+const WALKED: u64 = 20_000;
+const KIBIBYTES: u64 = 6_000;
+const COPIED: u64 = 800;
+const TRACED: [Row; 13] = [
     ("kptrace: count", COUNT, CALLS, 1, 0),
     ("kptrace: record", &["-p", "hot"], RECORDS, 1, 1),
     (
@@ -82,6 +86,53 @@ const TRACED: [Row; 10] = [
         CALLS,
         1,
         0,
+    ),
+    (
+        "kptrace: record, stack of 32 frames by frame pointers",
+        &[
+            "--format",
+            "json",
+            "-p",
+            "hot",
+            "--stack=32",
+            "--stack-by",
+            "fp",
+        ],
+        WALKED,
+        1,
+        1,
+    ),
+    (
+        "kptrace: record, stack copied, 1 KiB",
+        &[
+            "--format",
+            "json",
+            "-p",
+            "hot",
+            "--stack=1",
+            "--stack-by",
+            "copy",
+            "--stack-size",
+            "1024",
+        ],
+        KIBIBYTES,
+        1,
+        1,
+    ),
+    (
+        "kptrace: record, stack copied, 8 KiB",
+        &[
+            "--format",
+            "json",
+            "-p",
+            "hot",
+            "--stack=1",
+            "--stack-by",
+            "copy",
+        ],
+        COPIED,
+        1,
+        1,
     ),
     ("kptrace: count, two threads", COUNT, CALLS, 2, 0),
     (
@@ -196,6 +247,8 @@ pub struct Hot {
     pub threads: u32,
     /// Length of the text that is passed.
     pub text: u32,
+    /// Frames that calls come from below.
+    pub frames: u32,
 }
 
 impl Default for Hot {
@@ -204,6 +257,7 @@ impl Default for Hot {
             calls: CALLS,
             threads: 1,
             text: 20,
+            frames: 0,
         }
     }
 }
@@ -216,6 +270,7 @@ impl Hot {
             ("-t", self.threads.into()),
             ("-n", self.calls),
             ("-s", self.text.into()),
+            ("-F", self.frames.into()),
         ];
         let words = numbers.map(|(option, number)| [option.to_owned(), number.to_string()]);
         std::iter::once("-i".to_owned())
@@ -287,6 +342,7 @@ fn traced(
     let hot = Hot {
         calls,
         threads,
+        frames: if name.contains("stack") { 32 } else { 0 },
         ..Hot::default()
     };
     let args = hot.args(bench);

@@ -49,6 +49,7 @@ impl Programs {
             &[
                 "-no-pie",
                 "-mfsgsbase",
+                "-fno-omit-frame-pointer",
                 "-Wl,--section-start=.hot=0x10000000",
                 "-Wl,--section-start=.floor=0x11000000",
             ],

@@ -1,10 +1,11 @@
 // Calls `hot` and its equal `twin` in alternating slices and prints what each call cost; with -d it
 // patches `hot` itself, to show what a detour costs at least.
 //
-//   hot [-i] [-n CALLS] [-r PAIRS] [-t 1|2] [-p CPU] [-s BYTES] [-d DETOUR | -f CODE]
+//   hot [-i] [-n CALLS] [-r PAIRS] [-t 1|2] [-p CPU] [-s BYTES] [-F FRAMES] [-d DETOUR | -f CODE]
 //
 // -i: one pair for each line read, until the end of the input. -f: a file with code for the address
-// CODE_AT. -s: length of the text that the calls are given. A pair is a line: "pair TWIN_CPU HOT_CPU TWIN_WALL HOT_WALL", in ns a call.
+// CODE_AT. -s: length of the text that the calls are given.
+// -F: calls come from below so many more frames, of 256 bytes and more. A pair is a line: "pair TWIN_CPU HOT_CPU TWIN_WALL HOT_WALL", in ns a call.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -110,6 +111,15 @@ static void pair(int t) {
   slice(loop_hot, &result[t].hot_cpu, &result[t].hot_wall);
 }
 
+// Not compiled into a loop: it is called again before it ends.
+static __attribute__((noinline)) void nested(int frames, int t) {
+  volatile char room[256];
+  room[0] = 0;
+  if (frames > 0) nested(frames - 1, t);
+  else pair(t);
+  room[1] = 0;
+}
+
 static void *second(void *unused) {
   (void)unused;
   pin(cpu ? 0 : 1);
@@ -123,17 +133,18 @@ static void *second(void *unused) {
 }
 
 int main(int argc, char **argv) {
-  int option, interactive = 0, pairs = 9, bytes = 20;
+  int option, interactive = 0, pairs = 9, bytes = 20, frames = 0;
   const char *detour = 0, *code = 0;
   char line[64];
   pthread_t thread;
-  while ((option = getopt(argc, argv, "in:r:t:p:s:d:f:")) != -1) switch (option) {
+  while ((option = getopt(argc, argv, "in:r:t:p:s:F:d:f:")) != -1) switch (option) {
     case 'i': interactive = 1; break;
     case 'n': calls = strtoull(optarg, 0, 0); break;
     case 'r': pairs = atoi(optarg); break;
     case 't': threads = atoi(optarg) > 1 ? 2 : 1; break;
     case 'p': cpu = atoi(optarg); break;
     case 's': bytes = atoi(optarg); break;
+    case 'F': frames = atoi(optarg); break;
     case 'd': detour = optarg; break;
     case 'f': code = optarg; break;
     default: return 2;
@@ -163,7 +174,7 @@ int main(int argc, char **argv) {
   while (interactive ? fgets(line, sizeof line, stdin) != 0 : pairs-- > 0) {
     if (floor_mode) empty_rings();
     if (threads > 1) pthread_barrier_wait(&together);
-    pair(0);
+    nested(frames, 0);
     if (threads > 1) pthread_barrier_wait(&together);
     for (int t = 1; t < threads; t++) {
       result[0].twin_cpu = (result[0].twin_cpu + result[t].twin_cpu) / 2;

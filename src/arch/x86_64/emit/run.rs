@@ -19,7 +19,7 @@ use super::template::Unsupported;
 const PAGE: i32 = 4096;
 /// Where the target's `xmm0` and `xmm1` are meanwhile: below the stack pointer, where neither the
 /// detour nor, System V's red zone being there, a signal writes.
-const KEPT: [i32; 2] = [-16, -32];
+pub(super) const KEPT: [i32; 2] = [-16, -32];
 
 /// Turns of sixteen bytes that are laid out one behind the other.
 const STRAIGHT: i32 = 4;

@@ -7,17 +7,19 @@
 
 use iced_x86::code_asm::registers::gpr32::{r8d, r9d, r10d};
 use iced_x86::code_asm::registers::gpr64::*;
-use iced_x86::code_asm::{dword_ptr, ptr, qword_ptr};
+use iced_x86::code_asm::registers::xmm::{xmm0, xmm1};
+use iced_x86::code_asm::{AsmMemoryOperand, dword_ptr, ptr, qword_ptr, xmmword_ptr};
 
 use super::body::{Body, in_block};
 use super::record::{record_base, record_field};
+use super::run::KEPT;
 use super::template::Unsupported;
 use crate::abi;
 
 /// DWARF number of the frame pointer.
 const FRAME_POINTER: u8 = 6;
-/// Words that are copied in one turn.
-const WORDS: i32 = 4;
+/// Bytes that are copied in one turn.
+const TURN: i32 = 64;
 
 impl Body<'_> {
     /// Copies at most `most` bytes into the record's field at `offset`.
@@ -25,13 +27,13 @@ impl Body<'_> {
         let (environment, space) = (self.environment, self.space);
         let at = |offset: u32| qword_ptr(record_field(environment, space, offset));
         let base = record_base(environment, offset + abi::STACK_BYTES);
-        let to = |more: i32| in_block(space, ptr(rcx + r10 + (base + more.unsigned_abs() as u64)));
+        let to = |more: u64| in_block(space, ptr(rcx + r10 + (base + more)));
         let end = self.word(abi::STACK_END);
         let top = self.frame.to_stack_pointer();
         self.frame.original(FRAME_POINTER, r8)?;
-        let [turn, word, limited, full, done] = std::array::from_fn(|_| self.frame.out.mark());
-        let [to_turn, to_word, to_limited, to_done] =
-            [turn, word, limited, done].map(|mark| self.frame.out.to(mark));
+        let [word, limited, full, done] = std::array::from_fn(|_| self.frame.out.mark());
+        let [to_word, to_limited, to_done] =
+            [word, limited, done].map(|mark| self.frame.out.to(mark));
         let asm = &mut self.frame.out.asm;
         asm.mov(at(offset + abi::STACK_FRAME), r8)?;
         asm.lea(r11, qword_ptr(rsp + top))?;
@@ -51,18 +53,7 @@ impl Body<'_> {
             asm.mov(r8d, 8)?;
         }
         if environment.activations.is_none() && environment.loads {
-            self.frame.out.here(turn)?;
-            self.frame.out.asm.lea(r9, qword_ptr(r10 + 8 * WORDS))?;
-            self.frame.out.asm.cmp(r9, r8)?;
-            self.frame.out.asm.ja(to_word)?;
-            for index in 0..WORDS {
-                self.frame.out.next_may_fault(word);
-                let asm = &mut self.frame.out.asm;
-                asm.mov(rdx, qword_ptr(r11 + r10 + 8 * index))?;
-                asm.mov(to(8 * index), rdx)?;
-            }
-            self.frame.out.asm.mov(r10, r9)?;
-            self.frame.out.asm.jmp(to_turn)?;
+            self.wide_turns(&to)?;
         }
         self.frame.out.here(word)?;
         self.frame.out.asm.cmp(r10, r8)?;
@@ -90,6 +81,36 @@ impl Body<'_> {
                 Ok(asm.jmp(to_done)?)
             });
         }
+        Ok(())
+    }
+
+    /// Copies from `r10` on while there is a whole turn and reading does not fault. Loses `r9`.
+    fn wide_turns(&mut self, to: &impl Fn(u64) -> AsmMemoryOperand) -> Result<(), Unsupported> {
+        let [turn, end] = std::array::from_fn(|_| self.frame.out.mark());
+        let (to_turn, to_end) = (self.frame.out.to(turn), self.frame.out.to(end));
+        let kept = KEPT.map(|at| xmmword_ptr(rsp + at));
+        let out = &mut self.frame.out;
+        out.asm.movups(kept[0], xmm0)?;
+        out.asm.movups(kept[1], xmm1)?;
+        out.here(turn)?;
+        out.asm.lea(r9, qword_ptr(r10 + TURN))?;
+        out.asm.cmp(r9, r8)?;
+        out.asm.ja(to_end)?;
+        for half in [0, TURN / 2] {
+            for (register, at) in [(xmm0, half), (xmm1, half + 16)] {
+                out.next_may_fault(end);
+                out.asm.movups(register, xmmword_ptr(r11 + r10 + at))?;
+            }
+            for (register, at) in [(xmm0, half), (xmm1, half + 16)] {
+                out.asm
+                    .movups(xmmword_ptr(to(u64::from(at.unsigned_abs()))), register)?;
+            }
+        }
+        out.asm.mov(r10, r9)?;
+        out.asm.jmp(to_turn)?;
+        out.here(end)?;
+        out.asm.movups(xmm0, kept[0])?;
+        out.asm.movups(xmm1, kept[1])?;
         Ok(())
     }
 
