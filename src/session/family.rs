@@ -148,7 +148,7 @@ impl Session {
     }
 
     /// Lets go of one process while the session goes on with others.
-    fn release(&mut self, pid: Pid) {
+    pub(super) fn release(&mut self, pid: Pid) {
         if let Some(mut tracee) = self.tracees.remove(&pid) {
             // What fails here is left out: the first failure was told.
             let _ = tracee.detach();
@@ -269,6 +269,9 @@ impl Session {
         let mut tracee = Tracee::new(&self.common, process);
         // Until the first program has begun it is all one start.
         tracee.doomed = pid == self.root && !self.begun;
+        if let Some(before) = self.ended.iter().find(|tracee| tracee.process.pid == pid) {
+            tracee.keep_switches(before);
+        }
         let result = tracee.begin_program(tid);
         self.common.traced.borrow_mut().insert(pid);
         self.tracees.insert(pid, tracee);
