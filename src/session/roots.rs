@@ -115,7 +115,7 @@ impl Session {
     /// Processes in which nothing matches are let go of, if something does in others.
     fn plan_running(&mut self) -> anyhow::Result<()> {
         let common = Rc::clone(&self.common);
-        let wanted = &common.wanted;
+        let wanted = &*common.wanted.borrow();
         // Of several processes all together must have what each probe names.
         let pending = match wanted.pending {
             Pending::Error if self.roots.are_many() => Pending::Warn,

@@ -165,7 +165,7 @@ impl Session {
         let drain = Drain::start(sink, script.transpose()?, walks).context("starting a thread")?;
         let common = Rc::new(Common {
             options,
-            wanted,
+            wanted: RefCell::new(wanted),
             library: Library::default(),
             signals,
             drain: drain.commands(),
@@ -270,6 +270,7 @@ impl Session {
                 tracee.renew_facts();
                 let result = tracee
                     .look_at_asks()
+                    .and_then(|()| tracee.look_at_calls())
                     .and_then(|()| tracee.settle())
                     .and_then(|()| tracee.look_at_pools());
                 self.bear(pid, result)?;
@@ -289,6 +290,7 @@ impl Session {
                 t.asks_due(),
                 t.reclaim_due(),
                 t.facts_due,
+                t.calls_due,
             ]
         });
         let due = each
@@ -410,6 +412,8 @@ impl Session {
                         self.detach()?;
                     }
                 }
+                sig::USR1 => self.switch_all(false)?,
+                sig::USR2 => self.switch_all(true)?,
                 _ => self.detach()?,
             }
         }
@@ -417,7 +421,7 @@ impl Session {
     }
 
     /// Disarms and lets go of everybody.
-    fn detach(&mut self) -> anyhow::Result<()> {
+    pub(super) fn detach(&mut self) -> anyhow::Result<()> {
         self.deadline = None;
         while let Some(pid) = self.tracees.keys().next().copied() {
             self.take_backlogs()?;
@@ -488,7 +492,7 @@ impl Session {
 
     /// Names the probes that never named anything.
     fn name_pending(&mut self) {
-        let wanted = &self.common.wanted;
+        let wanted = &*self.common.wanted.borrow();
         if wanted.pending == Pending::Ignore {
             return;
         }

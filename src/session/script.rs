@@ -213,7 +213,8 @@ fn tell(heads: Heads<'_>, line: Option<&Line>, facts: &Facts) {
 impl Tracee {
     /// The number of what programs call a probe.
     pub(super) fn title(&self, id: ProbeId) -> u32 {
-        let Some(language) = &self.common.wanted.language else {
+        let wanted = self.common.wanted.borrow();
+        let Some(language) = &wanted.language else {
             return 0;
         };
         let index = id.0 as usize;

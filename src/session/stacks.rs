@@ -217,7 +217,7 @@ impl Wanted {
 impl Tracee {
     /// Remembers where files are mapped, for symbols in what programs print, and for stacks.
     pub(super) fn chart(&self, modules: &[Module]) {
-        let wanted = &self.common.wanted;
+        let wanted = &*self.common.wanted.borrow();
         if wanted.language.is_none() && wanted.stacks.frames.is_none() {
             return;
         }

@@ -44,7 +44,8 @@ const BIRTH: u32 = 2_000;
 /// What all processes of a session share.
 pub(super) struct Common {
     pub(super) options: Options,
-    pub(super) wanted: Wanted,
+    /// It grows when probes are added while it runs.
+    pub(super) wanted: RefCell<Wanted>,
     pub(super) library: Library,
     pub(super) signals: Signals,
     /// Tells the drain something.
@@ -134,6 +135,10 @@ pub(super) struct Tracee {
     pub(super) asks: Asks,
     pub(super) facts_due: Option<u64>,
     pub(super) semaphores: Semaphores,
+    /// When it is looked next whether calls are under way, while all is switched off.
+    pub(super) calls_due: Option<u64>,
+    /// Whether all is to be off once it has begun.
+    pub(super) begins_off: bool,
 }
 
 impl Tracee {
@@ -181,6 +186,8 @@ impl Tracee {
             asks: Asks::default(),
             facts_due: None,
             semaphores: Semaphores::default(),
+            calls_due: None,
+            begins_off: false,
         }
     }
 
