@@ -244,7 +244,7 @@ impl Tracee {
         if self.doomed {
             self.plan.require_match(&self.common.wanted)?;
             for &tid in self.process.threads.keys() {
-                unless_gone(ptrace::let_live(tid).map_err(Into::into))?;
+                unless_gone(self.let_live(tid).map_err(Into::into))?;
             }
             self.doomed = false;
             let _ = self

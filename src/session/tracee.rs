@@ -19,6 +19,7 @@ use super::hooks::Hooks;
 use super::opened::Library;
 use super::plan::Plan;
 use super::run::Options;
+use super::under_way::UnderWay;
 use super::unwinders::Unwinders;
 use super::usdt::Semaphores;
 use super::wanted::Wanted;
@@ -32,7 +33,7 @@ use crate::sys::poll::Signals;
 use crate::sys::shm::Shared;
 use crate::sys::wait::{self, Status};
 use crate::sys::{clock, procfs, ptrace};
-use crate::target::{Kin, Process, Reports, SessionMaps, State};
+use crate::target::{Kin, LastCalls, Process, Reports, SessionMaps, State};
 
 /// How often the end of a target is looked for when something failed.
 const GOING: u32 = 2_000;
@@ -55,6 +56,7 @@ pub(super) struct Common {
     pub(super) newborn: RefCell<BTreeSet<Tid>>,
     pub(super) guard: Guard,
     pub(super) kin: Kin,
+    pub(super) last_calls: LastCalls,
     pub(super) facts: Facts,
     /// The maps that all processes share, if programs have any.
     pub(super) maps: Option<Arc<SessionMaps>>,
@@ -121,6 +123,7 @@ pub(super) struct Tracee {
     pub(super) ask_class: Option<u32>,
     pub(super) ask_looks: Looks,
     pub(super) unwinders: Unwinders,
+    pub(super) under_way: UnderWay,
     /// The summary as it was before disarming.
     pub(super) last: Option<Summary>,
     /// Where the counts are; they outlive the target.
@@ -137,6 +140,7 @@ pub(super) struct Tracee {
 impl Tracee {
     pub(super) fn new(common: &Rc<Common>, mut process: Process) -> Tracee {
         process.kin = Rc::clone(&common.kin);
+        process.last_calls = Rc::clone(&common.last_calls);
         let policy = crate::probe::Policy {
             optimise: common.options.optimise,
             traps: common.options.traps,
@@ -171,6 +175,7 @@ impl Tracee {
             ask_class: None,
             ask_looks: Looks::default(),
             unwinders: Unwinders::default(),
+            under_way: UnderWay::default(),
             last: None,
             counters: None,
             stage: Stage::Begun,
@@ -274,7 +279,7 @@ impl Tracee {
                 self.gave_birth(tid)?;
                 self.process.resume(tid, 0)?;
             }
-            Status::Other(_) => self.process.resume(tid, 0)?,
+            Status::Other(_) | Status::Ending => self.process.resume(tid, 0)?,
             Status::Exited(_) | Status::Killed(_) => {}
         }
         Ok(())
