@@ -194,13 +194,20 @@ pub struct Layout {
 /// What becomes of a call whose return is probed, other than that the function returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// No activation was free: its return is not seen.
+    /// Its return is not seen: the thread has no memory of its own.
     Untracked = 0,
     /// It ended in a call of another probed function that returns in its place.
     Tail = 1,
     /// An unwinder took its frame.
     Unwound = 2,
+    /// Its return is not seen: no activation of the thread was free.
+    Crowded = 3,
+    /// Its return is not seen: it returns to code that a runtime made.
+    Runtime = 4,
 }
+
+/// How many kinds of [`Fate`] there are.
+const FATES: u32 = 5;
 
 impl Layout {
     /// The same with as many blocks as fit into `budget` bytes when `used` probes are there, of those
@@ -253,7 +260,7 @@ impl Layout {
 
     /// Offset in a block of its tables.
     pub fn tables(&self) -> u32 {
-        let counters = if self.returns { 5 } else { 2 };
+        let counters = if self.returns { 2 + FATES } else { 2 };
         (COUNTERS + 8 * counters * self.probes).next_multiple_of(64)
     }
 

@@ -53,6 +53,7 @@ mod text;
 mod titles;
 mod totals;
 mod tracee;
+mod under_way;
 mod unwinders;
 mod usdt;
 mod wanted;

@@ -1,5 +1,7 @@
 //! Returns: every way in which a call ends, and targets that do not notice. Needs a C compiler, no root.
 
+#[path = "returns/accounts.rs"]
+mod accounts;
 mod support;
 
 #[path = "returns/ends.rs"]

@@ -151,9 +151,12 @@ pub struct Missed {
     pub abandoned: u64,
     /// A breakpoint was taken back before its hit was dealt with.
     pub trap: u64,
-    /// Too many calls of the thread were under way, or it has no memory of its own: the return was not
-    /// seen.
+    /// The return was not seen: the thread has no memory of its own.
     pub untracked: u64,
+    /// The return was not seen: too many calls of the thread were under way.
+    pub crowded: u64,
+    /// The return was not seen: it is to code that a runtime made.
+    pub runtime: u64,
 }
 
 impl Missed {
@@ -162,7 +165,14 @@ impl Missed {
         self.ring_full
             .saturating_add(self.abandoned)
             .saturating_add(self.trap)
-            .saturating_add(self.untracked)
+            .saturating_add(self.unseen())
+    }
+
+    /// Calls whose return was not seen.
+    pub fn unseen(self) -> u64 {
+        self.untracked
+            .saturating_add(self.crowded)
+            .saturating_add(self.runtime)
     }
 }
 
@@ -191,6 +201,11 @@ pub struct Ends {
     pub tail: u64,
     /// An unwinder took their frames.
     pub unwound: u64,
+    /// They were under way when their process ended, began another program or was let go; `None` where
+    /// that is not known.
+    pub inside: Option<u64>,
+    /// Calls that were under way when their process was forked: no entry of theirs was counted in it.
+    pub inherited: u64,
 }
 
 /// What arming and disarming took of the target.

@@ -340,6 +340,8 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
         abandoned,
         trap,
         untracked,
+        crowded,
+        runtime,
     } = probe.missed;
     out.extend_from_slice(br#"{"ring_full":"#);
     unsigned(out, ring_full);
@@ -350,6 +352,10 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
     if probe.info.kind == ProbeKind::Return {
         key(out, "untracked");
         unsigned(out, untracked);
+        key(out, "crowded");
+        unsigned(out, crowded);
+        key(out, "runtime");
+        unsigned(out, runtime);
     }
     out.push(b'}');
     if probe.info.kind == ProbeKind::Return {
@@ -357,6 +363,9 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
         unsigned(out, probe.ends.tail);
         key(out, "unwound");
         unsigned(out, probe.ends.unwound);
+        maybe(out, "inside", probe.ends.inside);
+        key(out, "inherited");
+        unsigned(out, probe.ends.inherited);
     }
     out.push(b'}');
 }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use super::escape::escaped;
 use super::label;
 use super::style::Style;
-use crate::data::{Cost, Missed, ProbeSummary, SiteState, Summary};
+use crate::data::{Cost, Ends, Missed, ProbeSummary, SiteState, Summary};
 
 /// How much to tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +33,9 @@ pub fn report(
 ) -> io::Result<()> {
     if verbosity > Verbosity::Quiet {
         armed(summary, out, style, verbosity)?;
+    }
+    if verbosity > Verbosity::Quiet {
+        calls(summary, out)?;
     }
     missed(summary, out, style)?;
     let Cost {
@@ -141,6 +144,8 @@ fn missed(summary: &Summary, out: &mut dyn Write, style: Style) -> io::Result<()
         sum.abandoned = sum.abandoned.saturating_add(probe.missed.abandoned);
         sum.trap = sum.trap.saturating_add(probe.missed.trap);
         sum.untracked = sum.untracked.saturating_add(probe.missed.untracked);
+        sum.crowded = sum.crowded.saturating_add(probe.missed.crowded);
+        sum.runtime = sum.runtime.saturating_add(probe.missed.runtime);
     }
     if sum.total() == 0 {
         return Ok(());
@@ -151,8 +156,13 @@ fn missed(summary: &Summary, out: &mut dyn Write, style: Style) -> io::Result<()
         (sum.trap, "a breakpoint was taken back as it was hit"),
         (
             sum.untracked,
-            "the thread had no memory of its own yet, or too many calls were under way",
+            "the thread had no memory of its own to see the return",
         ),
+        (
+            sum.crowded,
+            "too many calls of the thread were under way to see the return",
+        ),
+        (sum.runtime, "the return was to code that a runtime made"),
     ];
     let named: Vec<String> = causes
         .iter()
@@ -168,7 +178,7 @@ fn missed(summary: &Summary, out: &mut dyn Write, style: Style) -> io::Result<()
         style.end(),
         named.join(", ")
     )?;
-    if sum.untracked > 0 {
+    if sum.crowded > 0 {
         writeln!(
             out,
             "help: --max-active sees more calls of one thread at a time"
@@ -181,6 +191,31 @@ fn missed(summary: &Summary, out: &mut dyn Write, style: Style) -> io::Result<()
         )?;
     }
     Ok(())
+}
+
+/// Calls that did not return, where returns are probed.
+fn calls(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    let ends = |of: fn(&Ends) -> u64| {
+        let each = summary.probes.iter().map(|probe| of(&probe.ends));
+        each.fold(0, u64::saturating_add)
+    };
+    let kinds = [
+        (ends(|ends| ends.tail), "in a tail call"),
+        (ends(|ends| ends.unwound), "unwound"),
+        (
+            ends(|ends| ends.inside.unwrap_or(0)),
+            "still inside at the end",
+        ),
+    ];
+    let kinds: Vec<String> = kinds
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, how)| format!("{n} {how}"))
+        .collect();
+    if kinds.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "calls that did not return: {}", kinds.join(", "))
 }
 
 /// A number and what is counted, in the plural unless it is one.
@@ -267,7 +302,7 @@ fn general(reason: &str) -> String {
 mod tests {
     use super::*;
     use crate::base::{Addr, ProbeId};
-    use crate::data::{Ends, ProbeInfo, ProbeKind};
+    use crate::data::{ProbeInfo, ProbeKind};
 
     fn probe(address: u64, state: SiteState, reason: &str) -> ProbeSummary {
         ProbeSummary {

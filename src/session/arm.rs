@@ -118,6 +118,7 @@ impl Tracee {
             landed: Landed::default(),
         });
         self.tell_unwinders()?;
+        self.watch_last_calls();
         self.process.set_landing(Some(landing));
         self.guard_target();
         self.land_by(tid)?;

@@ -102,8 +102,10 @@ impl Tracee {
                 begun = clock::monotonic();
                 continue;
             }
-            self.pass_through()?;
+            // While nobody runs: what returns from here on is not counted.
             self.stop_for_returns()?;
+            self.pass_through()?;
+            self.count_calls_left()?;
             self.leave_code(attempt >= BY_THEMSELVES)?;
             if self.is_over() || self.live.is_none() {
                 return Ok(());

@@ -151,6 +151,9 @@ impl Session {
             self.released.remove(&tid);
             return Ok(());
         }
+        if status == Status::Ending {
+            return ignore_gone(ptrace::cont(tid, 0));
+        }
         let signal = match status {
             Status::Signal(signal) => signal,
             _ => 0,
@@ -303,6 +306,7 @@ impl Session {
         tracee.note_foreign();
         self.notes.append(&mut tracee.notes);
         tracee.process.leave_kin();
+        tracee.note_last_calls();
         if matches!(tracee.ended, Some(Ended::Exited(_) | Ended::Killed(_))) {
             tracee.guard_no_more();
         }

@@ -68,6 +68,7 @@ impl Tracee {
         child.guard_inherited();
         child.inherit_semaphores(&self.semaphores);
         child.tell_facts()?;
+        child.inherit_calls();
         child.catalogue = Arc::new(Catalogue::default());
         child.publish();
         child.open_feed();

@@ -253,7 +253,7 @@ impl Tracee {
             let wanted = self.common.wanted.borrow();
             self.plan.require_match(&wanted, wanted.pending)?;
             for &tid in self.process.threads.keys() {
-                unless_gone(ptrace::let_live(tid).map_err(Into::into))?;
+                unless_gone(self.let_live(tid).map_err(Into::into))?;
             }
             self.doomed = false;
             let _ = self

@@ -2,11 +2,12 @@
 //! processes that map it. Knows no addresses of processes.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::analysis::{Cache, File, Key, Source, Text};
+use crate::arch::native::scan::returning_twice;
 use crate::base::LinkAddr;
 use crate::symbols::{self, CodeFacts, Frames, Image, Note, Stamp, Symbols};
 
@@ -24,6 +25,7 @@ pub struct Opened {
     frames: OnceCell<Frames>,
     framed: OnceCell<bool>,
     hole: OnceCell<Option<(LinkAddr, u64)>>,
+    twice: OnceCell<BTreeSet<u64>>,
     file: OnceCell<File>,
     notes: OnceCell<Vec<Note>>,
 }
@@ -41,6 +43,7 @@ impl Opened {
             frames: OnceCell::new(),
             framed: OnceCell::new(),
             hole: OnceCell::new(),
+            twice: OnceCell::new(),
             file: OnceCell::new(),
             notes: OnceCell::new(),
         })
@@ -105,6 +108,20 @@ impl Opened {
             }
             (largest.1 >= HOLE).then_some((LinkAddr(largest.0), largest.1))
         })
+    }
+
+    /// Whether the function at `at` returns more often than it is called.
+    pub(super) fn returns_twice(&self, at: LinkAddr) -> bool {
+        let find = || {
+            let functions = self.frames().list.iter();
+            let functions: Vec<_> = functions.map(|frame| (frame.start.0, frame.len)).collect();
+            let text = self.image.segments().iter().filter(|s| s.executable);
+            let texts = text.filter_map(|s| Some((s.vaddr.0, self.image.bytes_from(s.vaddr)?)));
+            texts
+                .flat_map(|(at, bytes)| returning_twice(bytes, at, &functions))
+                .collect()
+        };
+        self.twice.get_or_init(find).contains(&at.0)
     }
 
     /// The verdicts of its entries, from the cache when they are there.

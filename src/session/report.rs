@@ -45,18 +45,22 @@ impl Tracee {
                 abandoned: 0,
                 trap: self.missed.get(&id).copied().unwrap_or(0),
                 untracked: fate(Fate::Untracked),
+                crowded: fate(Fate::Crowded),
+                runtime: fate(Fate::Runtime),
             };
             probe.ends = Ends {
                 tail: fate(Fate::Tail),
                 unwound: fate(Fate::Unwound)
                     .wrapping_add(self.reclaim.left.get(&id).copied().unwrap_or(0)),
+                ..Ends::default()
             };
             if let Some(hits) = &mut probe.hits {
                 *hits = data::count(shared, layout, &used, id)
                     .wrapping_add(probe.missed.trap)
-                    .wrapping_add(probe.missed.untracked);
+                    .wrapping_add(probe.missed.unseen());
             }
         }
+        self.add_calls(&mut summary.probes);
         summary
     }
 

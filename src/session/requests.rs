@@ -299,6 +299,8 @@ fn listed(probe: &ProbeSummary) -> Value {
         abandoned,
         trap,
         untracked,
+        crowded,
+        runtime,
     } = probe.missed;
     json!({
         "id": info.id.0, "address": info.address.map(|at| at.to_string()),
@@ -306,6 +308,7 @@ fn listed(probe: &ProbeSummary) -> Value {
         "state": probe.state.name(), "reason": probe.reason, "hits": probe.hits,
         "missed": {
             "ring_full": ring_full, "abandoned": abandoned, "trap": trap, "untracked": untracked,
+            "crowded": crowded, "runtime": runtime,
         },
     })
 }

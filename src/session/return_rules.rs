@@ -95,6 +95,9 @@ pub(super) fn check(module: &Module, at: LinkAddr, name: &str) -> Result<(), Ref
     if frame.signal || !frame.fresh_frame {
         return refuse("it is entered without a return address on top of the stack");
     }
+    if module.opened().returns_twice(at) {
+        return refuse("it returns more often than it is called: it copies its stack");
+    }
     let len = usize::try_from(frame.len).unwrap_or(usize::MAX);
     let code = image.bytes_from(at).unwrap_or_default();
     match return_address(code.get(..len.min(code.len())).unwrap_or_default(), at.0) {

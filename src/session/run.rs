@@ -30,7 +30,7 @@ use crate::sys::errno::{self, sig};
 use crate::sys::poll::{self, Arrived, Signals};
 use crate::sys::shm::Shared;
 use crate::sys::wait;
-use crate::target::{Kin, Process, Reports, SessionMaps};
+use crate::target::{Kin, LastCalls, Process, Reports, SessionMaps};
 
 /// Two interrupts within this many nanoseconds, which the target survives, detach.
 const TWICE: u64 = 1_000_000_000;
@@ -174,6 +174,7 @@ impl Session {
             traced: RefCell::new(pids().collect()),
             guard: Guard::default(),
             kin: Kin::default(),
+            last_calls: LastCalls::default(),
             facts,
             maps: maps.map(Arc::new),
         });

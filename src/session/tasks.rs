@@ -125,6 +125,10 @@ impl Tracee {
         if theirs && self.process.memory.word(Addr(regs.gs_base())).is_ok() {
             return Ok(());
         }
+        // Before it has begun it must end with us, and that is an option too.
+        if live.injected.activations.is_some() && !self.doomed {
+            ignore_gone(ptrace::stop_at_end(tid))?;
+        }
         let (block, fresh) = match thread.block {
             Some(block) => (block, false),
             None => {

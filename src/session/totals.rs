@@ -94,10 +94,15 @@ impl Totals {
                     abandoned: sum.missed.abandoned.wrapping_add(probe.missed.abandoned),
                     trap: sum.missed.trap.wrapping_add(probe.missed.trap),
                     untracked: sum.missed.untracked.wrapping_add(probe.missed.untracked),
+                    crowded: sum.missed.crowded.wrapping_add(probe.missed.crowded),
+                    runtime: sum.missed.runtime.wrapping_add(probe.missed.runtime),
                 };
                 sum.ends = Ends {
                     tail: sum.ends.tail.wrapping_add(probe.ends.tail),
                     unwound: sum.ends.unwound.wrapping_add(probe.ends.unwound),
+                    inside: (sum.ends.inside.zip(probe.ends.inside))
+                        .map(|(a, b)| a.wrapping_add(b)),
+                    inherited: sum.ends.inherited.wrapping_add(probe.ends.inherited),
                 };
                 if rank(probe.state) > rank(sum.state) {
                     sum.state = probe.state;
@@ -150,13 +155,10 @@ fn key(probe: &ProbeSummary) -> Key {
 
 /// How many records a probe must have left.
 fn expected(probe: &ProbeSummary, records: Records) -> u64 {
-    let Missed {
-        ring_full,
-        abandoned: _,
-        trap,
-        untracked,
-    } = probe.missed;
-    let missed = ring_full.saturating_add(trap).saturating_add(untracked);
+    let missed = probe.missed;
+    let missed = (missed.ring_full)
+        .saturating_add(missed.trap)
+        .saturating_add(missed.unseen());
     let ends = if records == Records::HitsAndEnds {
         probe.ends.tail.saturating_add(probe.ends.unwound)
     } else {

@@ -20,6 +20,7 @@ use super::opened::Library;
 use super::plan::Plan;
 use super::reclaim::Reclaim;
 use super::run::Options;
+use super::under_way::UnderWay;
 use super::unwinders::Unwinders;
 use super::usdt::Semaphores;
 use super::wanted::Wanted;
@@ -33,7 +34,7 @@ use crate::sys::poll::Signals;
 use crate::sys::shm::Shared;
 use crate::sys::wait::{self, Status};
 use crate::sys::{clock, procfs, ptrace};
-use crate::target::{Kin, Process, Reports, SessionMaps, State};
+use crate::target::{Kin, LastCalls, Process, Reports, SessionMaps, State};
 
 /// How often the end of a target is looked for when something failed.
 const GOING: u32 = 2_000;
@@ -57,6 +58,7 @@ pub(super) struct Common {
     pub(super) newborn: RefCell<BTreeSet<Tid>>,
     pub(super) guard: Guard,
     pub(super) kin: Kin,
+    pub(super) last_calls: LastCalls,
     pub(super) facts: Facts,
     /// The maps that all processes share, if programs have any.
     pub(super) maps: Option<Arc<SessionMaps>>,
@@ -124,6 +126,7 @@ pub(super) struct Tracee {
     pub(super) ask_looks: Looks,
     pub(super) reclaim: Reclaim,
     pub(super) unwinders: Unwinders,
+    pub(super) under_way: UnderWay,
     /// The summary as it was before disarming.
     pub(super) last: Option<Summary>,
     /// Where the counts are; they outlive the target.
@@ -144,6 +147,7 @@ pub(super) struct Tracee {
 impl Tracee {
     pub(super) fn new(common: &Rc<Common>, mut process: Process) -> Tracee {
         process.kin = Rc::clone(&common.kin);
+        process.last_calls = Rc::clone(&common.last_calls);
         let policy = crate::probe::Policy {
             optimise: common.options.optimise,
             traps: common.options.traps,
@@ -179,6 +183,7 @@ impl Tracee {
             ask_looks: Looks::default(),
             reclaim: Reclaim::default(),
             unwinders: Unwinders::default(),
+            under_way: UnderWay::default(),
             last: None,
             counters: None,
             stage: Stage::Begun,
@@ -284,7 +289,7 @@ impl Tracee {
                 self.gave_birth(tid)?;
                 self.process.resume(tid, 0)?;
             }
-            Status::Other(_) => self.process.resume(tid, 0)?,
+            Status::Other(_) | Status::Ending => self.process.resume(tid, 0)?,
             Status::Exited(_) | Status::Killed(_) => {}
         }
         Ok(())

@@ -93,6 +93,12 @@ pub fn let_live(tid: Tid) -> io::Result<()> {
     request(libc::PTRACE_SETOPTIONS, tid, 0, OPTIONS).map(drop)
 }
 
+/// As [`let_live`]; and the thread, and those that it makes, stop before they end.
+pub fn stop_at_end(tid: Tid) -> io::Result<()> {
+    let options = OPTIONS | libc::PTRACE_O_TRACEEXIT as c_long;
+    request(libc::PTRACE_SETOPTIONS, tid, 0, options).map(drop)
+}
+
 /// Asks a running thread to stop; it reports `PTRACE_EVENT_STOP`.
 pub fn interrupt(tid: Tid) -> io::Result<()> {
     request(libc::PTRACE_INTERRUPT, tid, 0, 0).map(drop)

@@ -30,6 +30,8 @@ pub enum Status {
     Clone,
     /// It began another program; the stop is before its first instruction.
     Exec,
+    /// It is about to end, and still has its memory.
+    Ending,
     /// Another event.
     Other(i32),
     /// A breakpoint of ours at this address: the thread was sent where it belongs before its report
@@ -54,6 +56,7 @@ fn decode(status: i32) -> Status {
         libc::PTRACE_EVENT_VFORK => Status::Vfork,
         libc::PTRACE_EVENT_CLONE => Status::Clone,
         libc::PTRACE_EVENT_EXEC => Status::Exec,
+        libc::PTRACE_EVENT_EXIT => Status::Ending,
         event => Status::Other(event),
     }
 }

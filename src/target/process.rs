@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::insure::Insurance;
 use super::landing::Landing;
+use super::last_calls::{LastCalls, note_end};
 use super::thread::{State, Thread};
 use crate::base::{Addr, Pid, Tid};
 use crate::sys::clock;
@@ -56,6 +57,8 @@ pub struct Process {
     landing: Option<Arc<Landing>>,
     /// The same for every process of the session: reports of one come while another is dealt with.
     pub kin: Kin,
+    /// What was under way in processes that ended.
+    pub last_calls: LastCalls,
     /// Whether threads stop at system calls: while the loader maps what the program needs.
     pub at_syscalls: bool,
 }
@@ -78,6 +81,7 @@ impl Process {
             ends: Reports::new(),
             landing: None,
             kin: Kin::default(),
+            last_calls: LastCalls::default(),
             at_syscalls: false,
         })
     }
@@ -135,7 +139,7 @@ impl Process {
             return false;
         };
         match status {
-            Status::Exited(_) | Status::Killed(_) => {}
+            Status::Exited(_) | Status::Killed(_) | Status::Ending => {}
             status => thread.state = State::Stopped(status),
         }
         thread.interrupted = false;
@@ -263,6 +267,14 @@ impl Process {
         let site = hit.and_then(|_| self.landing_of(tid)?.send_on(tid));
         Ok(match (wait::thread_now(tid)?, site) {
             (Some(Status::Signal(sig::TRAP)), Some(site)) => Some(Status::Hit(site)),
+            (Some(Status::Ending), _) => {
+                note_end(&self.last_calls, tid);
+                // Nobody else need know: it does nothing more that could be asked of it.
+                match ptrace::cont(tid, 0) {
+                    Err(error) if !is_gone(&error) => return Err(error),
+                    _ => Some(Status::Ending),
+                }
+            }
             (status, _) => status,
         })
     }
@@ -302,7 +314,7 @@ impl Process {
         };
         if let Some((from, status)) = report {
             let ended = matches!(status, Status::Exited(_) | Status::Killed(_));
-            if ended || !self.note(from, status) {
+            if ended || (status != Status::Ending && !self.note(from, status)) {
                 other.push_back((from, status));
             }
         }

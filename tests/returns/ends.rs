@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::accounts;
 use crate::support::build::{self, Source};
 use crate::support::json;
 use crate::support::launch::{self, kptrace};
@@ -23,7 +24,9 @@ fn fates(summary: &Value, name: &str) -> [u64; 4] {
         .iter()
         .find(|probe| probe["name"] == name && probe["kind"] == "return")
         .unwrap_or_else(|| panic!("no return probe of {name}"));
-    let missed = found["missed"]["untracked"].as_u64().expect("a number");
+    let causes = ["untracked", "crowded", "runtime"].iter();
+    let missed = causes.map(|cause| found["missed"][cause].as_u64().expect("a number"));
+    let missed: u64 = missed.sum();
     let number = |key: &str| found[key].as_u64().expect("a number");
     [
         number("hits") - missed,
@@ -31,6 +34,14 @@ fn fates(summary: &Value, name: &str) -> [u64; 4] {
         number("unwound"),
         missed,
     ]
+}
+
+/// Calls that were under way at the end, and when the process was forked.
+fn inside(summary: &Value, name: &str) -> [u64; 2] {
+    let probes = summary["probes"].as_array().expect("probes");
+    let of = |probe: &&Value| probe["name"] == name && probe["kind"] == "return";
+    let found = probes.iter().find(of).expect("a return probe");
+    ["inside", "inherited"].map(|key| found[key].as_u64().expect("a number"))
 }
 
 #[test]
@@ -43,6 +54,7 @@ fn calls_end_as_they_would_and_are_counted_as_what_they_are() {
     let ended = kptrace(&args).expect(0);
     assert_eq!(ended.out, alone(&program));
     let summary = json::summary(&ended.err);
+    assert_eq!(accounts::check(&summary).wrong, [""; 0]);
     // 5,050 calls, and four in the child.
     assert_eq!(fates(&summary, "down"), [5054, 0, 0, 0]);
     assert_eq!(fates(&summary, "chain"), [0, 100, 0, 0]);
@@ -55,6 +67,9 @@ fn calls_end_as_they_would_and_are_counted_as_what_they_are() {
     assert_eq!(fates(&summary, "forks"), [2, 0, 0, 0]);
     // Left by longjmp.
     assert_eq!(fates(&summary, "jumps"), [0, 0, 0, 0]);
+    assert_eq!(inside(&summary, "jumps"), [1100, 550]);
+    // Two coroutines and their last calls, and the first of both in the child.
+    assert_eq!(inside(&summary, "main"), [0, 1]);
     let (even, odd) = (fates(&summary, "even"), fates(&summary, "odd"));
     assert_eq!(even[0] + odd[0], 100, "{even:?} {odd:?}");
     assert_eq!(even[1] + odd[1], 4950, "{even:?} {odd:?}");
@@ -145,13 +160,14 @@ fn exceptions_and_cancellation_pass_through_calls_whose_returns_are_probed() {
     let source = Source::new("g++", "cc", "thrown", text).flags(&["-O2", "-pthread"]);
     let program = source.build();
     let path = program.to_str().unwrap();
-    for probes in ["*%return", "*:*%return"] {
+    for probes in ["*%call", "*:*%call"] {
         let args = [
             "run", "-c", "-q", "--format", "json", "-p", probes, "--", path,
         ];
         let ended = kptrace(&args).expect(0);
         assert_eq!(ended.out, alone(&program), "{probes}");
         let summary = json::summary(&ended.err);
+        assert_eq!(accounts::check(&summary).wrong, [""; 0]);
         assert_eq!(fates(&summary, "leaf"), [2000, 0, 1000, 0]);
         assert_eq!(fates(&summary, "nested"), [42_000, 0, 21_000, 0]);
         assert_eq!(fates(&summary, "again"), [2000, 0, 1000, 0]);

@@ -32,7 +32,7 @@ fn calls_that_longjmp_left_make_room_and_those_that_somebody_returns_from_stay()
     };
     let made = number("leaves", "entry", "/hits");
     let unwound = number("leaves", "return", "/unwound");
-    let missed = number("leaves", "return", "/missed/untracked");
+    let missed = number("leaves", "return", "/missed/crowded");
     assert!(made >= 9000 && unwound > 1022, "{summary}");
     assert!(made - unwound - missed <= 1022, "{summary}");
     for name in ["suspends", "nested", "waits"] {

@@ -39,7 +39,7 @@ pub fn has(tool: &str) -> bool {
 }
 
 impl Source {
-    /// A program from text; `extension` tells the compiler what it is (`c`, `S`, `cc`).
+    /// A program from text; `extension` tells the compiler what it is (`c`, `S`, `cc`, `rs`).
     pub fn new(
         compiler: &'static str,
         extension: &'static str,
@@ -55,7 +55,7 @@ impl Source {
         }
     }
 
-    /// More flags for the compiler; the default is `-O1 -g`.
+    /// More flags for the compiler; the default is `-O1 -g`, of Rust `-g`.
     pub fn flags(mut self, flags: &[&str]) -> Source {
         self.flags.extend(flags.iter().map(|f| (*f).to_owned()));
         self
@@ -87,10 +87,14 @@ impl Source {
         fs::create_dir_all(&fresh).map_err(|e| format!("{}: {e}", fresh.display()))?;
         let source = fresh.join(format!("{}.{}", self.name, self.extension));
         fs::write(&source, &self.text).map_err(|e| format!("{}: {e}", source.display()))?;
-        let built = Command::new(self.compiler)
+        let mut built = Command::new(self.compiler);
+        if self.extension == "rs" {
+            built.args(["-g", "--edition=2021"]);
+        } else {
+            built.args(["-O1", "-g", "-I"]).arg(targets());
+        }
+        let built = built
             .current_dir(&fresh)
-            .args(["-O1", "-g", "-I"])
-            .arg(targets())
             .arg("-o")
             .arg(&self.name)
             .arg(format!("{}.{}", self.name, self.extension))

@@ -5,6 +5,7 @@
 //! branch target, function start or return address lies strictly inside a displaced range.
 
 mod bits;
+mod copied_stack;
 mod input;
 mod live;
 mod movable;
@@ -19,6 +20,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use copied_stack::returning_twice;
 pub use input::{Code, Input, boundary, boundary_from, function_end};
 pub use padding::{unused, unused_inside};
 pub use refusal::{Refusal, Unmovable};

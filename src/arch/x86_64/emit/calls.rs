@@ -76,6 +76,7 @@ impl Calls {
         let top = frame.to_stack_pointer();
         let thunks = low(self.activations.thunks)?;
         let [tail, busy, none, taken] = std::array::from_fn(|_| frame.out.mark());
+        let [crowded, runtime] = std::array::from_fn(|_| frame.out.mark());
         let (to_tail, to_busy) = (frame.out.to(tail), frame.out.to(busy));
         let to_none = frame.out.to(none);
         let asm = &mut frame.out.asm;
@@ -87,7 +88,7 @@ impl Calls {
         asm.sub(rax, thunks)?;
         asm.cmp(rax, low(self.activations.size())?)?;
         asm.jb(to_tail)?;
-        self.callers(frame, top, none)?;
+        self.callers(frame, top, runtime)?;
         let asm = &mut frame.out.asm;
         asm.xor(eax, eax)?;
         asm.cmpxchg(qword_ptr(rcx + abi::ACT_TAKEN), rcx)?;
@@ -119,8 +120,14 @@ impl Calls {
         frame.out.asm.lea(rsp, qword_ptr(rsp + RED_ZONE + 8))?;
         frame.out.asm.jmp(qword_ptr(rsp - 8))?;
         (frame.pushed, frame.locals) = pushed;
-        self.search(frame, environment, [busy, none, taken]);
-        self.untracked_at(frame, environment, none, done);
+        self.search(frame, environment, [busy, crowded, taken]);
+        for (mark, fate) in [
+            (none, Fate::Untracked),
+            (crowded, Fate::Crowded),
+            (runtime, Fate::Runtime),
+        ] {
+            self.untracked_at(frame, environment, (mark, fate), done);
+        }
         self.tail(frame, tail, done);
         Ok(())
     }
@@ -213,23 +220,34 @@ impl Calls {
         });
     }
 
-    /// Counts that returns will not be seen.
-    pub(super) fn untracked(&self, frame: &mut Frame, site: Site) -> Result<(), Unsupported> {
+    /// Counts that returns will not be seen, and why.
+    pub(super) fn untracked(
+        &self,
+        frame: &mut Frame,
+        site: Site,
+        fate: Fate,
+    ) -> Result<(), Unsupported> {
         for (index, _) in &self.returns {
-            count(frame, site, Fate::Untracked, *index)?;
+            count(frame, site, fate, *index)?;
         }
         Ok(())
     }
 
-    fn untracked_at(&self, frame: &mut Frame, environment: &Environment, none: Mark, done: Mark) {
+    fn untracked_at(
+        &self,
+        frame: &mut Frame,
+        environment: &Environment,
+        (mark, fate): (Mark, Fate),
+        done: Mark,
+    ) {
         let (calls, environment) = (self.clone(), *environment);
         frame.later(move |frame| {
-            frame.out.here(none)?;
+            frame.out.here(mark)?;
             let site = Site {
                 environment: &environment,
                 space: Space::Own,
             };
-            calls.untracked(frame, site)?;
+            calls.untracked(frame, site, fate)?;
             let to_done = frame.out.to(done);
             Ok(frame.out.asm.jmp(to_done)?)
         });

@@ -383,7 +383,7 @@ impl Frame {
             };
             plan.emit(frame, site, leave)?;
             if let Some(calls) = calls {
-                calls.untracked(frame, site)?;
+                calls.untracked(frame, site, abi::Fate::Untracked)?;
             }
             let to_done = frame.out.to(done);
             Ok(frame.out.asm.jmp(to_done)?)
