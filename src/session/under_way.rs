@@ -3,10 +3,13 @@
 //! is accounted for: entries and inherited calls are returns, tail calls, unwound, missed and inside.
 //!
 //! Invariant: what is counted here was looked at while nobody could change it, or follows from the
-//! counters; a thread that was killed in the middle of a detour may be counted on either side.
+//! counters. A thread that was killed in the middle of a detour, between two counts, was inside of the
+//! call that it began or ended there.
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::arm::Live;
+use super::detours::Inside;
 use super::tracee::Tracee;
 use crate::base::{Addr, ProbeId, Tid};
 use crate::data::{ProbeKind, ProbeSummary};
@@ -21,6 +24,8 @@ pub(super) struct UnderWay {
     left: Option<HashMap<ProbeId, u64>>,
     /// Those of them that were counted.
     seen: BTreeSet<Addr>,
+    /// How many threads ended in the middle of each site's detour.
+    cut_short: HashMap<Addr, u64>,
 }
 
 impl Tracee {
@@ -56,6 +61,17 @@ impl Tracee {
         let found = watched.as_ref().and_then(Watched::found);
         if let (None, Some(calls)) = (&self.under_way.left, found) {
             self.under_way.left = Some(self.by_probe(calls));
+        }
+        let live = self.live.as_ref();
+        for &pc in watched.iter().flat_map(Watched::stood) {
+            let in_handlers = |live: &&Live| {
+                let inside = live.detours.locate(pc);
+                matches!(inside, Some(Inside::Start(_) | Inside::Handlers { .. }))
+            };
+            let site = live.filter(in_handlers);
+            if let Some(site) = site.and_then(|live| live.detours.site_of(pc)) {
+                *self.under_way.cut_short.entry(site).or_default() += 1;
+            }
         }
     }
 
@@ -108,11 +124,9 @@ impl Tracee {
     /// is what is left of the entries.
     pub(super) fn add_calls(&self, probes: &mut [ProbeSummary]) {
         let mut entries: HashMap<Addr, u64> = HashMap::new();
-        if self.under_way.left.is_none() {
-            for probe in probes.iter().filter(|p| p.info.kind == ProbeKind::Entry) {
-                if let (Some(at), Some(hits)) = (probe.info.address, probe.hits) {
-                    entries.insert(at, hits);
-                }
+        for probe in probes.iter().filter(|p| p.info.kind == ProbeKind::Entry) {
+            if let (Some(at), Some(hits)) = (probe.info.address, probe.hits) {
+                entries.insert(at, hits);
             }
         }
         let returns = probes.iter_mut();
@@ -125,11 +139,17 @@ impl Tracee {
                 .wrapping_add(ends.tail)
                 .wrapping_add(ends.unwound);
             let entered = probe.info.address.and_then(|at| entries.get(&at));
+            let counted = |entered: u64| entered.wrapping_add(ends.inherited).saturating_sub(ended);
             ends.inside = match (&self.under_way.left, entered) {
-                (Some(left), _) => Some(of(left)),
-                (None, Some(&entered)) if probe.hits.is_some() => {
-                    Some(entered.wrapping_add(ends.inherited).saturating_sub(ended))
+                (Some(left), Some(&entered)) => {
+                    let at = probe.info.address.unwrap_or_default();
+                    let cut = self.under_way.cut_short.get(&at).copied().unwrap_or(0);
+                    let (seen, counted) = (of(left), counted(entered));
+                    let between = seen.abs_diff(counted) <= cut;
+                    Some(if between { counted } else { seen })
                 }
+                (Some(left), None) => Some(of(left)),
+                (None, Some(&entered)) if probe.hits.is_some() => Some(counted(entered)),
                 // It was never reached.
                 (None, _) if self.counters.is_none() => Some(0),
                 (None, _) => None,

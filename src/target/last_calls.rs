@@ -9,9 +9,9 @@ use std::rc::Rc;
 
 use super::pools::{Outstanding, outstanding};
 use crate::abi::Activations;
-use crate::base::{Pid, Tid};
+use crate::base::{Addr, Pid, Tid};
 use crate::sys::mem::Memory;
-use crate::sys::procfs;
+use crate::sys::{procfs, ptrace};
 
 /// The calls of every process of a session: reports of one come while another is dealt with.
 pub type LastCalls = Rc<RefCell<BTreeMap<Pid, Watched>>>;
@@ -21,6 +21,7 @@ pub type LastCalls = Rc<RefCell<BTreeMap<Pid, Watched>>>;
 pub struct Watched {
     activations: Activations,
     ending: BTreeSet<Tid>,
+    stood: Vec<Addr>,
     found: Option<Vec<Outstanding>>,
 }
 
@@ -30,6 +31,7 @@ impl Watched {
         Watched {
             activations,
             ending: BTreeSet::new(),
+            stood: Vec::new(),
             found: None,
         }
     }
@@ -39,9 +41,15 @@ impl Watched {
         self.found.as_deref()
     }
 
+    /// Where its threads stood when they ended.
+    pub fn stood(&self) -> &[Addr] {
+        &self.stood
+    }
+
     /// Its thread is about to leave its memory, and stands still until this is done.
     fn ends(&mut self, pid: Pid, tid: Tid) {
         self.ending.insert(tid);
+        self.stood.extend(ptrace::pc(tid));
         let others = procfs::tasks(pid).unwrap_or_default();
         if others.iter().all(|other| self.ending.contains(other)) {
             let read = |memory: Memory| outstanding(&self.activations, &memory).ok();
