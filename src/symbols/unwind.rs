@@ -88,7 +88,8 @@ impl UnwindTables {
         self.debug_frame.is_some() && !before.is_some_and(|range| range.contains(&at))
     }
 
-    fn is_signal(&self, at: u64) -> bool {
+    /// Whether a signal handler returns to this address.
+    pub fn is_signal(&self, LinkAddr(at): LinkAddr) -> bool {
         self.signals.iter().any(|range| range.contains(&at))
     }
 }
@@ -214,15 +215,20 @@ impl Unwinder {
                 .find(|(span, ..)| span.contains(Addr(lookup)));
             let link = module.map(|(_, bias, tables)| (lookup.wrapping_sub(*bias), tables));
             let debug = link.is_some_and(|(link, tables)| tables.is_debug(link));
-            let signal = link.is_some_and(|(link, tables)| tables.is_signal(link));
+            let signal = link.is_some_and(|(link, tables)| tables.is_signal(LinkAddr(link)));
             let unwinder = match debug {
                 true => &self.debug_frame,
                 false => &self.eh_frame,
             };
-            let Ok(Some(next)) = unwinder.unwind_frame(at, &mut regs, &mut self.cache, &mut read)
-            else {
-                break;
+            let next = match signal {
+                // The tables read what was interrupted from the stack, which framehop does not do.
+                true => interrupted(&mut regs, &mut read),
+                false => unwinder
+                    .unwind_frame(at, &mut regs, &mut self.cache, &mut read)
+                    .ok()
+                    .flatten(),
             };
+            let Some(next) = next else { break };
             // Nothing below is anybody's any more, and the copy ends.
             if regs.sp() <= below || regs.sp() - bottom > stack.len() as u64 {
                 break;
@@ -238,6 +244,26 @@ impl Unwinder {
         }
         found
     }
+}
+
+/// Steps from where a signal handler returns to, to what the signal interrupted: its registers are in the
+/// frame that the kernel left (`struct rt_sigframe` in arch/x86/include/asm/sigframe.h), whose `ucontext`
+/// the stack pointer is at.
+fn interrupted(
+    regs: &mut UnwindRegsX86_64,
+    read: &mut impl FnMut(u64) -> Result<u64, ()>,
+) -> Option<u64> {
+    const FRAME_POINTER: u64 = 120;
+    const STACK_POINTER: u64 = 160;
+    const INSTRUCTION: u64 = 168;
+    let context = regs.sp();
+    let mut saved = |at: u64| read(context.checked_add(at)?).ok();
+    let (frame, stack) = (saved(FRAME_POINTER)?, saved(STACK_POINTER)?);
+    let next = saved(INSTRUCTION)?;
+    regs.set_bp(frame);
+    regs.set_sp(stack);
+    regs.set_ip(next);
+    Some(next)
 }
 
 /// Whether the functions of a file keep frame pointers: nearly all that are not short say at some place
