@@ -127,7 +127,7 @@ fn what_a_map_of_copied_stacks_did_not_take_is_counted_as_lost() {
 fn stacks(program: &Path, options: &[&str]) -> Vec<Vec<(String, u64)>> {
     let path = program.to_str().expect("UTF-8");
     let line = [
-        &["run", "-q", "--format", "json", "-o", "-"],
+        &["run", "-q", "--mem", "512M", "--format", "json", "-o", "-"],
         options,
         &["--", path],
     ];
@@ -150,7 +150,7 @@ fn copies_that_are_too_short_end_early_and_are_right() {
         .flags(&["-O2", "-fomit-frame-pointer"])
         .build();
     let copied = |size| stacks(&program, &["--stack", "--stack-size", size, "-p", "hit"]);
-    let (whole, short) = (copied("12288"), copied("512"));
+    let (whole, short) = (copied("15360"), copied("512"));
     assert_eq!((whole.len(), short.len()), (500, 500));
     assert!(
         whole
@@ -175,7 +175,7 @@ fn copied_stacks_have_the_callers_where_thunks_stand() {
     let program = build::c("deep")
         .flags(&["-O2", "-fomit-frame-pointer"])
         .build();
-    let options = ["--stack", "--stack-size", "12288", "-p", "hit"];
+    let options = ["--stack", "--stack-size", "15360", "-p", "hit"];
     let plain = stacks(&program, &options);
     let returns = [
         "-p",
