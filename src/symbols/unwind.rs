@@ -20,15 +20,12 @@ type Bytes = Arc<[u8]>;
 const LOOKED_AT: usize = 2000;
 /// Shorter ones often need none, whatever the compiler was told.
 const SHORT: u64 = 64;
-/// Entries of an unwind header's table: the encoding of a file without one.
-const OMITTED: u8 = 0xff;
 
 /// The unwind tables of one file.
 #[derive(Clone, Debug, Default)]
 pub struct UnwindTables {
     text: Option<Range<u64>>,
     got: Option<Range<u64>>,
-    header: Option<(Range<u64>, Bytes)>,
     eh_frame: Option<(Range<u64>, Bytes)>,
     debug_frame: Option<Bytes>,
     /// What `eh_frame` covers, where there is `debug_frame` for the rest.
@@ -47,11 +44,6 @@ impl UnwindTables {
         let range = |at: LinkAddr, len: usize| at.0..at.0.saturating_add(len as u64);
         let held = |(at, bytes): (LinkAddr, &[u8])| (range(at, bytes.len()), Bytes::from(bytes));
         let place = |name: &str| section(name).map(|(at, bytes)| range(at, bytes.len()));
-        let header = image.eh_frame_hdr().and_then(|(at, len)| {
-            let bytes = image.bytes_at(at, usize::try_from(len).ok()?)?;
-            // Without a table an index is made of the entries.
-            (bytes.get(3) != Some(&OMITTED)).then(|| held((at, bytes)))
-        });
         let eh_frame = section(".eh_frame").or_else(|| frames::by_header(image));
         let debug_frame = [Some(image), debug]
             .into_iter()
@@ -73,7 +65,6 @@ impl UnwindTables {
         UnwindTables {
             text: place(".text"),
             got: place(".got"),
-            header,
             eh_frame: eh_frame.map(held),
             debug_frame,
             covered,
@@ -111,7 +102,6 @@ impl ModuleSectionInfo<Bytes> for Sections<'_> {
             b".text" => tables.text.clone(),
             b".got" => tables.got.clone(),
             b".eh_frame" => tables.eh_frame.as_ref().map(|(range, _)| range.clone()),
-            b".eh_frame_hdr" => tables.header.as_ref().map(|(range, _)| range.clone()),
             _ => None,
         }
     }
@@ -120,7 +110,7 @@ impl ModuleSectionInfo<Bytes> for Sections<'_> {
         let tables = self.tables;
         match name {
             b".eh_frame" if !self.debug => tables.eh_frame.as_ref().map(|(_, b)| Arc::clone(b)),
-            b".eh_frame_hdr" if !self.debug => tables.header.as_ref().map(|(_, b)| Arc::clone(b)),
+            // Not `.eh_frame_hdr`: framehop makes an index of its own, from the entries alone.
             b".debug_frame" if self.debug => tables.debug_frame.clone(),
             _ => None,
         }
