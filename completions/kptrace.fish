@@ -41,6 +41,11 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s f -d 'A file wit
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l max-active -d 'How many calls of one thread may be under way whose returns are seen; others are counted as missed' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l stack -d 'Show the stack at each hit of -p: N frames at most [default: 127]' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l stack-by -d 'How stacks are walked: by frame pointers where all of the target keeps them, else by a copy that is walked later (auto), always by frame pointers (fp), or always by a copy' -r -f -a "auto\t'By frame pointers where all of the target keeps them, else by a copy'
+fp\t'By frame pointers'
+copy\t'By a copy of the stack'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l stack-size -d 'How many bytes of the stack are copied at most' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l format -d 'How to print: a line a hit, a JSON object a line, a table at the end, or as calls: a tree, stacks for flame graphs, or trace events for the Perfetto UI [default: text]' -r -f -a "text\t'A line a hit'
 json\t'A JSON object a line'
@@ -79,6 +84,11 @@ complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s f -d 'A file 
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l arg -d 'Give the program its next parameter: $1, $2 and so on' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s x -l exclude -d 'Leave out what matches PATTERN, as in \'mem*\', \'/_unlocked$/\' or \'libc:*\' (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l max-active -d 'How many calls of one thread may be under way whose returns are seen; others are counted as missed' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l stack -d 'Show the stack at each hit of -p: N frames at most [default: 127]' -r
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l stack-by -d 'How stacks are walked: by frame pointers where all of the target keeps them, else by a copy that is walked later (auto), always by frame pointers (fp), or always by a copy' -r -f -a "auto\t'By frame pointers where all of the target keeps them, else by a copy'
+fp\t'By frame pointers'
+copy\t'By a copy of the stack'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l stack-size -d 'How many bytes of the stack are copied at most' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s o -l output -d 'Write to FILE, replacing it; - is standard output [default: standard error for run, standard output for attach]' -r -F
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l format -d 'How to print: a line a hit, a JSON object a line, a table at the end, or as calls: a tree, stacks for flame graphs, or trace events for the Perfetto UI [default: text]' -r -f -a "text\t'A line a hit'
 json\t'A JSON object a line'

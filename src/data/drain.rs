@@ -187,8 +187,13 @@ impl Walks {
 
     fn frames(&mut self, pid: Pid, at: u64, stack: StackRecord<'_>) -> Vec<Arc<[Frame]>> {
         let addresses = self.addresses(pid, at, stack, self.most);
-        let frame = |(index, address)| self.stacks.frames(pid, address, index > 0);
-        addresses.into_iter().enumerate().map(frame).collect()
+        let mut below = None;
+        let frame = |address| {
+            let frames = self.stacks.frames(pid, address, below);
+            below = Some(address);
+            frames
+        };
+        addresses.into_iter().map(frame).collect()
     }
 }
 

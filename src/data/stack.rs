@@ -53,9 +53,9 @@ pub struct Frame {
 pub trait Stacks: Send {
     /// The addresses on a stack, at most so many: `address`, where the probe is, then return addresses.
     fn unwind(&mut self, pid: Pid, address: u64, sample: &Sample<'_>, most: usize) -> Vec<u64>;
-    /// What an address stands for: functions that are inlined there, the innermost first, then the one
-    /// that holds it. `returns`: it is one that a call comes back to.
-    fn frames(&mut self, pid: Pid, address: u64, returns: bool) -> Arc<[Frame]>;
+    /// What an address of a stack stands for: functions that are inlined there, the innermost first, then
+    /// the one that holds it. `below` is the address before it: a call there comes back to this one.
+    fn frames(&mut self, pid: Pid, address: u64, below: Option<u64>) -> Arc<[Frame]>;
 }
 
 /// Most frames of a stack in a value.

@@ -375,8 +375,20 @@ impl Stacks for Walker {
         code.unwinder.walk(start, sample.stack, most)
     }
 
-    fn frames(&mut self, pid: Pid, address: u64, returns: bool) -> Arc<[Frame]> {
+    fn frames(&mut self, pid: Pid, address: u64, below: Option<u64>) -> Arc<[Frame]> {
         let (code, files) = self.code(pid);
+        let is_signal = |address: u64| {
+            let at = Addr(address.wrapping_sub(1));
+            let mut modules = code.modules.iter();
+            let module = modules.find(|(span, ..)| span.contains(at));
+            module.is_some_and(|(_, bias, _, file)| {
+                let file = file.and_then(|file| files.get(file));
+                let link = LinkAddr(at.0.wrapping_sub(*bias));
+                file.is_some_and(|file| file.tables.is_signal(link))
+            })
+        };
+        // What a signal interrupted is no call, and nobody called what its handler returns to.
+        let returns = below.is_some_and(|below| !is_signal(below) && !is_signal(address));
         if let Some(frames) = code.frames.get(&(address, returns)) {
             return Arc::clone(frames);
         }

@@ -47,7 +47,7 @@ fn read_everything(data: Vec<u8>) {
     unwinder.add(Span::new(Addr(0), 1 << 32), 0, &tables);
     let starts: Vec<u64> = symbols.entries().iter().map(|e| e.at.0).collect();
     let stack: Vec<u8> = (0..64_usize)
-        .filter_map(|n| Some(starts.get(n % starts.len())? + n as u64))
+        .filter_map(|n| Some(starts.get(n % starts.len().max(1))? + n as u64))
         .flat_map(u64::to_le_bytes)
         .collect();
     for entry in starts.iter().take(16) {

@@ -20,15 +20,12 @@ type Bytes = Arc<[u8]>;
 const LOOKED_AT: usize = 2000;
 /// Shorter ones often need none, whatever the compiler was told.
 const SHORT: u64 = 64;
-/// Entries of an unwind header's table: the encoding of a file without one.
-const OMITTED: u8 = 0xff;
 
 /// The unwind tables of one file.
 #[derive(Clone, Debug, Default)]
 pub struct UnwindTables {
     text: Option<Range<u64>>,
     got: Option<Range<u64>>,
-    header: Option<(Range<u64>, Bytes)>,
     eh_frame: Option<(Range<u64>, Bytes)>,
     debug_frame: Option<Bytes>,
     /// What `eh_frame` covers, where there is `debug_frame` for the rest.
@@ -47,11 +44,6 @@ impl UnwindTables {
         let range = |at: LinkAddr, len: usize| at.0..at.0.saturating_add(len as u64);
         let held = |(at, bytes): (LinkAddr, &[u8])| (range(at, bytes.len()), Bytes::from(bytes));
         let place = |name: &str| section(name).map(|(at, bytes)| range(at, bytes.len()));
-        let header = image.eh_frame_hdr().and_then(|(at, len)| {
-            let bytes = image.bytes_at(at, usize::try_from(len).ok()?)?;
-            // Without a table an index is made of the entries.
-            (bytes.get(3) != Some(&OMITTED)).then(|| held((at, bytes)))
-        });
         let eh_frame = section(".eh_frame").or_else(|| frames::by_header(image));
         let debug_frame = [Some(image), debug]
             .into_iter()
@@ -73,7 +65,6 @@ impl UnwindTables {
         UnwindTables {
             text: place(".text"),
             got: place(".got"),
-            header,
             eh_frame: eh_frame.map(held),
             debug_frame,
             covered,
@@ -88,7 +79,8 @@ impl UnwindTables {
         self.debug_frame.is_some() && !before.is_some_and(|range| range.contains(&at))
     }
 
-    fn is_signal(&self, at: u64) -> bool {
+    /// Whether a signal handler returns to this address.
+    pub fn is_signal(&self, LinkAddr(at): LinkAddr) -> bool {
         self.signals.iter().any(|range| range.contains(&at))
     }
 }
@@ -110,7 +102,6 @@ impl ModuleSectionInfo<Bytes> for Sections<'_> {
             b".text" => tables.text.clone(),
             b".got" => tables.got.clone(),
             b".eh_frame" => tables.eh_frame.as_ref().map(|(range, _)| range.clone()),
-            b".eh_frame_hdr" => tables.header.as_ref().map(|(range, _)| range.clone()),
             _ => None,
         }
     }
@@ -119,7 +110,7 @@ impl ModuleSectionInfo<Bytes> for Sections<'_> {
         let tables = self.tables;
         match name {
             b".eh_frame" if !self.debug => tables.eh_frame.as_ref().map(|(_, b)| Arc::clone(b)),
-            b".eh_frame_hdr" if !self.debug => tables.header.as_ref().map(|(_, b)| Arc::clone(b)),
+            // Not `.eh_frame_hdr`: framehop makes an index of its own, from the entries alone.
             b".debug_frame" if self.debug => tables.debug_frame.clone(),
             _ => None,
         }
@@ -214,15 +205,20 @@ impl Unwinder {
                 .find(|(span, ..)| span.contains(Addr(lookup)));
             let link = module.map(|(_, bias, tables)| (lookup.wrapping_sub(*bias), tables));
             let debug = link.is_some_and(|(link, tables)| tables.is_debug(link));
-            let signal = link.is_some_and(|(link, tables)| tables.is_signal(link));
+            let signal = link.is_some_and(|(link, tables)| tables.is_signal(LinkAddr(link)));
             let unwinder = match debug {
                 true => &self.debug_frame,
                 false => &self.eh_frame,
             };
-            let Ok(Some(next)) = unwinder.unwind_frame(at, &mut regs, &mut self.cache, &mut read)
-            else {
-                break;
+            let next = match signal {
+                // The tables read what was interrupted from the stack, which framehop does not do.
+                true => interrupted(&mut regs, &mut read),
+                false => unwinder
+                    .unwind_frame(at, &mut regs, &mut self.cache, &mut read)
+                    .ok()
+                    .flatten(),
             };
+            let Some(next) = next else { break };
             // Nothing below is anybody's any more, and the copy ends.
             if regs.sp() <= below || regs.sp() - bottom > stack.len() as u64 {
                 break;
@@ -238,6 +234,26 @@ impl Unwinder {
         }
         found
     }
+}
+
+/// Steps from where a signal handler returns to, to what the signal interrupted: its registers are in the
+/// frame that the kernel left (`struct rt_sigframe` in arch/x86/include/asm/sigframe.h), whose `ucontext`
+/// the stack pointer is at.
+fn interrupted(
+    regs: &mut UnwindRegsX86_64,
+    read: &mut impl FnMut(u64) -> Result<u64, ()>,
+) -> Option<u64> {
+    const FRAME_POINTER: u64 = 120;
+    const STACK_POINTER: u64 = 160;
+    const INSTRUCTION: u64 = 168;
+    let context = regs.sp();
+    let mut saved = |at: u64| read(context.checked_add(at)?).ok();
+    let (frame, stack) = (saved(FRAME_POINTER)?, saved(STACK_POINTER)?);
+    let next = saved(INSTRUCTION)?;
+    regs.set_bp(frame);
+    regs.set_sp(stack);
+    regs.set_ip(next);
+    Some(next)
 }
 
 /// Whether the functions of a file keep frame pointers: nearly all that are not short say at some place

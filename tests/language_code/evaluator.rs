@@ -15,7 +15,6 @@ use kptrace::program::{
 
 #[path = "evaluator/maps.rs"]
 mod maps;
-
 pub use maps::spread;
 
 /// A word that may be undefined.
@@ -560,8 +559,8 @@ impl Hit<'_> {
 
     fn record(&mut self, record: &Record) -> Result<(), Refused> {
         let size = u64::from(record.layout().1);
-        let room = u64::from(self.layout.ring_size) - u64::from(self.layout.slack()) - size;
-        if self.state.head.wrapping_sub(self.state.tail) > room {
+        let free = u64::from(self.layout.ring_size - self.layout.slack());
+        if self.state.head.wrapping_sub(self.state.tail) > free - size {
             self.state.lost[self.probe as usize] += 1;
             return Ok(());
         }
@@ -583,9 +582,7 @@ impl Hit<'_> {
                     Err(Halt::Fault(at)) => Left::Fault(at),
                     Err(Halt::Refused(refused)) => return Err(refused),
                 },
-                FieldKind::Stack { .. } | FieldKind::Frames { .. } => {
-                    return Err(Refused("a stack"));
-                }
+                FieldKind::Stack { .. } | FieldKind::Frames { .. } => Err(Refused("a stack"))?,
                 FieldKind::Scratch { at, size } => {
                     let at = at as usize / 8;
                     Left::Words(self.scratch[at..at + size as usize / 8].to_vec())

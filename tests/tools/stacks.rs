@@ -40,7 +40,7 @@ fn agree(program: &Path, seed: u64) -> Result<(), String> {
         "-q",
         "--stack",
         "--stack-size",
-        "12288",
+        "15360",
         "--format",
         "json",
     ];
