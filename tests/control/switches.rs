@@ -168,7 +168,7 @@ fn probes_come_and_go_at_overlapping_places() {
     session.round();
     let why = talk.refused(&json!({"do": "add", "probe": "no_such_function"}));
     assert!(why.contains("no such function"), "{why}");
-    let why = talk.refused(&json!({"do": "add", "probe": "f n=%nothing"}));
+    let why = talk.refused(&json!({"do": "add", "probe": "steady n=%nothing"}));
     assert!(why.contains("error"), "{why}");
     let (target, told) = session.let_go();
     let removed = json::probe(&told, "crowded");
