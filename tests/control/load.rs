@@ -163,3 +163,46 @@ fn redis_under_load_works_while_everything_is_switched() {
 fn redis_under_load_works_through_a_thousand_requests() {
     redis_under_load(1000);
 }
+
+/// Sites go from jump to original text and back, all of them at once, until so many have.
+fn transitions(threads: u32, wanted: u64) {
+    let mut session = Session::with(working("crowd", threads), &["-p", "small_*"]);
+    let mut talk = session.talk();
+    let armed = session.agrees(&mut talk)["jump"].as_u64();
+    assert_eq!(armed, Some(1000));
+    let begun = Instant::now();
+    let mut made = 0;
+    let mut turn = 0;
+    while made < wanted {
+        let off = talk.ask(&json!({"do": "off"}));
+        assert!(off["restored"] == 1000 && off["left"] == 0, "{off}");
+        let on = talk.ask(&json!({"do": "on"}));
+        made += 1000 + on["armed"].as_u64().expect("a count");
+        turn += 1;
+        if turn % 50 == 0 {
+            session.round();
+            session.agrees(&mut talk);
+        }
+    }
+    let rate = made as f64 / begun.elapsed().as_secs_f64();
+    println!("{made} transitions of sites under {threads} threads: {rate:.0} a second");
+    session.round();
+    let list = session.agrees(&mut talk);
+    assert_eq!(list["armed"], 1000);
+    session.round();
+    let later = session.agrees(&mut talk);
+    let hits = |list: &Value| list["probes"][500]["hits"].as_u64();
+    assert!(hits(&later) > hits(&list), "it counts still");
+    session.let_go().0.end().expect(0);
+}
+
+#[test]
+fn sites_change_many_times_under_calling_threads() {
+    transitions(4, 20_000);
+}
+
+#[test]
+#[ignore = "a minute; the same with fewer is above"]
+fn a_million_transitions_under_sixteen_calling_threads() {
+    transitions(16, 1_000_000);
+}

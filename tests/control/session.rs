@@ -26,7 +26,12 @@ pub struct Session {
 
 /// Starts `tests/targets/toggles.c` with so many threads.
 pub fn toggles(threads: u32) -> Running {
-    let source = c("toggles").flags(&["-pthread"]);
+    working("toggles", threads)
+}
+
+/// Starts such a target.
+pub fn working(name: &str, threads: u32) -> Running {
+    let source = c(name).flags(&["-pthread"]);
     let mut line = command(source.build());
     line.arg(threads.to_string()).stdin(Stdio::piped());
     let mut target = start(line);
