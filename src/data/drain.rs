@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::catalogue::Catalogue;
 use super::clock::Clock;
 use super::directory::Directory;
+use super::durations::Durations;
 use super::event::{ArgValue, End, Hit, ProbeKind, Return, Sink};
 use super::script::{Asker, Running, Script};
 use super::source::{Source, Waiting};
@@ -62,6 +63,8 @@ pub struct Feed {
     pub pid: Pid,
     /// Its command name.
     pub comm: String,
+    /// How long its calls lasted, as far as that is known.
+    pub durations: Arc<Durations>,
 }
 
 /// Records delivered of a feed that was closed: probes that had any, with how many.
@@ -400,6 +403,9 @@ impl Worker {
                 }
                 _ => Vec::new(),
             };
+            if let Some(duration) = end.and_then(|end| end.duration) {
+                source.feed.durations.add(record.probe, duration);
+            }
             let hit = Hit {
                 probe: &probe.info,
                 end,

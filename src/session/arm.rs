@@ -334,6 +334,7 @@ impl Tracee {
             catalogue: Arc::clone(&self.catalogue),
             pid: self.process.pid,
             comm: self.comm.clone(),
+            durations: Arc::clone(&self.durations),
         };
         let _ = self.common.drain.send(Command::Open(self.feed, feed));
     }

@@ -13,7 +13,7 @@ use super::run::Session;
 use super::switch::Unknown;
 use super::tracee::Tracee;
 use crate::base::{Pid, ProbeId};
-use crate::data::{Missed, ProbeSummary};
+use crate::data::{Calls, Missed, ProbeSummary};
 use crate::spec::{ProbeSpec, parse_probe};
 
 /// A request.
@@ -259,7 +259,7 @@ impl Tracee {
             "ok": true, "pid": self.process.pid.0, "comm": self.comm,
             "armed": summary.armed, "jump": summary.jump, "trap": summary.trap,
             "on": self.registry.is_on(), "optimise": self.registry.optimises(),
-            "probes": probes.map(listed).collect::<Vec<_>>(),
+            "probes": probes.map(|probe| listed(probe, self.durations.of(probe.info.id))).collect::<Vec<_>>(),
         })
     }
 
@@ -290,8 +290,8 @@ impl Tracee {
     }
 }
 
-/// One probe of a list.
-fn listed(probe: &ProbeSummary) -> Value {
+/// One probe of a list, with what is known of its calls.
+fn listed(probe: &ProbeSummary, calls: Option<Calls>) -> Value {
     let info = &probe.info;
     let (symbol, offset) = parts(&info.name);
     let Missed {
@@ -302,7 +302,7 @@ fn listed(probe: &ProbeSummary) -> Value {
         crowded,
         runtime,
     } = probe.missed;
-    json!({
+    let mut row = json!({
         "id": info.id.0, "address": info.address.map(|at| at.to_string()),
         "kind": info.kind.name(), "symbol": symbol, "offset": offset, "module": info.module,
         "state": probe.state.name(), "reason": probe.reason, "hits": probe.hits,
@@ -310,7 +310,13 @@ fn listed(probe: &ProbeSummary) -> Value {
             "ring_full": ring_full, "abandoned": abandoned, "trap": trap, "untracked": untracked,
             "crowded": crowded, "runtime": runtime,
         },
-    })
+    });
+    if let Some(calls) = calls {
+        row["calls"] = calls.calls.into();
+        row["total_ns"] = calls.total.into();
+        row["p99_ns"] = calls.p99.into();
+    }
+    row
 }
 
 /// A name as symbol and offset.

@@ -186,6 +186,7 @@ impl Language {
             catalogue: Arc::new(catalogue),
             pid: ourselves(),
             comm: "kptrace".to_owned(),
+            durations: Arc::default(),
         };
         Ok((script, feed))
     }

@@ -26,7 +26,7 @@ use super::usdt::Semaphores;
 use super::wanted::Wanted;
 use crate::abi::Layout;
 use crate::base::{FeedId, Pid, ProbeId, Tid};
-use crate::data::{Catalogue, Command, Cost, Directory, Summary};
+use crate::data::{Catalogue, Command, Cost, Directory, Durations, Summary};
 use crate::guardian::Handle;
 use crate::probe::{Registry, Throttle};
 use crate::sys::errno::sig;
@@ -96,6 +96,7 @@ pub(super) struct Tracee {
     pub(super) comm: String,
     pub(super) directory: Arc<Directory>,
     pub(super) catalogue: Arc<Catalogue>,
+    pub(super) durations: Arc<Durations>,
     pub(super) dispositions: Dispositions,
     /// Hits of breakpoints that were taken back before they were dealt with.
     pub(super) missed: HashMap<ProbeId, u64>,
@@ -164,6 +165,7 @@ impl Tracee {
             process,
             directory: Arc::new(Directory::new(1)),
             catalogue: Arc::new(Catalogue::default()),
+            durations: Arc::default(),
             dispositions: Dispositions::default(),
             missed: HashMap::new(),
             notes: Vec::new(),

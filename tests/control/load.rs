@@ -13,7 +13,7 @@ use super::support::*;
 /// One random request. What it must answer depends on what was asked before: any answer is fine, an
 /// error only where a probe is not there.
 fn request(rng: &mut Rng, names: &[String]) -> Value {
-    let mut name = || names[rng.below(names.len() as u64) as usize].clone();
+    let mut name = || names[rng.below(names.len())].clone();
     let (one, other) = (name(), name());
     match rng.below(12) {
         0 => json!({"do": "off"}),
@@ -56,7 +56,7 @@ fn torment(session: &Session, rng: &mut Rng, names: &[String], requests: u32) {
 }
 
 fn threads(threads: u32, requests: u32) {
-    let mut rng = Rng::new();
+    let mut rng = Rng::seeded(6);
     let mut session = Session::with(
         toggles(threads),
         &[
@@ -112,7 +112,7 @@ fn redis_under_load(requests: u32) {
     line.args(&argv[1..]);
     let mut target = start(line);
     target.out.wait_for(redis::READY);
-    let mut rng = Rng::new();
+    let mut rng = Rng::seeded(6);
     let session = Session::with(target, &["-p", "*", "--trap-limit", "0"]);
     let list = session.talk().ask(&json!({"do": "list"}));
     let probes = list["probes"].as_array().expect("probes");
@@ -162,4 +162,47 @@ fn redis_under_load_works_while_everything_is_switched() {
 #[ignore = "minutes; the same with few requests is above"]
 fn redis_under_load_works_through_a_thousand_requests() {
     redis_under_load(1000);
+}
+
+/// Sites go from jump to original text and back, all of them at once, until so many have.
+fn transitions(threads: u32, wanted: u64) {
+    let mut session = Session::with(working("crowd", threads), &["-p", "small_*"]);
+    let mut talk = session.talk();
+    let armed = session.agrees(&mut talk)["jump"].as_u64();
+    assert_eq!(armed, Some(1000));
+    let begun = Instant::now();
+    let mut made = 0;
+    let mut turn = 0;
+    while made < wanted {
+        let off = talk.ask(&json!({"do": "off"}));
+        assert!(off["restored"] == 1000 && off["left"] == 0, "{off}");
+        let on = talk.ask(&json!({"do": "on"}));
+        made += 1000 + on["armed"].as_u64().expect("a count");
+        turn += 1;
+        if turn % 50 == 0 {
+            session.round();
+            session.agrees(&mut talk);
+        }
+    }
+    let rate = made as f64 / begun.elapsed().as_secs_f64();
+    println!("{made} transitions of sites under {threads} threads: {rate:.0} a second");
+    session.round();
+    let list = session.agrees(&mut talk);
+    assert_eq!(list["armed"], 1000);
+    session.round();
+    let later = session.agrees(&mut talk);
+    let hits = |list: &Value| list["probes"][500]["hits"].as_u64();
+    assert!(hits(&later) > hits(&list), "it counts still");
+    session.let_go().0.end().expect(0);
+}
+
+#[test]
+fn sites_change_many_times_under_calling_threads() {
+    transitions(4, 20_000);
+}
+
+#[test]
+#[ignore = "a minute; the same with fewer is above"]
+fn a_million_transitions_under_sixteen_calling_threads() {
+    transitions(16, 1_000_000);
 }

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::looks::different;
+use super::looks::{self, different};
 use super::support::*;
 
 /// A target that is attached to.
@@ -20,11 +20,18 @@ pub struct Session {
     pub kptrace: Running,
     /// Where its socket is; gone with it.
     pub runtime: tempfile::TempDir,
+    /// Its text before it was attached to, by where that begins.
+    pub text: BTreeMap<u64, Vec<u8>>,
 }
 
 /// Starts `tests/targets/toggles.c` with so many threads.
 pub fn toggles(threads: u32) -> Running {
-    let source = c("toggles").flags(&["-pthread"]);
+    working("toggles", threads)
+}
+
+/// Starts such a target.
+pub fn working(name: &str, threads: u32) -> Running {
+    let source = c(name).flags(&["-pthread"]);
     let mut line = command(source.build());
     line.arg(threads.to_string()).stdin(Stdio::piped());
     let mut target = start(line);
@@ -36,6 +43,7 @@ impl Session {
     /// Attaches with these options.
     pub fn with(target: Running, options: &[&str]) -> Session {
         let runtime = tempfile::tempdir().expect("a directory");
+        let text = text(target.pid());
         let mut line = command(launch::binary());
         line.env("XDG_RUNTIME_DIR", runtime.path());
         line.args(["attach", "-c", "--format", "json"])
@@ -47,6 +55,7 @@ impl Session {
             target,
             kptrace,
             runtime,
+            text,
         }
     }
 
@@ -119,10 +128,13 @@ impl Session {
             let trap = states
                 .iter()
                 .any(|state| ["trap", "queued"].contains(state));
-            let right = match byte[0] {
-                0xe9 | 0xeb => jump,
-                0xcc => trap,
-                _ => !jump && !trap,
+            let (from, text) = self.text.range(..=at).next_back().expect("text");
+            let original = text[(at - from) as usize];
+            // A function may begin with a jump of its own.
+            let right = match (jump, trap) {
+                (true, _) => [0xe9, 0xeb].contains(&byte[0]),
+                (_, true) => byte[0] == 0xcc,
+                _ => byte[0] == original,
             };
             assert!(right, "{at:#x} holds {:#x}: {states:?}", byte[0]);
         }
@@ -174,6 +186,18 @@ pub fn changed(pid: u32) -> Vec<String> {
         .into_iter()
         .filter(|what| !ours(what))
         .collect()
+}
+
+/// All text of a process.
+pub fn text(pid: u32) -> BTreeMap<u64, Vec<u8>> {
+    let memory = File::open(format!("/proc/{pid}/mem")).expect("its memory");
+    let spans = looks::text(pid).into_iter();
+    let read = spans.filter_map(|(from, to)| {
+        let mut bytes = vec![0; (to - from) as usize];
+        memory.read_exact_at(&mut bytes, from).ok()?;
+        Some((from, bytes))
+    });
+    read.collect()
 }
 
 /// A directory of a user's own.

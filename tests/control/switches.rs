@@ -168,7 +168,7 @@ fn probes_come_and_go_at_overlapping_places() {
     session.round();
     let why = talk.refused(&json!({"do": "add", "probe": "no_such_function"}));
     assert!(why.contains("no such function"), "{why}");
-    let why = talk.refused(&json!({"do": "add", "probe": "f n=%nothing"}));
+    let why = talk.refused(&json!({"do": "add", "probe": "steady n=%di:nothing"}));
     assert!(why.contains("error"), "{why}");
     let (target, told) = session.let_go();
     let removed = json::probe(&told, "crowded");
@@ -237,5 +237,49 @@ fn detach_lets_go_and_ends_the_session() {
     assert!(told["armed"].as_u64() > Some(4), "{told}");
     assert_eq!(changed(session.target.pid()), [""; 0]);
     assert!(!socket.exists());
+    session.target.end().expect(0);
+}
+
+#[test]
+fn a_list_tells_how_long_calls_lasted() {
+    let runtime = tempfile::tempdir().expect("a directory");
+    let target = toggles(2);
+    let mut line = command(launch::binary());
+    line.env("XDG_RUNTIME_DIR", runtime.path());
+    line.args(["attach", "--format", "summary", "--call", "-p", "outer"]);
+    line.arg(target.pid().to_string());
+    let kptrace = start(line);
+    let mut session = Session {
+        target,
+        kptrace,
+        runtime,
+        text: Default::default(),
+    };
+    let mut talk = session.talk();
+    let end = std::time::Instant::now() + LIMIT;
+    let row = loop {
+        session.round();
+        let list = talk.ask(&json!({"do": "list"}));
+        let probes = list["probes"].as_array().expect("probes").clone();
+        let row = probes
+            .into_iter()
+            .find(|probe| probe["calls"].as_u64() > Some(100));
+        if let Some(row) = row {
+            break row;
+        }
+        assert!(std::time::Instant::now() < end, "{list}");
+    };
+    assert_eq!(
+        (&row["symbol"], &row["kind"]),
+        (&json!("outer"), &json!("return"))
+    );
+    let number = |key: &str| row[key].as_u64().expect("a number");
+    assert!(
+        number("p99_ns") * number("calls") / 100 <= number("total_ns"),
+        "{row}"
+    );
+    assert!(number("calls") <= number("hits"), "{row}");
+    session.kptrace.signal(Signal::SIGINT);
+    session.kptrace.end().expect(0);
     session.target.end().expect(0);
 }

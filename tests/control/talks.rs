@@ -1,5 +1,6 @@
 //! Who talks to a session, and how: several at once, some who hang, die or say nonsense, others' users.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -134,6 +135,7 @@ fn the_socket_is_the_users_alone_and_a_stale_one_is_replaced() {
         target,
         kptrace,
         runtime,
+        text,
     } = session;
     kptrace.signal(nix::sys::signal::Signal::SIGKILL);
     kptrace.end();
@@ -148,6 +150,7 @@ fn the_socket_is_the_users_alone_and_a_stale_one_is_replaced() {
         target,
         kptrace,
         runtime,
+        text,
     };
     let mut talk = session.talk();
     let list = session.agrees(&mut talk);
@@ -175,6 +178,7 @@ fn where_the_runtime_directory_is_open_to_others_another_is_used() {
         target,
         kptrace,
         runtime,
+        text: BTreeMap::new(),
     };
     let end = std::time::Instant::now() + LIMIT;
     while session.ctl(&["list"]).code() != 0 {
@@ -269,6 +273,7 @@ fn another_user_is_refused_and_root_is_not() {
         target,
         kptrace,
         runtime,
+        text: BTreeMap::new(),
     };
     session.talk();
     let said = session.ctl(&["off"]).expect(0);
