@@ -107,7 +107,6 @@ pub(super) fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Di
                 },
                 ..Wanted::default()
             };
-            wanted.memory.scratch = wanted.stacks.scratch();
             program::add(&trace.program, &mut wanted, debug, trace.talk.quiet)?;
             Ok(wanted)
         }

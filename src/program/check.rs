@@ -222,7 +222,7 @@ impl Program {
                         return Err(format!("{most} bytes of the stack"));
                     }
                 }
-                FieldKind::Frames { at, .. } => self.scratch(at, field.kind.size())?,
+                FieldKind::Frames { .. } => {}
                 FieldKind::Scratch { at, size } => {
                     if !size.is_multiple_of(8) {
                         return Err(format!("argument {} of {size} bytes", field.name));

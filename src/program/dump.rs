@@ -144,7 +144,10 @@ fn leave(f: &mut fmt::Formatter<'_>, record: &Record) -> fmt::Result {
                 let from = if entry { " from an entry" } else { "" };
                 write!(f, " {name}=stack({most}){from}")?;
             }
-            FieldKind::Frames { at, most } => write!(f, " {name}=frames[{at}; {most}]")?,
+            FieldKind::Frames { most, entry } => {
+                let from = if entry { " from an entry" } else { "" };
+                write!(f, " {name}=stack of {most}{from}")?;
+            }
             FieldKind::Scratch { at, size } => write!(f, " {name}=scratch[{at}; {size}]")?,
         }
     }

@@ -218,12 +218,12 @@ pub enum FieldKind {
         /// Whether the caller's address is on top.
         entry: bool,
     },
-    /// A stack that [`Effect::Walk`] has left in scratch memory.
+    /// How many frames the stack has, and their addresses, as [`Effect::Walk`] finds them.
     Frames {
-        /// Where it begins, a multiple of 8.
-        at: u32,
         /// Most frames.
         most: u32,
+        /// Whether the caller's address is on top.
+        entry: bool,
     },
     /// Scratch memory as it is.
     Scratch {

@@ -81,7 +81,7 @@ impl Language {
         }
         wanted.memory.tables = lowered.memory.thread;
         wanted.memory.maps = lowered.memory.session;
-        wanted.memory.scratch = wanted.memory.scratch.max(lowered.memory.scratch);
+        wanted.memory.scratch = lowered.memory.scratch;
         Language {
             checked,
             lowered: Arc::new(lowered),

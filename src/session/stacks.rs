@@ -85,16 +85,11 @@ impl WantedStacks {
                 entry: true,
             };
             let walked = FieldKind::Frames {
-                at: 0,
                 most: frames,
+                entry: true,
             };
             copied.size().max(walked.size())
         })
-    }
-
-    /// Bytes of scratch memory that a walk takes.
-    pub fn scratch(&self) -> u32 {
-        self.frames.map_or(0, |frames| 8 + 8 * frames)
     }
 
     /// Puts the stack into the records of a probe, where stacks are asked for. `on_top`: the caller's
@@ -105,33 +100,21 @@ impl WantedStacks {
         };
         let kind = match by_frame_pointers {
             true => FieldKind::Frames {
-                at: 0,
                 most: frames,
+                entry: on_top,
             },
             false => FieldKind::Stack {
                 most: self.copied,
                 entry: on_top,
             },
         };
-        let mut recorded = false;
         for effect in &mut program.effects {
             if let Effect::Record(record) = effect {
                 record.fields.push(Field {
                     name: "stack".to_owned(),
                     kind,
                 });
-                recorded = true;
             }
-        }
-        let before = |effect: &Effect| matches!(effect, Effect::Record(_));
-        if by_frame_pointers
-            && recorded
-            && let Some(index) = program.effects.iter().position(before)
-        {
-            program
-                .effects
-                .insert(index, Effect::Walk(0, frames, on_top));
-            program.scratch = program.scratch.max(self.scratch());
         }
     }
 }

@@ -288,12 +288,10 @@ impl Needs {
                 for field in &record.fields {
                     match field.kind {
                         FieldKind::Int { value, .. } => self.take(costs.cost(value)),
-                        FieldKind::Str { .. } | FieldKind::Stack { .. } => {
-                            self.temporaries = TEMPORARIES.len();
-                        }
-                        FieldKind::Frames { .. } | FieldKind::Scratch { .. } => {
-                            self.words(field.kind.size() / 8);
-                        }
+                        FieldKind::Str { .. }
+                        | FieldKind::Stack { .. }
+                        | FieldKind::Frames { .. } => self.temporaries = TEMPORARIES.len(),
+                        FieldKind::Scratch { size, .. } => self.words(size / 8),
                     }
                 }
             }

@@ -81,8 +81,8 @@ impl Body<'_> {
                 });
             }
             FieldKind::Stack { most, .. } => self.copy_stack(i32::from(most), offset)?,
-            FieldKind::Frames { at: from, .. } | FieldKind::Scratch { at: from, .. } => {
-                let size = kind.size();
+            FieldKind::Frames { most, entry } => self.walk_record(offset, most, entry)?,
+            FieldKind::Scratch { at: from, size } => {
                 let from = self.scratch_base(from);
                 let to = record_base(environment, offset);
                 copy_words(self.frame, size / 8, |index| match index {
