@@ -129,6 +129,11 @@ pub struct Trace {
     #[arg(long, value_name = "N", default_value_t = MAX_ACTIVE, value_parser = clap::value_parser!(u32).range(1..=65_534))]
     pub max_active: u32,
 
+    /// Probe returns also where kptrace does not know how the program unwinds its stack: a program that
+    /// throws exceptions ends then
+    #[arg(long)]
+    pub force_returns: bool,
+
     /// Write to FILE, replacing it; - is standard output [default: standard error for run,
     /// standard output for attach]
     #[arg(short = 'o', long, value_name = "FILE", value_hint = ValueHint::FilePath)]

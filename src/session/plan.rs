@@ -272,7 +272,11 @@ impl Plan {
                 }
             });
         }
-        let unwinds = return_rules::unwinds(&self.modules);
+        let unwinds = if wanted.force_returns {
+            Ok(())
+        } else {
+            return_rules::unwinds(&self.modules)
+        };
         for mut site in sites {
             let module = &self.modules[site.module];
             if let Moment::Return { from, .. } = &mut site.program.moment {

@@ -29,6 +29,8 @@ pub struct Wanted {
     pub memory: Memory,
     /// How many calls of each thread may be under way whose returns are seen.
     pub max_active: u32,
+    /// Whether returns are probed also where exceptions would not pass.
+    pub force_returns: bool,
     /// The program of the language that some of these belong to.
     pub language: Option<Language>,
 }
@@ -65,6 +67,7 @@ impl Default for Wanted {
             programs: Vec::new(),
             memory: Memory::default(),
             max_active: MAX_ACTIVE,
+            force_returns: false,
             language: None,
         }
     }
