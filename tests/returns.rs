@@ -8,6 +8,10 @@ mod support;
 mod ends;
 #[path = "returns/everything.rs"]
 mod everything;
+#[path = "returns/go.rs"]
+mod go;
+#[path = "returns/killed.rs"]
+mod killed;
 #[path = "returns/leaving.rs"]
 mod leaving;
 #[path = "returns/reclaim.rs"]

@@ -35,6 +35,10 @@ pub const UNWIND_SLOTS: u32 = 8;
 /// From the thunk's start to the address that its call leaves on the stack.
 pub const RETURN_POINT: u32 = 6;
 
+/// Where [`Activations::mark`] writes, from the start of the thunks.
+const MARK: u64 = 24;
+const _: () = assert!(MARK + 24 <= super::CODE_HEAD);
+
 /// The exit code is told by these bits of the activation's address why it is entered: the function
 /// returned (none), it ended in a call of another probed function that returns in its place, or an
 /// unwinder took its frame.
@@ -62,6 +66,36 @@ impl Activations {
     pub fn pool_of(most: u32) -> u32 {
         let slots = most.clamp(1, 1 << 20) + 2;
         slots.next_power_of_two() * ACTIVATION
+    }
+
+    /// Writes where they lie behind the mark of the code of thunks ([`super::CODE_HEAD`]): in the place
+    /// of an activation that is never taken.
+    pub fn mark(&self, write: impl Fn(u64, u64)) {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        write(MARK, pair(self.thunks, self.words));
+        write(MARK + 8, pair(self.pools, self.pool_size));
+        write(MARK + 16, self.unwind.into());
+    }
+
+    /// What [`Activations::mark`] wrote, if it can be: `None` for code of another kind.
+    pub fn marked(read: impl Fn(u64) -> Option<u64>) -> Option<Activations> {
+        let halves = |word: u64| (word as u32, (word >> 32) as u32);
+        let (thunks, words) = halves(read(MARK)?);
+        let (pools, pool_size) = halves(read(MARK + 8)?);
+        let sane = pool_size.is_power_of_two()
+            && pool_size >= 4 * ACTIVATION
+            && words.is_multiple_of(pool_size)
+            && pools > 0
+            && u64::from(pools) * u64::from(pool_size) <= 1 << 29
+            && u64::from(words) + u64::from(pools) * u64::from(pool_size) <= u64::from(thunks)
+            && u64::from(thunks) < 1 << 31;
+        sane.then_some(Activations {
+            thunks,
+            words,
+            pools,
+            pool_size,
+            unwind: read(MARK + 16)? as u32,
+        })
     }
 
     /// Bytes of all pools, in each of both.
@@ -135,5 +169,25 @@ mod tests {
         assert_eq!(activations.words_of(Addr(0x1004_0000)), None);
         assert_eq!(activations.pool(4), None);
         assert_eq!(activations.offsets().count(), 1022);
+    }
+
+    #[test]
+    fn where_they_lie_is_found_by_their_mark() {
+        let activations = Activations {
+            thunks: 0x2004_0000,
+            words: 0x2000_0000,
+            pools: 4,
+            pool_size: Activations::pool_of(1022),
+            unwind: 0x1000,
+        };
+        let memory = std::cell::RefCell::new([0_u64; 8]);
+        activations.mark(|at, word| memory.borrow_mut()[at as usize / 8] = word);
+        let read = |at: u64| memory.borrow().get(at as usize / 8).copied();
+        assert_eq!(Activations::marked(read), Some(activations));
+        // Thunks that would lie among the words.
+        memory.borrow_mut()[3] = 0x2000_0000_2000_0000;
+        assert_eq!(Activations::marked(read), None);
+        assert_eq!(Activations::marked(|_| Some(0)), None);
+        assert_eq!(Activations::marked(|_| Some(u64::MAX)), None);
     }
 }

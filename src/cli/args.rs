@@ -158,6 +158,11 @@ pub struct Trace {
     )]
     pub stack_size: u16,
 
+    /// Probe returns also where kptrace does not know how the program unwinds its stack: a program that
+    /// throws exceptions ends then
+    #[arg(long)]
+    pub force_returns: bool,
+
     /// Write to FILE, replacing it; - is standard output [default: standard error for run,
     /// standard output for attach]
     #[arg(short = 'o', long, value_name = "FILE", value_hint = ValueHint::FilePath)]

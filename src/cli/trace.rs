@@ -98,6 +98,7 @@ pub(super) fn wanted(trace: &Trace, debug: &DebugFiles) -> Result<Wanted, Vec<Di
                 max_probes: trace.max_probes,
                 max_active: trace.max_active,
                 stacks: stacks(trace),
+                force_returns: trace.force_returns,
                 cache: cache(),
                 progress: progress(!trace.talk.quiet && io::stderr().is_terminal()),
                 pending: match trace.pending {

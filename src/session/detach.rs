@@ -73,7 +73,7 @@ impl Tracee {
             return Ok(());
         };
         let code = live.injected.code();
-        let mut clear = false;
+        let (mut clear, mut calls) = (false, false);
         let (mut attempt, mut births) = (0, 0);
         self.rest()?;
         let mut begun = clock::monotonic();
@@ -110,7 +110,7 @@ impl Tracee {
             if self.is_over() || self.live.is_none() {
                 return Ok(());
             }
-            let calls = self.put_returns_back()?;
+            calls = self.put_returns_back()?;
             let maps = self.process.maps()?;
             if let Some(occupied) = self.process.occupied(&maps, &code)? {
                 let holds = |span: &Span| {
@@ -141,9 +141,13 @@ impl Tracee {
         if clear && freed {
             self.unmap()?;
         } else {
-            self.notes.push(
-                "some code was left in the target: a signal handler may return into it".to_owned(),
-            );
+            let why = if calls {
+                "calls return through it whose frames were not found"
+            } else {
+                "a signal handler may return into it"
+            };
+            let note = format!("some code was left in the target: {why}");
+            self.notes.push(note);
         }
         self.live = None;
         self.process.set_landing(None);

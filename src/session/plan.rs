@@ -321,7 +321,11 @@ impl Plan {
                 }
             });
         }
-        let unwinds = return_rules::unwinds(&self.modules);
+        let unwinds = if wanted.force_returns {
+            Ok(())
+        } else {
+            return_rules::unwinds(&self.modules)
+        };
         for mut site in sites {
             if !self.bare.is_empty() && self.bare.contains(&self.place_of(&site)) {
                 continue;

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, bail};
 
 use super::differences::{Difference, Differences, differences};
+use super::returns::put_back as put_calls_back;
 use super::tasks::{ignore_gone, unless_gone};
 use super::text::{Check, Text as Pages};
 use crate::abi;
@@ -20,7 +21,7 @@ use crate::sys::procfs::Where;
 use crate::sys::wait::Status;
 use crate::sys::{clock, poll, procfs, ptrace};
 use crate::target::{
-    Kinship, Leftover, Process, Remote, Reports, State, Thread, far_end, restart_call,
+    Kinship, Leftover, Process, Remote, Reports, State, Thread, far_end, outstanding, restart_call,
 };
 
 const INT3: u8 = 0xcc;
@@ -125,7 +126,8 @@ impl Work<'_> {
         }
         if !clear {
             self.done.left.push(
-                "memory with code that a thread, or a signal handler, may return into".to_owned(),
+                "memory with code that a thread, a call, or a signal handler may return into"
+                    .to_owned(),
             );
         } else if found.unread.is_empty() {
             self.unmap()?;
@@ -385,6 +387,30 @@ impl Work<'_> {
         Ok(true)
     }
 
+    /// Puts return addresses back where they stood, with everybody stopped. Says whether calls are left
+    /// whose place is not known.
+    fn put_returns_back(&mut self) -> anyhow::Result<bool> {
+        let mut left = false;
+        let all: Vec<_> = self.left.iter().filter_map(|l| l.activations).collect();
+        for activations in all {
+            if outstanding(&activations, &self.process.memory)?.is_empty() {
+                continue;
+            }
+            let threads = self.process.threads.iter();
+            let running: Vec<Tid> = threads
+                .filter(|(_, thread)| thread.state == State::Running)
+                .map(|(&tid, _)| tid)
+                .collect();
+            for tid in running {
+                if ptrace::interrupt(tid).is_ok() {
+                    self.process.await_stop(tid, &mut self.backlog)?;
+                }
+            }
+            left |= put_calls_back(&activations, &self.process.memory)?;
+        }
+        Ok(left)
+    }
+
     /// Waits until nobody is in our code, or may come back into it, with those stopped that ran.
     /// False if that does not come.
     fn empty(&mut self) -> anyhow::Result<bool> {
@@ -398,9 +424,11 @@ impl Work<'_> {
         for attempt in 0..PATIENCE {
             self.process.stop_running(&mut self.backlog)?;
             self.process.collect(&mut self.backlog)?;
+            let calls = self.put_returns_back()?;
             let waiting = !self.backlog.is_empty() || !self.process.ends.is_empty();
             let maps = self.process.maps()?;
             if !waiting
+                && !calls
                 && !self.hit_stands_out()
                 && let Some(occupied) = self.process.occupied(&maps, &code)?
             {

@@ -7,7 +7,7 @@ use crate::arch::native::scan::{Look, return_address};
 use crate::base::LinkAddr;
 use crate::probe::Refusal;
 use crate::program::Callers;
-use crate::symbols::NamePattern;
+use crate::symbols::{Image, NamePattern};
 
 /// They find their caller by the return address.
 const FIND_CALLER: [&str; 12] = [
@@ -107,6 +107,28 @@ pub(super) fn check(module: &Module, at: LinkAddr, name: &str) -> Result<(), Ref
     }
 }
 
+/// A file that throws takes one of these from its language's library, or from libgcc's.
+const OF_OTHERS: [&str; 4] = [
+    "__gxx_personality_v0",
+    "__gcc_personality_v0",
+    "_Unwind_RaiseException",
+    "__cxa_throw",
+];
+/// `DT_STRTAB`, `DT_STRSZ` (gABI, dynamic section).
+const STRINGS: [u64; 2] = [5, 10];
+
+/// Whether a file has one of these names among those that it takes from others or gives to them.
+fn takes(image: &Image, names: &[&str]) -> bool {
+    let [at, len] = STRINGS.map(|tag| image.dynamic(tag));
+    let strings = at.zip(len).and_then(|(at, len)| {
+        let len = usize::try_from(len).ok()?;
+        image.bytes_at(LinkAddr(at), len)
+    });
+    // One may be the end of another.
+    let mut all = strings.unwrap_or_default().split(|&byte| byte == 0);
+    all.any(|string| names.iter().any(|name| string.ends_with(name.as_bytes())))
+}
+
 /// Whether exceptions would pass through calls whose returns are probed: what unwinds them must be known.
 pub(super) fn unwinds(modules: &[Module]) -> Result<(), Refusal> {
     let has = |module: &Module, name: &str| {
@@ -125,11 +147,13 @@ pub(super) fn unwinds(modules: &[Module]) -> Result<(), Refusal> {
                 .iter()
                 .any(|frame| frame.lsda.is_some())
         };
-        // Its own, without a name.
-        let hidden = module.program && module.image().interpreter().is_none() && throws();
+        // Its own, without a name: what raises its exceptions is in no other file.
+        let libc = module.image().soname() == Some("libc.so.6");
+        let hidden = !libc && !takes(module.image(), &OF_OTHERS) && throws();
         if hidden || has(module, "_Unwind_RaiseException") {
             let why = format!(
-                "exceptions would not pass: kptrace does not know the unwinder in {}",
+                "exceptions would not pass: kptrace does not know the unwinder in {}; \
+                 --force-returns probes all the same",
                 module.name
             );
             return Err(Refusal::Window(why.into()));

@@ -34,6 +34,8 @@ pub struct Wanted {
     pub max_active: u32,
     /// What is recorded of stacks.
     pub stacks: WantedStacks,
+    /// Whether returns are probed also where exceptions would not pass.
+    pub force_returns: bool,
     /// The program of the language that some of these belong to.
     pub language: Option<Language>,
 }
@@ -79,6 +81,7 @@ impl Default for Wanted {
             memory: Memory::default(),
             max_active: MAX_ACTIVE,
             stacks: WantedStacks::default(),
+            force_returns: false,
             language: None,
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::process::Process;
-use crate::abi;
+use crate::abi::{self, Activations};
 use crate::base::{Addr, Span};
 use crate::sys::mem::Memory;
 use crate::sys::procfs::{self, Mapping};
@@ -30,6 +30,8 @@ pub struct Leftover {
     pub alive: Option<Addr>,
     /// Private memory for frames.
     pub frames: Option<Span>,
+    /// Where calls are kept that were to return through our code.
+    pub activations: Option<Activations>,
     /// Everything of ours that is mapped.
     pub mapped: Vec<Span>,
     /// Descriptors of the object that are still open in the process.
@@ -58,6 +60,7 @@ struct Object {
     maps: Option<u64>,
     code: Vec<Span>,
     data: Vec<Span>,
+    activations: Option<Activations>,
 }
 
 impl Process {
@@ -71,6 +74,8 @@ impl Process {
             if mapping.exec {
                 object.code.push(mapping.span);
                 object.marked = object.marked.or(code_mark(&self.memory, start));
+                let calls = calls_mark(&self.memory, start);
+                object.activations = object.activations.or(calls);
             } else {
                 object.data.push(mapping.span);
                 if mapping.offset == 0 && start.0 < LOW {
@@ -122,6 +127,13 @@ impl Process {
                 .or_insert_with(|| session(maps, version, low));
             left.mapped.extend(object.data.iter().chain(&object.code));
             left.blocks.extend(object.data);
+            if let Some(activations) = object.activations {
+                let words = activations.words();
+                if private(maps, words, true).is_some() {
+                    left.mapped.push(words);
+                    left.activations = Some(activations);
+                }
+            }
             left.code.extend(object.code);
             left.descriptors.extend(descriptors(inode));
         }
@@ -131,19 +143,13 @@ impl Process {
 
 /// A session by where its block 0 lies, with what is before that.
 fn session(maps: &[Mapping], version: u64, low: Addr) -> Leftover {
-    let private = |end: Addr, size: u64, write: bool| {
-        let span = Span {
-            start: end - size.min(end.0),
-            end,
-        };
-        let alike = |m: &&Mapping| {
-            !m.shared && m.inode == 0 && m.path.is_empty() && m.read && !m.exec && m.write == write
-        };
-        let holds = |m: &&Mapping| m.span.start <= span.start && m.span.end >= span.end;
-        maps.iter().filter(alike).find(holds).map(|_| span)
+    let before = |end: Addr, size: u64| Span {
+        start: end - size.min(end.0),
+        end,
     };
-    let alive = private(low, abi::ALIVE_SIZE, false);
-    let frames = private(low - abi::ALIVE_SIZE.min(low.0), abi::FRAME_SIZE, true);
+    let alive = private(maps, before(low, abi::ALIVE_SIZE), false);
+    let frames = before(low - abi::ALIVE_SIZE.min(low.0), abi::FRAME_SIZE);
+    let frames = private(maps, frames, true);
     Leftover {
         low,
         alive: alive.map(|span| span.start),
@@ -152,6 +158,22 @@ fn session(maps: &[Mapping], version: u64, low: Addr) -> Leftover {
         version,
         ..Leftover::default()
     }
+}
+
+/// A part of the process's memory, if it is such as we make for ourselves: private, of no file.
+fn private(maps: &[Mapping], span: Span, write: bool) -> Option<Span> {
+    let alike = |m: &&Mapping| {
+        !m.shared && m.inode == 0 && m.path.is_empty() && m.read && !m.exec && m.write == write
+    };
+    let holds = |m: &&Mapping| m.span.start <= span.start && m.span.end >= span.end;
+    maps.iter().filter(alike).find(holds).map(|_| span)
+}
+
+/// Where activations lie, if this is the code of their thunks.
+fn calls_mark(memory: &Memory, start: Addr) -> Option<Activations> {
+    code_mark(memory, start)?;
+    let found = Activations::marked(|at| memory.word(start + at).ok())?;
+    (u64::from(found.thunks) == start.0).then_some(found)
 }
 
 /// The version in block 0, if this is one.

@@ -54,6 +54,7 @@ pub(super) fn map_pools(
     with_object(remote, file.into(), |remote, fd, object| {
         object.copy_in(0, &bytes);
         mark_code(object, 0, low);
+        activations.mark(|at, word| object.store(at, word));
         let Span { start, end } = activations.thunks();
         let mut at = start;
         while at < end {
