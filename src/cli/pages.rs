@@ -40,6 +40,7 @@ pub fn man(out: &mut dyn Write) -> io::Result<()> {
         "check [OPTIONS] [-e PROGRAM]... [-f FILE]... [BINARY|PID [PROBE...]]",
         "ctl PID list [--json]",
         "bt [OPTIONS] [-e PROGRAM | FILE [ARG...]] (-c CMD | -p PID)",
+        "top [-d SECS] PID",
         "restore [-q] PID",
         "completions SHELL",
         "man",
