@@ -7,6 +7,7 @@ mod counters;
 mod datum;
 mod directory;
 mod drain;
+mod durations;
 mod event;
 mod name;
 mod record;
@@ -22,6 +23,7 @@ pub use counters::{count, fates, ring_losses};
 pub use datum::Names;
 pub use directory::Directory;
 pub use drain::{Command, Drain, Drained, Feed, Recorded};
+pub use durations::{Calls, Durations};
 pub use event::{
     ArgValue, Cost, End, Ends, Hit, Missed, ProbeInfo, ProbeKind, ProbeSummary, ProcessSummary,
     Return, Sink, SiteState, Summary,

@@ -29,6 +29,8 @@ mod model;
 mod rules;
 #[cfg(test)]
 mod sequences;
+#[cfg(test)]
+mod switches;
 
 pub use queue::Batch;
 pub use refusal::Refusal;

@@ -2,6 +2,7 @@
 //! event loop and owns them all, `tracee` is one of them; each kind of thing that happens has a file
 //! of its own.
 
+mod added;
 mod arguments;
 mod arm;
 mod asks;
@@ -44,6 +45,7 @@ mod returns;
 mod roots;
 mod run;
 mod script;
+mod switch;
 mod tasks;
 mod text;
 mod titles;
@@ -63,6 +65,7 @@ pub use module::{Module, modules};
 pub use opened::Opened;
 pub use plan::{Plan, PlanError, Planned, plan};
 pub use preview::{preview, preview_block};
+pub use requests::words;
 pub use resolve::Exclude;
 pub use restore::{Restored, restore};
 pub use run::{Options, Session};

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::complain;
@@ -16,6 +16,7 @@ use super::inspect::written;
 use super::values::process;
 use crate::base::{Pid, Tid};
 use crate::output::{escaped, json_line};
+use crate::session::words;
 use crate::sys::local::{Stream, is_private, places};
 use crate::sys::{file, procfs};
 
@@ -45,6 +46,51 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Arm everything that is enabled again; so does SIGUSR2 to kptrace
+    On,
+    /// Give all text its original bytes, verify that, and keep what was asked for; so does SIGUSR1
+    Off,
+    /// Allow jumps, or make all of them breakpoints
+    Opt {
+        /// Whether
+        switch: Switch,
+    },
+    /// Switch probes on
+    Enable {
+        /// The number of a probe, a name, a pattern as in 'mem*' or 'libc:*', or the probe as it was
+        /// asked for
+        #[arg(value_name = "PROBE")]
+        probe: String,
+    },
+    /// Switch probes off: they cost nothing any more, and keep their counts
+    Disable {
+        /// As for enable
+        #[arg(value_name = "PROBE")]
+        probe: String,
+    },
+    /// Add a probe, as after -p of run and attach
+    Add {
+        /// The probe, one word with its arguments
+        #[arg(value_name = "PROBE", allow_hyphen_values = true)]
+        probe: String,
+    },
+    /// Take probes away
+    Remove {
+        /// As for enable
+        #[arg(value_name = "PROBE")]
+        probe: String,
+    },
+    /// End tracing, as an interrupt of kptrace does
+    Detach,
+}
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Jumps where they are safe
+    On,
+    /// Breakpoints
+    Off,
 }
 
 impl Action {
@@ -52,6 +98,14 @@ impl Action {
     fn request(&self) -> Value {
         match self {
             Action::List { .. } => json!({ "do": "list" }),
+            Action::On => json!({ "do": "on" }),
+            Action::Off => json!({ "do": "off" }),
+            Action::Opt { switch } => json!({ "do": "opt", "on": *switch == Switch::On }),
+            Action::Enable { probe } => json!({ "do": "enable", "probe": probe }),
+            Action::Disable { probe } => json!({ "do": "disable", "probe": probe }),
+            Action::Add { probe } => json!({ "do": "add", "probe": probe }),
+            Action::Remove { probe } => json!({ "do": "remove", "probe": probe }),
+            Action::Detach => json!({ "do": "detach" }),
         }
     }
 }
@@ -154,6 +208,8 @@ fn print(action: &Action, answer: &Value, out: &mut impl Write) -> io::Result<()
                 false => list(probes.collect(), out),
             }
         }
+        Action::Detach => Ok(()),
+        _ => writeln!(out, "{}", words(answer)),
     }
 }
 

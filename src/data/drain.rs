@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::catalogue::Catalogue;
 use super::clock::Clock;
 use super::directory::Directory;
+use super::durations::Durations;
 use super::event::{ArgValue, End, Hit, ProbeKind, Return, Sink};
 use super::script::{Asker, Running, Script};
 use super::source::{Source, Waiting};
@@ -58,6 +59,8 @@ pub struct Feed {
     pub pid: Pid,
     /// Its command name.
     pub comm: String,
+    /// How long its calls lasted, as far as that is known.
+    pub durations: Arc<Durations>,
 }
 
 /// Records delivered of a feed that was closed: probes that had any, with how many.
@@ -341,6 +344,9 @@ impl Worker {
                 ProbeKind::Entry => None,
                 ProbeKind::Return => Some(ended(&self.clock, &record, &mut values)),
             };
+            if let Some(duration) = end.and_then(|end| end.duration) {
+                source.feed.durations.add(record.probe, duration);
+            }
             let hit = Hit {
                 probe: &probe.info,
                 end,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::registry::Registry;
 use super::state::{Outcome, Step, Text};
-use crate::base::Addr;
+use crate::base::{Addr, ProbeId};
 
 /// What was written at one byte; bytes that are not in the table are the file's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +16,11 @@ enum Byte {
 }
 
 /// A site that is armed in the model.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Armed {
     text: Text,
+    /// The probes of its detour.
+    probes: Vec<ProbeId>,
     displaced: u64,
     reach: u64,
     whole: bool,
@@ -61,6 +63,14 @@ impl Target {
         self.armed
             .get(&addr)
             .map_or(Text::Original, |site| site.text)
+    }
+
+    /// The probes that a hit of a site reaches.
+    pub(super) fn served(&self, addr: Addr) -> BTreeSet<ProbeId> {
+        let armed = self.armed.get(&addr);
+        armed.map_or(BTreeSet::new(), |site| {
+            site.probes.iter().copied().collect()
+        })
     }
 
     /// Whether every byte is the file's, or somebody else's.
@@ -128,6 +138,9 @@ impl Target {
         }
         let armed = Armed {
             text,
+            probes: registry
+                .detour(addr)
+                .map_or(Vec::new(), |detour| detour.probes),
             displaced,
             reach,
             whole,

@@ -5,7 +5,7 @@
 //! refers to it. Whatever may change a decision puts the site, and those it collides with, into
 //! the queue.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Refusal;
 use super::overlap::{self, Sites};
@@ -54,8 +54,10 @@ pub(super) struct Probe {
 /// The table of sites.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    policy: Policy,
-    armed: bool,
+    pub(super) policy: Policy,
+    pub(super) armed: bool,
+    /// Sites that stay armed all the same.
+    pub(super) stays: BTreeSet<Addr>,
     pub(super) sites: Sites,
     pub(super) probes: HashMap<ProbeId, Probe>,
     queue: Queue,
@@ -69,6 +71,7 @@ impl Registry {
         Registry {
             policy,
             armed: true,
+            stays: BTreeSet::new(),
             sites: Sites::new(),
             probes: HashMap::new(),
             queue: Queue::default(),
@@ -77,7 +80,8 @@ impl Registry {
         }
     }
 
-    /// Adds a probe, enabled, at `addr`; sites are shared, and keep the facts they were made with.
+    /// Adds a probe at `addr`; sites are shared, and keep the facts they were made with. It is enabled,
+    /// unless it was not when its mapping vanished.
     /// Probes that `needs_stop` keep their site a breakpoint.
     ///
     /// # Errors
@@ -111,6 +115,7 @@ impl Registry {
         if let Some(probe) = self.probes.get(&id).filter(|probe| !probe.gone) {
             return Err(Refusal::Known(probe.addr));
         }
+        let enabled = self.probes.get(&id).is_none_or(|probe| probe.enabled);
         match self.sites.get(&addr) {
             Some(site) if site.foreign() => return Err(Refusal::Foreign),
             Some(site) => {
@@ -118,7 +123,7 @@ impl Registry {
                     self.admit(site, needs_stop)?;
                 }
                 if let Some(site) = self.sites.get_mut(&addr) {
-                    site.join(id, needs_stop, own);
+                    site.join(id, enabled, (needs_stop, own));
                 }
             }
             None => {
@@ -127,13 +132,13 @@ impl Registry {
                 if !own {
                     self.admit(&site, needs_stop)?;
                 }
-                site.join(id, needs_stop, own);
+                site.join(id, enabled, (needs_stop, own));
                 self.sites.insert(addr, site);
             }
         }
         let probe = Probe {
             addr,
-            enabled: true,
+            enabled,
             stop: needs_stop,
             own,
             gone: false,
@@ -172,7 +177,7 @@ impl Registry {
         if let Some(site) = self.sites.get_mut(&probe.addr) {
             site.probes.retain(|&other| other != id);
             site.enabled -= u32::from(probe.enabled);
-            site.stops -= u32::from(probe.stop);
+            site.stops -= u32::from(probe.stop && probe.enabled);
             site.own -= u32::from(probe.own);
             site.revision = site.revision.wrapping_add(1);
         }
@@ -181,8 +186,8 @@ impl Registry {
         true
     }
 
-    /// Switches one probe. A site without enabled probes gets its original bytes back. Switching
-    /// on also gives another chance to what was switched off for being hit too often, or could not
+    /// Switches one probe. A site without enabled probes gets its original bytes back; where others
+    /// are enabled, a new detour knows no more of it. Switching on also gives another chance to what was switched off for being hit too often, or could not
     /// jump. False: there is no such probe.
     pub fn set_enabled(&mut self, id: ProbeId, enabled: bool) -> bool {
         let Some(probe) = self.probes.get_mut(&id) else {
@@ -190,15 +195,24 @@ impl Registry {
         };
         let changed = probe.enabled != enabled;
         probe.enabled = enabled;
-        let (addr, gone) = (probe.addr, probe.gone);
+        let (addr, gone, stop) = (probe.addr, probe.gone, u32::from(probe.stop));
         if gone {
             return true;
         }
         if let Some(site) = self.sites.get_mut(&addr) {
             match (changed, enabled) {
-                (true, true) => site.enabled += 1,
-                (true, false) => site.enabled -= 1,
+                (true, true) => {
+                    site.enabled += 1;
+                    site.stops += stop;
+                }
+                (true, false) => {
+                    site.enabled -= 1;
+                    site.stops -= stop;
+                }
                 (false, _) => {}
+            }
+            if changed {
+                site.revision = site.revision.wrapping_add(1);
             }
             if enabled {
                 site.hot = false;
@@ -217,7 +231,13 @@ impl Registry {
 
     /// Every site gets its original bytes back; probes keep their own state.
     pub fn disarm_all(&mut self) {
+        self.disarm_all_but(BTreeSet::new());
+    }
+
+    /// The same, but for these sites.
+    pub fn disarm_all_but(&mut self, stays: BTreeSet<Addr>) {
         self.armed = false;
+        self.stays = stays;
         self.touch_all();
     }
 
@@ -349,7 +369,7 @@ impl Registry {
 
     /// What a site should be, and why not a jump.
     pub(super) fn goal(&self, site: &Site, blocker: Option<Addr>) -> (Text, Option<Refusal>) {
-        if !self.armed {
+        if !self.armed && !self.stays.contains(&site.addr) {
             return (Text::Original, Some(Refusal::Off));
         }
         if site.enabled == 0 {

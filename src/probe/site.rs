@@ -1,7 +1,7 @@
 //! One address with the probes that share it. Does not know its neighbours.
 //!
-//! Invariant: `enabled` and `stops` are the numbers of its probes that are enabled, and that need
-//! a stop; `revision` grows whenever what its detour must do changes.
+//! Invariant: `enabled` and `stops` are the numbers of its probes that are enabled, and of those that
+//! need a stop; `revision` grows whenever what its detour must do changes.
 
 use super::Refusal;
 use super::queue::Held;
@@ -91,10 +91,10 @@ impl Facts {
 }
 
 /// What the detour of a site must do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Detour<'a> {
-    /// The probes it serves, in order; the disabled ones included (their enable word is 0).
-    pub probes: &'a [ProbeId],
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detour {
+    /// The probes it serves, in order: those that are enabled.
+    pub probes: Vec<ProbeId>,
     /// Whether it holds all displaced instructions. If not, only the first: another site stands
     /// at one of the others, and control must come past it.
     pub whole: bool,
@@ -189,11 +189,11 @@ impl Site {
         }
     }
 
-    /// Takes in one more probe, enabled.
-    pub(super) fn join(&mut self, id: ProbeId, needs_stop: bool, own: bool) {
+    /// Takes in one more probe.
+    pub(super) fn join(&mut self, id: ProbeId, enabled: bool, (needs_stop, own): (bool, bool)) {
         self.probes.push(id);
-        self.enabled += 1;
-        self.stops += u32::from(needs_stop);
+        self.enabled += u32::from(enabled);
+        self.stops += u32::from(needs_stop && enabled);
         self.own += u32::from(own);
         self.hot = false;
         self.revision = self.revision.wrapping_add(1);

@@ -1,6 +1,8 @@
 //! What the registry tells about its sites and probes: where they are, how they stand and why, who
 //! owns a byte, what a detour must do. Changes nothing.
 
+use std::collections::BTreeSet;
+
 use super::Refusal;
 use super::overlap;
 use super::registry::Registry;
@@ -60,20 +62,33 @@ impl Registry {
     pub fn owner_of(&self, byte: Addr) -> Option<Addr> {
         overlap::owner(&self.sites, byte).map(Site::addr)
     }
+    /// Whether sites are armed at all.
+    pub fn is_on(&self) -> bool {
+        self.armed
+    }
+    /// Sites that stay armed when all others are not.
+    pub fn staying(&self) -> &BTreeSet<Addr> {
+        &self.stays
+    }
+    /// Whether breakpoints become jumps.
+    pub fn optimises(&self) -> bool {
+        self.policy.optimise
+    }
     /// Whether a probe is switched on (its own switch).
     pub fn is_enabled(&self, id: ProbeId) -> Option<bool> {
         self.probes.get(&id).map(|probe| probe.enabled)
     }
 
     /// The detour that a site must have: of the step that is under way, else of its present state.
-    pub fn detour(&self, addr: Addr) -> Option<Detour<'_>> {
+    pub fn detour(&self, addr: Addr) -> Option<Detour> {
         let site = self.sites.get(&addr)?;
         let built = match site.state {
             State::Moving { .. } => site.building,
             _ => site.built,
         };
+        let enabled = |id: &ProbeId| self.is_enabled(*id).unwrap_or(false);
         Some(Detour {
-            probes: &site.probes,
+            probes: site.probes.iter().copied().filter(enabled).collect(),
             whole: built.whole,
         })
     }

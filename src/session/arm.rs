@@ -34,6 +34,8 @@ const LARGEST_RING: u32 = 1 << 23;
 /// probe, and in all.
 const MANY: u32 = 1 << 18;
 const FEW: u32 = 256;
+/// Room for probes that are added while it runs.
+const ADDED: u32 = 4096;
 const MOST_PROBES: u32 = 1 << abi::PROBE_BITS;
 /// Most bytes of a detour of our own.
 const HOOK: u64 = 512;
@@ -186,7 +188,7 @@ impl Tracee {
         let pools = pools.min(layout.blocks).min(MOST_POOLS);
         layout
             .returns
-            .then_some((pools, self.common.wanted.max_active))
+            .then_some((pools, self.common.wanted.borrow().max_active))
     }
 
     /// Our memory in the target.
@@ -212,7 +214,7 @@ impl Tracee {
 
     /// How many probes there may ever be.
     fn capacity(&self) -> u32 {
-        let wanted = &self.common.wanted;
+        let wanted = self.common.wanted.borrow();
         let known = u32::try_from(self.plan.probes.len()).unwrap_or(u32::MAX);
         let open = |spec: &ProbeSpec| spec.is_pattern() && spec.module.is_some();
         let more = match wanted.max_probes {
@@ -220,7 +222,7 @@ impl Tracee {
             None if wanted.specs.iter().any(open) => MANY,
             None => FEW.saturating_mul(u32::try_from(wanted.specs.len()).unwrap_or(u32::MAX)),
         };
-        known.saturating_add(more).min(MOST_PROBES)
+        known.saturating_add(more.max(ADDED)).min(MOST_PROBES)
     }
 
     /// Arms what was planned since: code memory, programs and the registry learn of it first.
@@ -329,6 +331,7 @@ impl Tracee {
             catalogue: Arc::clone(&self.catalogue),
             pid: self.process.pid,
             comm: self.comm.clone(),
+            durations: Arc::clone(&self.durations),
         };
         let _ = self.common.drain.send(Command::Open(self.feed, feed));
     }
@@ -354,9 +357,9 @@ impl Tracee {
     /// Rings as large as the memory allows for twice the threads there are.
     fn layout(&self, capacity: u32) -> Layout {
         let probes = u32::try_from(self.plan.probes.len()).unwrap_or(u32::MAX);
-        let largest = largest_record(&self.common.wanted).max(self.plan.largest_record());
+        let largest = largest_record(&self.common.wanted.borrow()).max(self.plan.largest_record());
         let memory = self.common.options.memory;
-        let needs = self.common.wanted.memory;
+        let needs = self.common.wanted.borrow().memory;
         let layout = Layout {
             probes: capacity,
             ring_size: 0,
@@ -364,7 +367,7 @@ impl Tracee {
             blocks: 2,
             tables: needs.tables.next_multiple_of(64),
             scratch: needs.scratch.next_multiple_of(64),
-            returns: self.common.wanted.returns(),
+            returns: self.common.wanted.borrow().returns(),
         };
         let ring = if largest == 0 {
             0

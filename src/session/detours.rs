@@ -1,6 +1,7 @@
 //! Detours: built before the first byte of their site points to them, found again by any address
 //! inside. Templates are shared; code memory is handed out in order and never taken back while
-//! the session lives (invariant 7 is kept at detach).
+//! the session lives (invariant 7 is kept at detach), but a site that is to do again what it did
+//! before enters the detour that did it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -62,6 +63,8 @@ pub(super) struct Detour {
     /// Where it starts: what a jump leads to and a breakpoint hit enters.
     pub(super) start: Addr,
     template: usize,
+    /// The displaced instructions.
+    bytes: Box<[u8]>,
     /// Length of the displaced instructions.
     len: u64,
     copy: Addr,
@@ -94,6 +97,16 @@ struct Heap {
     cold: u64,
 }
 
+/// What a detour does: for these probes, with all displaced instructions or the first alone.
+pub(super) type Signature = (Vec<ProbeId>, bool);
+
+/// A detour that a site had before.
+#[derive(Clone, Debug)]
+struct Past {
+    signature: Signature,
+    number: usize,
+}
+
 /// All detours of a target.
 #[derive(Clone, Debug)]
 pub(super) struct Detours {
@@ -107,6 +120,8 @@ pub(super) struct Detours {
     heaps: Vec<Option<Heap>>,
     all: Vec<Detour>,
     by_site: HashMap<Addr, usize>,
+    /// Detours that sites had before, and what for.
+    past: HashMap<Addr, Vec<Past>>,
     hot: BTreeMap<Addr, usize>,
     cold: BTreeMap<Addr, usize>,
 }
@@ -126,6 +141,7 @@ impl Detours {
             heaps: Vec::new(),
             all: Vec::new(),
             by_site: HashMap::new(),
+            past: HashMap::new(),
             hot: BTreeMap::new(),
             cold: BTreeMap::new(),
         };
@@ -183,15 +199,46 @@ impl Detours {
         Ok(self.templates.len() - 1)
     }
 
-    /// Builds the detour of a site for these probes in a slab.
-    /// The one it had, if any, stays where it is: threads may be in it.
+    /// Takes the detour that a site had before for the same; the one it has is remembered. False if
+    /// there was none, or the code is another by now.
+    fn again(
+        &mut self,
+        displaced: &Displaced<'_>,
+        had: Option<Signature>,
+        wanted: &Signature,
+    ) -> bool {
+        let at = displaced.at;
+        let past = self.past.entry(at).or_default();
+        if let (Some(signature), Some(&number)) = (had, self.by_site.get(&at))
+            && !past.iter().any(|past| past.number == number)
+        {
+            past.push(Past { signature, number });
+        }
+        let same = |past: &&Past| {
+            let detour = self.all.get(past.number);
+            past.signature == *wanted
+                && detour.is_some_and(|detour| *detour.bytes == *displaced.bytes)
+        };
+        let Some(number) = past.iter().find(same).map(|past| past.number) else {
+            return false;
+        };
+        self.by_site.insert(at, number);
+        true
+    }
+
+    /// Builds the detour of a site for these probes in a slab, if it had none for them before (`had`
+    /// says what its present one is for). That stays where it is: threads may be in it.
     pub(super) fn build(
         &mut self,
         injected: &Injected,
-        slab: usize,
+        (slab, had): (usize, Option<Signature>),
         displaced: Displaced<'_>,
-        probes: &[Armed],
+        (wanted, probes): (&Signature, &[Armed]),
     ) -> Result<(), Refusal> {
+        // Most sites never have another.
+        if self.by_site.contains_key(&displaced.at) && self.again(&displaced, had, wanted) {
+            return Ok(());
+        }
         let classes = probes.iter().map(|probe| probe.class).collect();
         let index = self.template(classes, displaced.flags_live, displaced.dead)?;
         let template = &self.templates[index];
@@ -235,6 +282,7 @@ impl Detours {
             site: displaced.at,
             start,
             template: index,
+            bytes: displaced.bytes.into(),
             len,
             copy,
             cold,

@@ -271,6 +271,9 @@ impl Session {
         let mut tracee = Tracee::new(&self.common, process);
         // Until the first program has begun it is all one start.
         tracee.doomed = self.launched && self.roots.holds(pid) && !self.begun;
+        if let Some(before) = self.ended.iter().find(|tracee| tracee.process.pid == pid) {
+            tracee.keep_switches(before);
+        }
         let result = tracee.begin_program(tid);
         self.common.traced.borrow_mut().insert(pid);
         self.tracees.insert(pid, tracee);

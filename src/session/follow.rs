@@ -37,6 +37,7 @@ impl Tracee {
         child.unwinders = self.unwinders.clone();
         child.foreign = self.foreign.clone();
         child.registry = self.registry.clone();
+        child.calls_due = self.calls_due;
         child.throttle = self.throttle.clone();
         child.dispositions = self.dispositions.clone();
         let Some(live) = &self.live else {

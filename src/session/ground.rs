@@ -73,7 +73,12 @@ impl Ground {
         self.hole.map(|hole| hole.at)
     }
 
-    /// The same, to keep.
+    /// The same, with what its file has there.
+    pub(super) fn padding(&self) -> Option<(Addr, &[u8])> {
+        self.hole.as_ref().map(|hole| (hole.at, &hole.original[..]))
+    }
+
+    /// The bytes of the site, to keep.
     pub(super) fn kept(&self) -> Kept {
         self.original
     }

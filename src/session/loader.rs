@@ -58,7 +58,8 @@ impl Tracee {
     /// Finds what is to be armed in a process that runs. Nothing in it is changed.
     pub(super) fn plan_running(&mut self, pending: Pending) -> anyhow::Result<()> {
         self.plan_modules(Age::Relocated)?;
-        Ok(self.plan.require_match(&self.common.wanted, pending)?)
+        let wanted = self.common.wanted.borrow();
+        Ok(self.plan.require_match(&wanted, pending)?)
     }
 
     /// Traces a process that runs, once that is known.
@@ -128,7 +129,8 @@ impl Tracee {
                 Hook::Unwinder => true,
                 Hook::Entry | Hook::Resolver | Hook::Chosen => false,
             };
-            let cache = self.common.wanted.cache.as_ref();
+            let wanted = self.common.wanted.borrow();
+            let cache = wanted.cache.as_ref();
             let ground = jumps.then(|| self.plan.look(index, link, slab, cache).ok());
             let simple = || Ground::of_hook(module, link, slab).ok();
             let Some(ground) = ground.flatten().or_else(simple) else {
@@ -248,8 +250,9 @@ impl Tracee {
         self.settle()?;
         self.plan.complete = true;
         if self.doomed {
-            let pending = self.common.wanted.pending;
-            self.plan.require_match(&self.common.wanted, pending)?;
+            let wanted = self.common.wanted.borrow();
+            self.plan.require_match(&wanted, wanted.pending)?;
+            drop(wanted);
             for &tid in self.process.threads.keys() {
                 unless_gone(ptrace::let_live(tid).map_err(Into::into))?;
             }
@@ -260,6 +263,9 @@ impl Tracee {
                 .send(Command::Armed(self.plan.wanted.len()));
         }
         self.stage = Stage::Begun;
+        if std::mem::take(&mut self.begins_off) {
+            self.switch_off()?;
+        }
         Ok(())
     }
 
@@ -317,11 +323,11 @@ impl Tracee {
     /// The implementation of an indirect function is known.
     fn chose(&mut self, resolver: Addr, at: Addr) -> anyhow::Result<()> {
         let common = std::rc::Rc::clone(&self.common);
-        let sites = resolve::chosen(&mut self.plan, resolver, at, &common.wanted);
+        let sites = resolve::chosen(&mut self.plan, resolver, at, &common.wanted.borrow());
         if self.stage == Stage::Begun {
             self.unhook_resolved();
         }
-        let grown = self.plan.place(sites, &common.wanted)?;
+        let grown = self.plan.place(sites, &common.wanted.borrow())?;
         self.extend(&grown)
     }
 
@@ -367,7 +373,7 @@ impl Tracee {
             new.iter_mut().for_each(|module| module.read_chosen(memory));
         }
         self.chart(&new);
-        let grown = match self.plan.grow(new, &common.wanted, age) {
+        let grown = match self.plan.grow(new, &common.wanted.borrow(), age) {
             Ok(grown) => grown,
             Err(error) if !self.plan.complete => return Err(error.into()),
             Err(error) => {

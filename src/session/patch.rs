@@ -127,17 +127,24 @@ impl Tracee {
                 | Step::ArmJump(_)
                 | Step::JumpOnly(_)
                 | Step::Optimise(_)
+                | Step::Unoptimise(_)
                 | Step::Redirect(_)
         );
         if !arms {
             return true;
         }
         let at = step.addr();
-        match self.ensure_detour(at).and_then(|()| self.lead(at)) {
+        let mut built = self.ensure_detour(at);
+        while built == Err(Refusal::NoRoom) && self.more_code(at) {
+            built = self.ensure_detour(at);
+        }
+        match built.and_then(|()| self.lead(at)) {
             Ok(()) => true,
             Err(why) => {
                 let outcome = match step {
-                    Step::Optimise(_) | Step::Redirect(_) => Outcome::Refused(why),
+                    Step::Optimise(_) | Step::Unoptimise(_) | Step::Redirect(_) => {
+                        Outcome::Refused(why)
+                    }
                     _ => Outcome::Unarmed(why),
                 };
                 self.registry.report(step.addr(), outcome);
@@ -148,7 +155,7 @@ impl Tracee {
 
     fn ensure_detour(&mut self, at: Addr) -> Result<(), Refusal> {
         let wanted = self.registry.detour(at).ok_or(Refusal::NoRoom)?;
-        let signature = (wanted.probes.to_vec(), wanted.whole);
+        let signature = (wanted.probes, wanted.whole);
         let ground = self.plan.ground.get(&at).ok_or(Refusal::NoRoom)?;
         if ground.built.as_ref() == Some(&signature) {
             return Ok(());
@@ -173,7 +180,9 @@ impl Tracee {
             dead: ground.window.dead_regs,
             nops: ground.window.kind == WindowKind::Nop,
         };
-        Rc::make_mut(&mut live.detours).build(&live.injected, ground.slab, displaced, &probes)?;
+        let place = (ground.slab, ground.built.clone());
+        let detours = Rc::make_mut(&mut live.detours);
+        detours.build(&live.injected, place, displaced, (&signature, &probes))?;
         ground.built = Some(signature);
         Ok(())
     }

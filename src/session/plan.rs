@@ -100,8 +100,15 @@ pub struct Plan {
     class_of: HashMap<Program, u32>,
     /// The probe's text that each probe came from.
     spec_of: Vec<usize>,
-    /// Numbers of probes whose module is gone, for when it comes again.
+    /// Numbers of probes whose module is gone, for when it comes again, or that were removed.
     free: HashMap<Place, Vec<ProbeId>>,
+    /// Slabs that are full, and those that are filled in their place.
+    pub(super) continued: HashMap<usize, usize>,
+    /// Numbers of the probes' texts that were added for other processes.
+    pub(super) others: HashSet<usize>,
+    /// Probes that were removed, and where none is to come.
+    removed: HashSet<ProbeId>,
+    bare: HashSet<Place>,
     /// What stood at sites whose module is gone.
     past: HashMap<Addr, Ground>,
 }
@@ -193,7 +200,36 @@ impl Plan {
         let first = self.modules.len();
         self.memory = wanted.memory;
         self.modules.extend(more);
-        let sites = super::resolve::resolve(self, first, wanted, age)?;
+        let sites = super::resolve::resolve(self, first, (wanted, None), age)?;
+        self.place(sites, wanted)
+    }
+
+    /// Looks for the places of one probe's text in all modules: those where it is not yet.
+    pub(super) fn add(
+        &mut self,
+        number: usize,
+        wanted: &Wanted,
+    ) -> Result<Vec<Planned>, PlanError> {
+        let before = self.asked.get(number).map_or(0, |asked| asked.matched);
+        // What is wrong with it is told to who asks.
+        let complete = std::mem::replace(&mut self.complete, false);
+        let found = super::resolve::resolve(self, 0, (wanted, Some(number)), Age::Relocated);
+        self.complete = complete;
+        let mut sites = found?;
+        if self
+            .asked
+            .get(number)
+            .is_none_or(|asked| asked.matched == before)
+        {
+            let why = wanted.specs.get(number);
+            let why = why.map(|spec| super::resolve::why_not(&self.modules, wanted, spec));
+            return Err(PlanError::NoMatch(why.unwrap_or_default()));
+        }
+        let there = self.wanted.iter().map(|planned| planned.id);
+        let there = there.filter(|id| self.spec_of(*id) == Some(number));
+        let there: HashSet<Place> = there.filter_map(|id| self.place_of_probe(id)).collect();
+        sites.retain(|site| !there.contains(&self.place_of(site)));
+        self.bare.retain(|(_, _, spec, _)| *spec != number);
         self.place(sites, wanted)
     }
 
@@ -228,7 +264,8 @@ impl Plan {
     /// Numbers of the probes' texts that name nothing that is mapped, with the reason.
     pub fn unmatched<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = (usize, String)> {
         let all = wanted.specs.iter().zip(&self.asked).enumerate();
-        let unmatched = all.filter(|(_, (_, asked))| asked.matched == 0);
+        let unmatched =
+            all.filter(|(number, (_, asked))| asked.matched == 0 && !self.others.contains(number));
         unmatched.map(|(number, (spec, _))| {
             let why = super::resolve::why_not(&self.modules, wanted, spec);
             (number, why)
@@ -278,6 +315,9 @@ impl Plan {
         }
         let unwinds = return_rules::unwinds(&self.modules);
         for mut site in sites {
+            if !self.bare.is_empty() && self.bare.contains(&self.place_of(&site)) {
+                continue;
+            }
             let module = &self.modules[site.module];
             if let Moment::Return { from, .. } = &mut site.program.moment {
                 *from = return_rules::callers(module);
@@ -336,15 +376,15 @@ impl Plan {
         Ok(grown)
     }
 
+    fn place_of(&self, site: &Site) -> Place {
+        let module = self.modules[site.module].name.clone();
+        (module, site.at, site.spec, site.program.at_return())
+    }
+
     /// The number of a probe: that which it had, or a new one.
     fn number(&mut self, site: Site) -> ProbeId {
+        let place = self.place_of(&site);
         let module = &self.modules[site.module];
-        let place = (
-            module.name.clone(),
-            site.at,
-            site.spec,
-            site.program.at_return(),
-        );
         let again = self.free.get_mut(&place).and_then(Vec::pop);
         let next = u32::try_from(self.probes.len()).unwrap_or(u32::MAX);
         let id = again.unwrap_or(ProbeId(next));
@@ -364,6 +404,8 @@ impl Plan {
         if again.is_some() {
             // Its program is what it was: the text and the place are.
             self.probes[id.0 as usize] = info;
+            self.removed.remove(&id);
+            self.refused.remove(&id);
             return id;
         }
         let class = self.class(site.program);
@@ -413,6 +455,43 @@ impl Plan {
         self.spec_of.get(id.0 as usize).copied()
     }
 
+    /// Where a probe is, wherever its module is mapped.
+    fn place_of_probe(&self, id: ProbeId) -> Option<Place> {
+        let index = id.0 as usize;
+        let (info, &spec) = (self.probes.get(index)?, self.spec_of.get(index)?);
+        let at_return = info.kind == ProbeKind::Return;
+        Some((info.module.clone(), info.offset?, spec, at_return))
+    }
+
+    /// The next probe at this place has this number again.
+    fn set_free(&mut self, id: ProbeId) {
+        if let Some(place) = self.place_of_probe(id) {
+            let free = self.free.entry(place).or_default();
+            if !free.contains(&id) {
+                free.push(id);
+            }
+        }
+    }
+
+    /// Whether a probe was removed.
+    pub(super) fn is_removed(&self, id: ProbeId) -> bool {
+        self.removed.contains(&id)
+    }
+
+    /// Forgets probes for good: also where their module comes again. How many there were.
+    pub(super) fn remove(&mut self, ids: &[ProbeId]) -> usize {
+        let before = self.removed.len();
+        self.removed.extend(ids);
+        let removed = &self.removed;
+        self.wanted.retain(|planned| !removed.contains(&planned.id));
+        for &id in ids {
+            self.semaphores.remove(&id);
+            self.set_free(id);
+            self.bare.extend(self.place_of_probe(id));
+        }
+        self.removed.len() - before
+    }
+
     /// Forgets modules that are not mapped any more: all but those that `keep`; says what they
     /// occupied.
     pub(super) fn forget(&mut self, keep: impl Fn(&Module) -> bool) -> Vec<Span> {
@@ -427,16 +506,14 @@ impl Plan {
         }
         self.modules.retain(keep);
         let gone = |at: Addr| lost.iter().any(|span| span.contains(at));
-        for planned in self.wanted.extract_if(.., |planned| gone(planned.at)) {
-            let index = planned.id.0 as usize;
-            if let (Some(info), Some(&spec)) = (self.probes.get(index), self.spec_of.get(index))
-                && let Some(offset) = info.offset
-            {
-                let at_return = info.kind == ProbeKind::Return;
-                let place = (info.module.clone(), offset, spec, at_return);
-                self.free.entry(place).or_default().push(planned.id);
-            }
+        let gone: Vec<Planned> = self
+            .wanted
+            .extract_if(.., |planned| gone(planned.at))
+            .collect();
+        for planned in gone {
+            self.set_free(planned.id);
         }
+        let gone = |at: Addr| lost.iter().any(|span| span.contains(at));
         for (at, mut ground) in self.ground.extract_if(|at, _| gone(*at)) {
             ground.jump = None;
             self.past.insert(at, ground);

@@ -6,7 +6,7 @@ use super::tracee::Tracee;
 use crate::abi::Fate;
 use crate::base::Addr;
 use crate::data::{self, Cost, Ends, Missed, ProbeSummary, SiteState, Summary};
-use crate::probe::{Refusal, Status};
+use crate::probe::{Counts, Refusal, Status};
 
 fn state(status: Status) -> SiteState {
     match status {
@@ -73,6 +73,9 @@ impl Tracee {
                     state(status),
                     why.map(|why| why.words(|at| self.plan.name_at(at))),
                 ),
+                None if self.plan.is_removed(info.id) => {
+                    (SiteState::Disabled, Some("it was removed".to_owned()))
+                }
                 None => {
                     let why = self.plan.refused.get(&info.id);
                     (
@@ -90,13 +93,28 @@ impl Tracee {
                 ends: Ends::default(),
             });
         }
+        let counts = self.user_counts();
+        Summary {
+            probes,
+            armed: counts.armed,
+            jump: counts.jump,
+            trap: counts.trap,
+            comm: self.comm.clone(),
+            ..Summary::default()
+        }
+    }
+
+    /// Whether only breakpoints of our own are at a site: they are nobody's probes.
+    pub(super) fn is_ours_alone(&self, at: Addr) -> bool {
+        let probes = self.registry.probes_at(at);
+        !probes.is_empty() && probes.iter().all(|id| self.hooks.is_hook(*id))
+    }
+
+    /// How many sites stand how, without those that are ours alone.
+    pub(super) fn user_counts(&self) -> Counts {
         let mut counts = self.registry.counts();
-        // Breakpoints of our own are nobody's probes.
-        let only_hooks = |at: &Addr| {
-            let probes = self.registry.probes_at(*at);
-            !probes.is_empty() && probes.iter().all(|id| self.hooks.is_hook(*id))
-        };
-        for at in self.hooks.addresses().iter().filter(|at| only_hooks(at)) {
+        let addresses = self.hooks.addresses();
+        for at in addresses.iter().filter(|at| self.is_ours_alone(**at)) {
             let site = self
                 .registry
                 .site(*at)
@@ -108,13 +126,6 @@ impl Tracee {
             }
             counts.armed -= 1;
         }
-        Summary {
-            probes,
-            armed: counts.armed,
-            jump: counts.jump,
-            trap: counts.trap,
-            comm: self.comm.clone(),
-            ..Summary::default()
-        }
+        counts
     }
 }

@@ -64,17 +64,23 @@ enum Miss {
     Other(String),
 }
 
-/// Finds every place of every probe in the modules from `first` on.
+/// Finds every place of every probe, or of `only` this, in the modules from `first` on.
 pub(super) fn resolve(
     plan: &mut Plan,
     first: usize,
-    wanted: &Wanted,
+    (wanted, only): (&Wanted, Option<usize>),
     age: Age,
 ) -> Result<Vec<Site>, PlanError> {
+    let others = std::mem::take(&mut plan.others);
+    let is_meant =
+        |number: usize| only.is_none_or(|only| only == number) && !others.contains(&number);
     let mut sites = Vec::new();
     let mut wrong = Vec::new();
     plan.asked.resize(wanted.specs.len(), Asked::default());
     for (number, spec) in wanted.specs.iter().enumerate() {
+        if !is_meant(number) {
+            continue;
+        }
         let Plan { modules, asked, .. } = plan;
         let found = candidates(modules, first, spec, &asked[number]);
         let found = found.and_then(|some| places(modules, wanted, spec, &some));
@@ -111,6 +117,7 @@ pub(super) fn resolve(
             Err(diagnostic) => wrong.push(diagnostic),
         }
     }
+    plan.others = others;
     if wrong.is_empty() {
         return Ok(sites);
     }

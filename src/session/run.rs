@@ -164,7 +164,7 @@ impl Session {
         let drain = Drain::start(sink, script.transpose()?).context("starting a thread")?;
         let common = Rc::new(Common {
             options,
-            wanted,
+            wanted: RefCell::new(wanted),
             library: Library::default(),
             signals,
             drain: drain.commands(),
@@ -267,7 +267,8 @@ impl Session {
             if let Some(tracee) = self.tracees.get_mut(&pid) {
                 tracee.look_at_foreign();
                 tracee.renew_facts();
-                let result = tracee.look_at_asks().and_then(|()| tracee.settle());
+                let looked = tracee.look_at_asks().and_then(|()| tracee.look_at_calls());
+                let result = looked.and_then(|()| tracee.settle());
                 self.bear(pid, result)?;
             }
         }
@@ -284,6 +285,7 @@ impl Session {
                 t.foreign_due(),
                 t.asks_due(),
                 t.facts_due,
+                t.calls_due,
             ]
         });
         let due = each
@@ -405,6 +407,8 @@ impl Session {
                         self.detach()?;
                     }
                 }
+                sig::USR1 => self.switch_all(false)?,
+                sig::USR2 => self.switch_all(true)?,
                 _ => self.detach()?,
             }
         }
@@ -412,7 +416,7 @@ impl Session {
     }
 
     /// Disarms and lets go of everybody.
-    fn detach(&mut self) -> anyhow::Result<()> {
+    pub(super) fn detach(&mut self) -> anyhow::Result<()> {
         self.deadline = None;
         while let Some(pid) = self.tracees.keys().next().copied() {
             self.take_backlogs()?;
@@ -483,7 +487,7 @@ impl Session {
 
     /// Names the probes that never named anything.
     fn name_pending(&mut self) {
-        let wanted = &self.common.wanted;
+        let wanted = &*self.common.wanted.borrow();
         if wanted.pending == Pending::Ignore {
             return;
         }

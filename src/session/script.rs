@@ -181,6 +181,7 @@ impl Language {
             catalogue: Arc::new(catalogue),
             pid: ourselves(),
             comm: "kptrace".to_owned(),
+            durations: Arc::default(),
         };
         Ok((script, feed))
     }
@@ -208,7 +209,8 @@ fn tell(heads: Heads<'_>, line: Option<&Line>, facts: &Facts) {
 impl Tracee {
     /// The number of what programs call a probe.
     pub(super) fn title(&self, id: ProbeId) -> u32 {
-        let Some(language) = &self.common.wanted.language else {
+        let wanted = self.common.wanted.borrow();
+        let Some(language) = &wanted.language else {
             return 0;
         };
         let index = id.0 as usize;
@@ -231,7 +233,8 @@ impl Tracee {
 
     /// Remembers where files are mapped, for symbols in what programs print.
     pub(super) fn chart(&self, modules: &[Module]) {
-        let Some(language) = &self.common.wanted.language else {
+        let wanted = self.common.wanted.borrow();
+        let Some(language) = &wanted.language else {
             return;
         };
         let pid = self.process.pid;

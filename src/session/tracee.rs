@@ -24,7 +24,7 @@ use super::usdt::Semaphores;
 use super::wanted::Wanted;
 use crate::abi::Layout;
 use crate::base::{FeedId, Pid, ProbeId, Tid};
-use crate::data::{Catalogue, Command, Cost, Directory, Summary};
+use crate::data::{Catalogue, Command, Cost, Directory, Durations, Summary};
 use crate::guardian::Handle;
 use crate::probe::{Registry, Throttle};
 use crate::sys::errno::sig;
@@ -43,7 +43,8 @@ const BIRTH: u32 = 2_000;
 /// What all processes of a session share.
 pub(super) struct Common {
     pub(super) options: Options,
-    pub(super) wanted: Wanted,
+    /// It grows when probes are added while it runs.
+    pub(super) wanted: RefCell<Wanted>,
     pub(super) library: Library,
     pub(super) signals: Signals,
     /// Tells the drain something.
@@ -92,6 +93,7 @@ pub(super) struct Tracee {
     pub(super) comm: String,
     pub(super) directory: Arc<Directory>,
     pub(super) catalogue: Arc<Catalogue>,
+    pub(super) durations: Arc<Durations>,
     pub(super) dispositions: Dispositions,
     /// Hits of breakpoints that were taken back before they were dealt with.
     pub(super) missed: HashMap<ProbeId, u64>,
@@ -132,6 +134,10 @@ pub(super) struct Tracee {
     pub(super) asks: Asks,
     pub(super) facts_due: Option<u64>,
     pub(super) semaphores: Semaphores,
+    /// When it is looked next whether calls are under way, while all is switched off.
+    pub(super) calls_due: Option<u64>,
+    /// Whether all is to be off once it has begun.
+    pub(super) begins_off: bool,
 }
 
 impl Tracee {
@@ -153,6 +159,7 @@ impl Tracee {
             process,
             directory: Arc::new(Directory::new(1)),
             catalogue: Arc::new(Catalogue::default()),
+            durations: Arc::default(),
             dispositions: Dispositions::default(),
             missed: HashMap::new(),
             notes: Vec::new(),
@@ -178,6 +185,8 @@ impl Tracee {
             asks: Asks::default(),
             facts_due: None,
             semaphores: Semaphores::default(),
+            calls_due: None,
+            begins_off: false,
         }
     }
 

@@ -47,7 +47,7 @@ fn function(module: &Module, name: &str) -> Option<Addr> {
 impl Tracee {
     /// Looks for unwinders among what is mapped.
     pub(super) fn find_unwinders(&mut self) -> anyhow::Result<()> {
-        if !self.common.wanted.returns() {
+        if !self.common.wanted.borrow().returns() {
             return Ok(());
         }
         let both = |module: &Module| Some((function(module, FIND)?, function(module, GET_IP)?));

@@ -53,6 +53,10 @@ pub mod sig {
     /// Termination.
     pub const TERM: i32 = libc::SIGTERM;
     /// A child changed state.
+    pub const USR1: i32 = libc::SIGUSR1;
+    /// `SIGUSR2`
+    pub const USR2: i32 = libc::SIGUSR2;
+    /// `SIGCHLD`
     pub const CHLD: i32 = libc::SIGCHLD;
     /// Stop.
     pub const STOP: i32 = libc::SIGSTOP;

@@ -26,7 +26,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks and collects SIGCHLD and the signals that end or stop a command.
+    /// Blocks and collects SIGCHLD, the signals that end or stop a command, and SIGUSR1 and SIGUSR2.
     pub fn collect() -> io::Result<Signals> {
         let mut set = SigSet::empty();
         for signal in [
@@ -36,6 +36,8 @@ impl Signals {
             Signal::SIGTERM,
             Signal::SIGHUP,
             Signal::SIGTSTP,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
         ] {
             set.add(signal);
         }

@@ -35,6 +35,13 @@ fn mappings(pid: u32) -> Vec<(u64, u64, String, u64, String)> {
     maps.lines().filter_map(line).collect()
 }
 
+/// Where its text is.
+pub fn text(pid: u32) -> Vec<(u64, u64)> {
+    let maps = mappings(pid).into_iter();
+    let text = maps.filter(|map| map.2.contains('x') && map.4.starts_with('/'));
+    text.map(|map| (map.0, map.1)).collect()
+}
+
 /// Looks at a process.
 pub fn look(pid: u32) -> Look {
     let maps = mappings(pid);

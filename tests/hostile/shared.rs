@@ -137,6 +137,7 @@ pub fn drain(words: &[(u32, u64)]) -> u64 {
         catalogue,
         pid: Pid(11),
         comm: "target".to_owned(),
+        durations: Arc::default(),
     };
     let hits = Arc::new(Mutex::new(0));
     let drain = Drain::start(Box::new(Bounded(Arc::clone(&hits))), None).unwrap();

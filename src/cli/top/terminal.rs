@@ -15,6 +15,7 @@ use ratatui::crossterm::terminal::{
     disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{execute, queue};
+use ratatui::layout::{Position, Rect};
 
 use super::draw::{Look, draw};
 use super::table::Table;
@@ -52,7 +53,9 @@ impl Screen {
 
     /// Draws everything anew next time.
     pub(super) fn repaint(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // `clear` asks the terminal where the cursor is, and keys are read elsewhere.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::from((Position::ORIGIN, size)))
     }
 
     /// Gives the terminal back while `other` runs.
