@@ -184,7 +184,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__attach)
-            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --name --help"
+            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --stack --stack-by --stack-size --force-returns --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --name --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -230,6 +230,18 @@ _kptrace() {
                     return 0
                     ;;
                 --max-active)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stack)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stack-by)
+                    COMPREPLY=($(compgen -W "auto fp copy" -- "${cur}"))
+                    return 0
+                    ;;
+                --stack-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1075,7 +1087,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__run)
-            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --stack --stack-by --stack-size --force-returns --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1121,6 +1133,18 @@ _kptrace() {
                     return 0
                     ;;
                 --max-active)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stack)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stack-by)
+                    COMPREPLY=($(compgen -W "auto fp copy" -- "${cur}"))
+                    return 0
+                    ;;
+                --stack-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -15,6 +15,7 @@ mod progress;
 mod restore;
 mod targets;
 mod texts;
+mod top;
 mod trace;
 mod values;
 
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::List(list) => return inspect::list(&list).into(),
         Command::Check(check) => return check::check(&check).into(),
         Command::Ctl(ctl) => return ctl::run(&ctl).into(),
+        Command::Top(top) => return top::run(&top).into(),
         Command::Bt(bt) => return bt::run(&bt),
         Command::Restore(args) => return restore::run(&args).into(),
         Command::Completions { shell } => pages::completions(shell, &mut out),

@@ -23,6 +23,7 @@ pub use chrome::Chrome;
 pub use escape::{escaped, json_line};
 pub use folded::Folded;
 pub use json::Json;
+pub use number::duration_text as duration;
 pub use report::{Verbosity, counted, report};
 pub use style::{ColorChoice, Style};
 pub use summary::SummaryTable;

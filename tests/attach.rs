@@ -27,3 +27,5 @@ mod springs;
 mod states;
 #[path = "attach/storm.rs"]
 mod storm;
+#[path = "attach/top.rs"]
+mod top;

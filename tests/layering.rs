@@ -57,6 +57,7 @@ const FENCES: &[(&str, &str)] = &[
     ("clap_complete", "src/cli"),
     ("clap_mangen", "src/cli"),
     ("indicatif", "src/cli"),
+    ("ratatui", "src/cli/top"),
 ];
 
 /// The only files that may ask which machine they are compiled for: the seam, and the registers

@@ -12,6 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use super::ctl::Ctl;
 use super::exit::Exit;
 use super::habits;
+use super::top::Top;
 pub use super::values::Target;
 use super::values::{nanoseconds, pid, process, seconds, size, target};
 use crate::base::Pid;
@@ -20,7 +21,7 @@ use crate::session::{MAX_ACTIVE, WantedStacks};
 
 use super::texts::{
     ATTACH_EXAMPLES, BT_EXAMPLES, CHECK_EXAMPLES, CTL_EXAMPLES, EXAMPLES, LIST_EXAMPLES,
-    RESTORE_EXAMPLES, RUN_EXAMPLES,
+    RESTORE_EXAMPLES, RUN_EXAMPLES, TOP_EXAMPLES,
 };
 
 /// kprobes for user space, without root and without a kernel module
@@ -57,6 +58,13 @@ pub enum Command {
     /// Whoever traces PID, and root, may do so; what was asked for holds for that process.
     #[command(after_help = CTL_EXAMPLES)]
     Ctl(Ctl),
+    /// Watch the probes of a traced process: the hottest first, with keys to sort, filter and switch them
+    ///
+    /// Hits a second and in all, what was missed, times where returns are probed, state. Up and down
+    /// select a probe, space switches it off and on, left and right choose the order, / filters, h
+    /// explains the rest.
+    #[command(after_help = TOP_EXAMPLES)]
+    Top(Top),
     /// Run a command line of bpftrace: its options, its streams
     ///
     /// What `bpftrace` would print on standard output is printed there, text and JSON; it ends with
@@ -518,7 +526,14 @@ impl Talk {
 
     /// `--color` as the style takes it.
     pub fn color(&self) -> ColorChoice {
-        match self.color {
+        self.color.choice()
+    }
+}
+
+impl Color {
+    /// As the style takes it.
+    pub fn choice(self) -> ColorChoice {
+        match self {
             Color::Auto => ColorChoice::Auto,
             Color::Always => ColorChoice::Always,
             Color::Never => ColorChoice::Never,

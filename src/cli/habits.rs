@@ -14,6 +14,7 @@ pub(super) fn check(command: &Command) -> Result<(), String> {
         Command::List(_)
         | Command::Check(_)
         | Command::Ctl(_)
+        | Command::Top(_)
         | Command::Restore(_)
         | Command::Completions { .. }
         | Command::Man => Ok(()),

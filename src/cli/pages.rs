@@ -41,6 +41,7 @@ pub fn man(out: &mut dyn Write) -> io::Result<()> {
         "ctl PID list [--json] | on | off | opt on|off | detach",
         "ctl PID enable PROBE | disable PROBE | add PROBE | remove PROBE",
         "bt [OPTIONS] [-e PROGRAM | FILE [ARG...]] (-c CMD | -p PID)",
+        "top [-d SECS] PID",
         "restore [-q] PID",
         "completions SHELL",
         "man",

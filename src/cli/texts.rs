@@ -105,6 +105,12 @@ Examples:
   kptrace bt -e 'uprobe:libc:malloc { @ = hist(arg0); }' -c 'ls -l'
   kptrace bt -f json -o out.json bashreadline.bt -p 1234";
 
+/// Of `top`.
+pub(super) const TOP_EXAMPLES: &str = "\
+Examples:
+  kptrace attach --format summary --call -p '*' 1234 &
+  kptrace top 1234";
+
 /// Of `restore`.
 pub(super) const RESTORE_EXAMPLES: &str = "\
 Examples:

@@ -52,6 +52,13 @@ pub(super) fn duration(out: &mut Vec<u8>, nanoseconds: u64) {
     out.extend_from_slice(name);
 }
 
+/// Nanoseconds in the unit that suits them.
+pub fn duration_text(nanoseconds: u64) -> String {
+    let mut out = Vec::new();
+    duration(&mut out, nanoseconds);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Appends nanoseconds as microseconds with three decimals: `1.204`.
 pub(super) fn micros(out: &mut Vec<u8>, nanoseconds: u64) {
     decimal(out, nanoseconds / 1000);

@@ -252,6 +252,7 @@ impl Tracee {
         if self.doomed {
             let wanted = self.common.wanted.borrow();
             self.plan.require_match(&wanted, wanted.pending)?;
+            drop(wanted);
             for &tid in self.process.threads.keys() {
                 unless_gone(self.let_live(tid).map_err(Into::into))?;
             }

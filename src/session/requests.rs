@@ -183,9 +183,10 @@ impl Session {
         Ok(json!({ "error": why.to_string(), "status": status }))
     }
 
-    /// Lets go of a process, and of all with the one that was asked for.
+    /// Lets go of a process, and of all with the only one that was asked for.
     fn let_go(&mut self, pid: Pid) -> anyhow::Result<Value> {
-        if (self.roots.holds(pid) && !self.roots.are_many()) || self.tracees.len() == 1 {
+        let only = self.roots.holds(pid) && !self.roots.are_many();
+        if only || self.tracees.len() == 1 {
             self.detach()?;
         } else {
             self.release(pid);

@@ -115,14 +115,14 @@ impl Session {
     /// Processes in which nothing matches are let go of, if something does in others.
     fn plan_running(&mut self) -> anyhow::Result<()> {
         let common = Rc::clone(&self.common);
-        let wanted = &*common.wanted.borrow();
+        let asked = common.wanted.borrow().pending;
         // Of several processes all together must have what each probe names.
-        let pending = match wanted.pending {
+        let pending = match asked {
             Pending::Error if self.roots.are_many() => Pending::Warn,
             pending => pending,
         };
         let mut without = Vec::new();
-        let mut matched = vec![false; wanted.specs.len()];
+        let mut matched = vec![false; common.wanted.borrow().specs.len()];
         let mut modules = Vec::new();
         for pid in self.roots.pids() {
             self.hand_over();
@@ -146,7 +146,8 @@ impl Session {
         if !without.is_empty() && self.tracees.keys().all(nowhere) {
             return Err(all_of(without.into_iter().map(|(_, error)| error)));
         }
-        if wanted.pending == Pending::Error {
+        if asked == Pending::Error {
+            let wanted = &*common.wanted.borrow();
             let missing = wanted.specs.iter().zip(matched);
             let missing = missing.filter(|(_, any)| !any);
             let missing: Vec<String> = missing
