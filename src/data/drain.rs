@@ -476,7 +476,9 @@ impl Worker {
             .map(|(&id, _)| id)
             .collect();
         for id in over {
-            if let Some(source) = self.sources.remove(&id) {
+            if let Some(mut source) = self.sources.remove(&id) {
+                // Of the round in which it is closed and everything ends, nobody has asked yet.
+                self.losses = self.losses.saturating_add(source.more_losses());
                 if let Some(running) = &mut self.running {
                     running.retire(&source);
                 }

@@ -482,6 +482,49 @@ mod tests {
     }
 
     #[test]
+    fn a_stack_is_a_list_of_frames() {
+        let frame = Frame {
+            address: 0x10,
+            function: Some("f\"".to_owned()),
+            offset: Some(4),
+            module: Some("m".to_owned()),
+            file: Some("f.c".to_owned()),
+            line: Some(3),
+            inlined: false,
+        };
+        let inlined = Frame {
+            offset: None,
+            inlined: true,
+            ..frame.clone()
+        };
+        let unknown = Frame {
+            address: 0x20,
+            ..Frame::default()
+        };
+        let mut out = Vec::new();
+        stack(
+            &mut out,
+            &[vec![inlined, frame].into(), vec![unknown].into()],
+        );
+        let told = |more: &str, end: &str| {
+            format!(
+                r#"{{"address":"0x10","function":"f\""{more},"module":"m","file":"f.c","line":3{end}}}"#
+            )
+        };
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            format!(
+                r#","stack":[{},{},{{"address":"0x20"}}]"#,
+                told("", r#","inlined":true"#),
+                told(r#","offset":4"#, "")
+            )
+        );
+        let mut none = Vec::new();
+        stack(&mut none, &[]);
+        assert!(none.is_empty());
+    }
+
+    #[test]
     fn arguments_have_the_type_of_their_format() {
         use ArgValue::{Fault, Int, Str};
         let args = ["max", "big", "neg", "min", "c", "b", "s", "cut", "bad"];

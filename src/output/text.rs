@@ -273,6 +273,8 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::base::{Pid, ProbeId, Tid};
     use crate::data::{ProbeInfo, ProbeKind};
@@ -346,6 +348,48 @@ mod tests {
         assert_eq!(
             printed(&probe("f", &args), None, "a\nb", &values),
             "a\\nb-4243 libc.so.6:f u=4294967295 s=-1 c='A' b=false p=\"/etc/\\x1b\\\"\" q=\"long\"... r=<fault 0xdead>\n"
+        );
+    }
+
+    #[test]
+    fn a_stack_stands_below_its_hit() {
+        let frame = |function: Option<&str>, file: Option<&str>, inlined: bool| Frame {
+            address: 0x1234,
+            function: function.map(str::to_owned),
+            offset: (!inlined && function.is_some()).then_some(0x1c),
+            module: Some("a\nb".to_owned()),
+            file: file.map(str::to_owned),
+            line: file.map(|_| 7),
+            inlined,
+        };
+        let stack: [Arc<[Frame]>; 2] = [
+            vec![
+                frame(Some("in"), Some("in.h"), true),
+                frame(Some("out"), Some("o.c"), false),
+            ]
+            .into(),
+            vec![frame(None, None, false)].into(),
+        ];
+        let probe = probe("f", &[]);
+        let mut bytes = Vec::new();
+        let mut text = Text::new(&mut bytes, Style::PLAIN, TimeZone::UTC);
+        let hit = Hit {
+            probe: &probe,
+            time: None,
+            pid: Pid(1),
+            tid: None,
+            comm: "ls",
+            values: &[],
+            end: None,
+            returns: false,
+            stack: &stack,
+        };
+        text.hit(&hit).unwrap();
+        text.flush().unwrap();
+        drop(text);
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            "ls-1 libc.so.6:f\n    a\\nb:in in.h:7 (inlined)\n    a\\nb:out+0x1c o.c:7\n    a\\nb:0x1234\n"
         );
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::support::launch::kptrace;
-use crate::support::{build, json};
+use crate::support::{Source, build, json};
 
 #[test]
 fn a_stack_by_frame_pointers_names_the_callers_and_no_thunk() {
@@ -188,4 +188,47 @@ fn copied_stacks_have_the_callers_where_thunks_stand() {
     let all = stacks(&program, &[&options[..], &returns].concat());
     let probed = all.into_iter().filter(|stack| stack[0].0 == "hit");
     assert_eq!(probed.collect::<Vec<_>>(), plain);
+}
+
+/// A program of its own code alone.
+const BARE: &str = "
+static volatile int sink;
+__attribute__((noinline)) void hit(int n) { sink += n; }
+__attribute__((noinline)) int inner(int n) {
+    volatile char room[100];
+    for (int i = 0; i < 100; i++) { room[i] = n + i; sink += room[i] * n; }
+    hit(n);
+    return sink + room[n & 7];
+}
+__attribute__((noinline)) int outer(int n) {
+    volatile char room[100];
+    for (int i = 0; i < 100; i++) { room[i] = n - i; sink ^= room[i] + n; }
+    return inner(n + 1) + room[n & 7];
+}
+__attribute__((noinline)) void run(void) {
+    for (int i = 0; i < 3; i++) { sink += outer(i); sink -= i * sink; sink ^= i; sink += 3 * i; }
+    for (;;) __asm__ volatile(\"syscall\" ::\"a\"(231), \"D\"(0) : \"rcx\", \"r11\", \"memory\");
+}
+__asm__(\".globl _start\\n_start: xor %ebp, %ebp\\n call run\\n hlt\");
+";
+
+#[test]
+fn frame_pointers_are_followed_where_all_of_the_target_keeps_them() {
+    let bare = |flag| {
+        let flags = ["-nostdlib", "-static", "-fno-stack-protector", "-O1", flag];
+        Source::new("cc", "c", "bare", BARE).flags(&flags).build()
+    };
+    // So little is copied that a walk by the copy ends at once.
+    let names = |program: &Path, by: &[&str]| -> Vec<String> {
+        let options = ["--stack", "--stack-size", "64", "-p", "hit"];
+        let stacks = stacks(program, &[by, &options].concat());
+        assert_eq!(stacks.len(), 3);
+        stacks[0].iter().map(|frame| frame.0.clone()).collect()
+    };
+    let framed = bare("-fno-omit-frame-pointer");
+    assert_eq!(names(&framed, &[])[..4], ["hit", "inner", "outer", "run"]);
+    let copy = names(&framed, &["--stack-by", "copy"]);
+    assert_eq!(copy, ["hit", "inner"]);
+    let frameless = bare("-fomit-frame-pointer");
+    assert_eq!(names(&frameless, &[]), ["hit", "inner"]);
 }
