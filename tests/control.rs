@@ -8,7 +8,6 @@ mod life;
 #[path = "control/load.rs"]
 mod load;
 #[path = "attach/looks.rs"]
-#[allow(dead_code, reason = "descriptors and signals are looked at elsewhere")]
 mod looks;
 #[path = "programs/redis.rs"]
 mod redis;
