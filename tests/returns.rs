@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "returns/durations.rs"]
+mod durations;
 #[path = "returns/ends.rs"]
 mod ends;
 #[path = "returns/everything.rs"]
