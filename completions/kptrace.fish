@@ -54,6 +54,7 @@ summary\t'A table of hits at the end; of times, too, where returns are probed'
 tree\t'The tree of calls, as uftrace shows it; probes the returns, too, as do those that follow'
 folded\t'Stacks with their self times at the end, for flamegraph.pl or inferno'
 chrome\t'Trace events in JSON, for the Perfetto UI'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand run" -l also -d 'Write the same run to FILE in another format, too, as in chrome=trace.json (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s D -l depth -d 'Show the outermost N levels of calls only, as -D of uftrace' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s t -l min-duration -d 'Show only calls that last TIME or longer, as in 500ns, 10us or 1.5ms, as -t of uftrace' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand run" -s F -l filter -l caller -d 'Show only calls of FUNCTION (a name, a glob, a /regex/) and what they call, as -F of uftrace (may be repeated)' -r
@@ -98,6 +99,7 @@ summary\t'A table of hits at the end; of times, too, where returns are probed'
 tree\t'The tree of calls, as uftrace shows it; probes the returns, too, as do those that follow'
 folded\t'Stacks with their self times at the end, for flamegraph.pl or inferno'
 chrome\t'Trace events in JSON, for the Perfetto UI'"
+complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -l also -d 'Write the same run to FILE in another format, too, as in chrome=trace.json (may be repeated)' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s D -l depth -d 'Show the outermost N levels of calls only, as -D of uftrace' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s t -l min-duration -d 'Show only calls that last TIME or longer, as in 500ns, 10us or 1.5ms, as -t of uftrace' -r
 complete -c kptrace -n "__fish_kptrace_using_subcommand attach" -s F -l filter -l caller -d 'Show only calls of FUNCTION (a name, a glob, a /regex/) and what they call, as -F of uftrace (may be repeated)' -r

@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "command_line/agree.rs"]
+mod agree;
 #[path = "command_line/arguments.rs"]
 mod arguments;
 #[path = "command_line/bpftrace.rs"]

@@ -13,6 +13,8 @@
 
 #[path = "probes/exact.rs"]
 mod exact;
+#[path = "probes/lasting.rs"]
+mod lasting;
 #[path = "probes/named.rs"]
 mod named;
 #[path = "programs/need.rs"]
@@ -38,7 +40,7 @@ type Run = fn() -> Verdict;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let cases: [(&str, Run); 32] = [
+    let cases: [(&str, Run); 44] = [
         ("every_ready_program_has_a_test", ready::all_there),
         ("mallocsize_and_its_kin_agree", ready::malloc),
         ("mallocsize_knows_calloc_and_realloc", ready::allocations),
@@ -57,6 +59,27 @@ fn main() {
         ("pyfunctions_counts_calls_and_imports", usdt::python),
         ("throwsnoop_names_what_is_thrown", usdt::exceptions),
         ("pgsnoop_shows_statements_and_their_time", usdt::postgres),
+        ("slowmalloc_times_every_allocation", lasting::allocations),
+        ("memleak_finds_what_is_not_freed", lasting::leaks),
+        (
+            "lockwait_knows_how_long_a_lock_was_waited_for",
+            lasting::locks,
+        ),
+        ("iolatency_times_what_dd_does", lasting::io),
+        ("fsyncsnoop_shows_each_wait_for_the_disk", lasting::fsync),
+        (
+            "dnslatency_shows_names_and_what_came_of_them",
+            lasting::names,
+        ),
+        ("connectsnoop_shows_addresses", lasting::connections),
+        ("waitsnoop_finds_naps_and_children", lasting::waits),
+        ("tlssnoop_shows_plaintext_and_its_size", lasting::secured),
+        ("slowsql_times_the_statements", lasting::sql),
+        ("pylatency_times_functions_and_imports", lasting::python),
+        (
+            "a_function_is_one_key_at_entry_and_return",
+            lasting::one_key,
+        ),
         ("recorded_programs_print_the_same_text", reference::text),
         ("recorded_programs_print_the_same_json", reference::json),
         (

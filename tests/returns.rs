@@ -4,6 +4,8 @@
 mod accounts;
 mod support;
 
+#[path = "returns/durations.rs"]
+mod durations;
 #[path = "returns/ends.rs"]
 mod ends;
 #[path = "returns/everything.rs"]

@@ -14,7 +14,7 @@ use super::exit::Exit;
 use super::habits;
 use super::top::Top;
 pub use super::values::Target;
-use super::values::{nanoseconds, pid, process, seconds, size, target};
+use super::values::{another, nanoseconds, pid, process, seconds, size, target};
 use crate::base::Pid;
 use crate::output::{ColorChoice, Verbosity};
 use crate::session::{MAX_ACTIVE, WantedStacks};
@@ -180,6 +180,10 @@ pub struct Trace {
     /// for flame graphs, or trace events for the Perfetto UI [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
+
+    /// Write the same run to FILE in another format, too, as in chrome=trace.json (may be repeated)
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = another)]
+    pub also: Vec<(Format, PathBuf)>,
 
     /// Show the outermost N levels of calls only, as -D of uftrace
     #[arg(short = 'D', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -476,6 +480,19 @@ fn target_parser() -> impl TypedValueParser<Value = Target> {
     OsStringValueParser::new().map(|text| target(&text))
 }
 
+impl Format {
+    /// Whether it shows calls, entry and return as one.
+    pub fn is_made_of_calls(self) -> bool {
+        matches!(self, Format::Tree | Format::Folded | Format::Chrome)
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 impl Trace {
     /// The format in effect: `-c` means a table unless JSON was asked for.
     pub fn format(&self) -> Format {
@@ -487,18 +504,21 @@ impl Trace {
         }
     }
 
+    /// All formats that are written.
+    pub fn formats(&self) -> impl Iterator<Item = Format> {
+        let also = self.also.iter().map(|(format, _)| *format);
+        std::iter::once(self.format()).chain(also)
+    }
+
     /// Whether returns are probed beside entries.
     pub fn calls(&self) -> bool {
-        let made_of_calls = matches!(
-            self.format(),
-            Format::Tree | Format::Folded | Format::Chrome
-        );
-        self.call || made_of_calls
+        self.call || self.formats().any(Format::is_made_of_calls)
     }
 
     /// Whether hits are counted only, as nobody would see a record: of `returns`, a table shows times.
     pub fn count_only(&self, returns: bool) -> bool {
-        self.count || (self.format() == Format::Summary && !returns)
+        let tables = || self.formats().all(|format| format == Format::Summary);
+        self.count || (tables() && !returns)
     }
 
     /// Whether some calls are to be left out.

@@ -111,19 +111,25 @@ fn check_bt(bt: &Bt) -> Result<(), String> {
 
 /// Options that go together, or do not.
 fn check_trace(trace: &Trace) -> Result<(), String> {
-    let calls = match trace.format {
-        Some(Format::Tree) => Some("tree"),
-        Some(Format::Folded) => Some("folded"),
-        Some(Format::Chrome) => Some("chrome"),
-        _ => None,
-    };
+    let given = trace.format.into_iter();
+    let also = || trace.also.iter().map(|(format, _)| *format);
+    let calls = given.chain(also()).find(|format| format.is_made_of_calls());
     if let Some(format) = calls.filter(|_| trace.count) {
+        let option = if trace.format == Some(format) {
+            "--format "
+        } else {
+            "--also "
+        };
         return Err(format!(
-            "error: -c records nothing, and --format {format} is made of records\n\
-             help: --format summary --call counts and times calls"
+            "error: -c records nothing, and {option}{} is made of records\n\
+             help: --format summary --call counts and times calls",
+            format.name()
         ));
     }
-    let times = trace.format() == Format::Summary && !trace.count;
+    if trace.count && also().any(|format| format == Format::Text) {
+        return Err("error: -c records nothing, and --also text is a line a hit".to_owned());
+    }
+    let times = trace.formats().any(|format| format == Format::Summary) && !trace.count;
     if trace.filters() && calls.is_none() && !times {
         return Err(
             "error: --depth, --min-duration and --filter are about calls\n\

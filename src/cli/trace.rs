@@ -20,7 +20,7 @@ use crate::base::{Pid, Tid};
 use crate::data::Sink;
 use crate::guardian::Guardian;
 use crate::output::{
-    CallFilter, Chrome, Folded, Json, Style, SummaryTable, Text, Tree, Verbosity, report,
+    CallFilter, Chrome, Folded, Json, Several, Style, SummaryTable, Text, Tree, Verbosity, report,
 };
 use crate::probe::{Limit, TrapPolicy};
 use crate::session::{
@@ -199,12 +199,29 @@ enum Stream {
     Err,
 }
 
-/// Opens the output and makes the sink that writes it. Done before anything is traced, so that a
-/// wrong path fails early.
+/// Opens what is written to and makes the sinks that write it. Done before anything is traced, so that
+/// a wrong path fails early.
 fn sink(trace: &Trace, stream: Stream) -> Result<Box<dyn Sink>, String> {
-    let env = |name: &str| std::env::var_os(name);
-    let choice = trace.talk.color();
-    let (out, terminal): (Box<dyn Write + Send>, bool) = match (trace.output.as_deref(), stream) {
+    let output = trace.output.as_deref();
+    let first = sink_of(trace, trace.format(), opened(output, stream)?)?;
+    if trace.also.is_empty() {
+        return Ok(first);
+    }
+    let mut paths: Vec<&Path> = output.into_iter().collect();
+    let mut sinks = vec![first];
+    for (format, path) in &trace.also {
+        if paths.contains(&path.as_path()) {
+            return Err(format!("{} cannot hold two formats", path.display()));
+        }
+        paths.push(path);
+        sinks.push(sink_of(trace, *format, opened(Some(path), Stream::Out)?)?);
+    }
+    Ok(Box::new(Several::new(sinks)))
+}
+
+/// What is written to, and whether it is a terminal.
+fn opened(path: Option<&Path>, stream: Stream) -> Result<(Box<dyn Write + Send>, bool), String> {
+    Ok(match (path, stream) {
         (None, Stream::Err) => (Box::new(io::stderr()), io::stderr().is_terminal()),
         (None, Stream::Out) => (Box::new(io::stdout()), io::stdout().is_terminal()),
         (Some(path), _) if path == Path::new("-") => {
@@ -216,10 +233,19 @@ fn sink(trace: &Trace, stream: Stream) -> Result<Box<dyn Sink>, String> {
             let terminal = file.is_terminal();
             (Box::new(file), terminal)
         }
-    };
-    let style = Style::decide(choice, env, terminal);
+    })
+}
+
+/// A format's sink.
+fn sink_of(
+    trace: &Trace,
+    format: Format,
+    (out, terminal): (Box<dyn Write + Send>, bool),
+) -> Result<Box<dyn Sink>, String> {
+    let env = |name: &str| std::env::var_os(name);
+    let style = Style::decide(trace.talk.color(), env, terminal);
     let filter = call_filter(trace)?;
-    Ok(match trace.format() {
+    Ok(match format {
         Format::Json => Box::new(Json::new(out)),
         Format::Tree => Box::new(Tree::new(out, style, filter)),
         Format::Folded => Box::new(Folded::new(out, filter)),

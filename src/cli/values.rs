@@ -4,6 +4,9 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
+
+use super::args::Format;
 use crate::base::Pid;
 
 /// A process or a file.
@@ -55,6 +58,15 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
         Ok(n) if n > 0.0 && n <= MAX_SECONDS => Ok(Duration::from_secs_f64(n)),
         _ => Err("seconds are expected, as in 10 or 0.5".to_owned()),
     }
+}
+
+/// Reads a format and the file it is written to: `chrome=trace.json`.
+pub(super) fn another(text: &str) -> Result<(Format, PathBuf), String> {
+    let (format, path) = text
+        .split_once('=')
+        .filter(|(_, path)| !path.is_empty())
+        .ok_or("a format and a file are expected, as in chrome=trace.json")?;
+    Ok((Format::from_str(format, false)?, PathBuf::from(path)))
 }
 
 /// Reads a short time: `500`, nanoseconds, or with a unit.
@@ -146,6 +158,15 @@ mod tests {
         }
         for text in ["", "us", "-1us", "1 us", "1h", "inf", "nan", "1e99s"] {
             assert!(nanoseconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn another_format_has_a_file() {
+        let chrome = (Format::Chrome, PathBuf::from("a=b.json"));
+        assert_eq!(another("chrome=a=b.json"), Ok(chrome));
+        for text in ["", "chrome", "chrome=", "=a", "perfetto=a"] {
+            assert!(another(text).is_err(), "{text}");
         }
     }
 

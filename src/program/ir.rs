@@ -122,8 +122,10 @@ pub enum Known {
     Cpu,
     /// 32 random bits.
     Random,
-    /// The probe's number.
+    /// The number of the probe's name.
     Probe,
+    /// The number of its function's name: one for all probes of functions of that name.
+    Func,
     /// The address of the probe.
     Site,
     /// The n-th eight bytes, 0 or 1, of the thread's name; 2 for its length.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::abi;
-use crate::arch::native::emit::{Environment, Place, Section, Template};
+use crate::arch::native::emit::{Called, Environment, Place, Section, Template};
 use crate::arch::native::relocate::{Copy, Unrelocatable, relocate, skip};
 use crate::base::{Addr, ProbeId};
 use crate::probe::Refusal;
@@ -52,8 +52,8 @@ pub(super) struct Armed {
     pub(super) id: ProbeId,
     /// Class of its program.
     pub(super) class: u32,
-    /// The number of its name.
-    pub(super) name: u32,
+    /// What it is called.
+    pub(super) called: Called,
 }
 
 /// One detour.
@@ -265,7 +265,10 @@ impl Detours {
             return Err(Refusal::NoRoom);
         }
         let cold = heap.slab.span.start + cold_offset;
-        let ids: Vec<(ProbeId, u32)> = probes.iter().map(|probe| (probe.id, probe.name)).collect();
+        let ids: Vec<(ProbeId, Called)> = probes
+            .iter()
+            .map(|probe| (probe.id, probe.called))
+            .collect();
         let (mut hot_bytes, cold_bytes) = template
             .place(&ids, displaced.at.0, start.0, cold.0)
             .ok_or(Refusal::NoRoom)?;

@@ -85,7 +85,7 @@ impl Asks {
                 Known::Nanos | Known::Elapsed => self.clock = true,
                 Known::Tid => self.thread = true,
                 Known::Pid | Known::Child => {}
-                Known::Cpu | Known::Random | Known::Probe | Known::Site => {}
+                Known::Cpu | Known::Random | Known::Probe | Known::Func | Known::Site => {}
             }
         }
     }

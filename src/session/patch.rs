@@ -197,7 +197,7 @@ impl Tracee {
         Some(Armed {
             id,
             class: class.or_else(of_hook)?,
-            name: self.title(id),
+            called: self.called(id),
         })
     }
 

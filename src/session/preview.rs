@@ -5,7 +5,7 @@ use super::detours::{Displaced, free_register};
 use super::plan::Plan;
 use super::wanted::Memory;
 use crate::abi::{Activations, Layout};
-use crate::arch::native::emit::{Environment, Template, listing};
+use crate::arch::native::emit::{Called, Environment, Template, listing};
 use crate::arch::native::scan::WindowKind;
 use crate::base::{Addr, ProbeId};
 use crate::language::lower::Lowered;
@@ -70,7 +70,7 @@ pub fn preview(plan: &Plan, id: ProbeId) -> Option<Vec<String>> {
     };
     let displaced = displaced.copy(Addr(copy)).ok()?;
     let cold_at = copy.wrapping_add(displaced.bytes.len() as u64);
-    let (hot, cold) = template.place(&[(id, 0)], planned.at.0, start, cold_at)?;
+    let (hot, cold) = template.place(&[(id, Called::default())], planned.at.0, start, cold_at)?;
     Some(listed(&[
         ("handlers", &hot, start),
         ("displaced instructions", &displaced.bytes, copy),
@@ -95,7 +95,7 @@ pub fn preview_block(lowered: &Lowered, index: usize, own: bool) -> Option<Vec<S
     let programs = std::slice::from_ref(program);
     let template = Template::new(programs, &environment, !own, None).ok()?;
     let cold_at = ALONE + template.hot_len() as u64;
-    let (hot, cold) = template.place(&[(ProbeId(0), 0)], 0, ALONE, cold_at)?;
+    let (hot, cold) = template.place(&[(ProbeId(0), Called::default())], 0, ALONE, cold_at)?;
     Some(listed(&[
         ("handlers", &hot, ALONE),
         ("seldom", &cold, cold_at),

@@ -14,7 +14,7 @@ use super::titles::Titles;
 use super::tracee::Tracee;
 use super::wanted::Wanted;
 use crate::abi::Layout;
-use crate::arch::native::emit::{Environment, Template};
+use crate::arch::native::emit::{Called, Environment, Template};
 use crate::arch::native::regs;
 use crate::base::{Pid, ProbeId};
 use crate::data::Script;
@@ -212,28 +212,31 @@ fn tell(heads: Heads<'_>, line: Option<&Line>, facts: &Facts) {
 }
 
 impl Tracee {
-    /// The number of what programs call a probe.
-    pub(super) fn title(&self, id: ProbeId) -> u32 {
+    /// What programs call a probe.
+    pub(super) fn called(&self, id: ProbeId) -> Called {
         let wanted = self.common.wanted.borrow();
         let Some(language) = &wanted.language else {
-            return 0;
+            return Called::default();
         };
         let index = id.0 as usize;
         let (Some(info), Some(spec)) = (self.plan.probes.get(index), self.plan.spec_of(id)) else {
-            return 0;
+            return Called::default();
         };
         let Some(Some(kind)) = language.kinds.get(spec) else {
-            return 0;
+            return Called::default();
         };
         let module = |module: &&Module| info.address.is_some_and(|at| module.span.contains(at));
         let module = self.plan.modules.iter().find(module);
         let path = module.map_or(info.module.as_str(), |module| module.path.as_str());
-        let title = (
-            info.name.to_string(),
-            format!("{kind}:{path}:{}", info.name),
-        );
-        let number = language.titles.number(title.clone());
-        language.lowered.named(number, (&title.0, &title.1))
+        let number = |full: String| {
+            let title = (info.name.to_string(), full);
+            let number = language.titles.number(title.clone());
+            language.lowered.named(number, (&title.0, &title.1))
+        };
+        Called {
+            probe: number(format!("{kind}:{path}:{}", info.name)),
+            function: number(String::new()),
+        }
     }
 }
 
@@ -244,7 +247,8 @@ fn native(program: &Program, environment: &Environment) -> anyhow::Result<Native
     let cold_at = (template.hot_len() as u64 + 1).next_multiple_of(16);
     let len = cold_at as usize + template.cold_len();
     let code = |at: u64| {
-        let (mut code, cold) = template.place(&[(ProbeId(0), 0)], at, at, at + cold_at)?;
+        let (mut code, cold) =
+            template.place(&[(ProbeId(0), Called::default())], at, at, at + cold_at)?;
         code.push(RET);
         code.resize(cold_at as usize, RET);
         code.extend_from_slice(&cold);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// A probe's function, and its full name.
+/// A probe's function, and its full name; empty when the title is of all probes of the function.
 pub type Title = (String, String);
 
 /// All titles so far, shared by the thread that traces and the one that drains.

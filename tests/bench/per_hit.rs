@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 use kptrace::abi::Layout;
-use kptrace::arch::native::emit::{Environment, Template};
+use kptrace::arch::native::emit::{Called, Environment, Template};
 use kptrace::arch::native::relocate::relocate;
 use kptrace::base::ProbeId;
 use kptrace::program::{Effect, Program, Record};
@@ -29,7 +29,7 @@ pub struct Floor {
 }
 
 /// A row of the floor: its name, `hot`'s name of the detour, calls a slice, threads.
-const FLOOR: [(&str, &str, u64, u32); 11] = [
+const FLOOR: [(&str, &str, u64, u32); 12] = [
     ("floor: empty detour", "empty", CALLS, 1),
     ("floor: safe count", "count", CALLS, 1),
     ("floor: safe count, flags kept", "count_flags", CALLS, 1),
@@ -38,6 +38,12 @@ const FLOOR: [(&str, &str, u64, u32); 11] = [
     ("floor: safe record, no time", "record_notime", RECORDS, 1),
     ("floor: call and return, count", "pair", CALLS, 1),
     ("floor: call and return, records", "pair_record", PAIRS, 1),
+    (
+        "floor: call and return, count, below 8 nested calls",
+        "pair",
+        CALLS,
+        1,
+    ),
     ("floor: empty detour, two threads", "empty", CALLS, 2),
     ("floor: safe count, two threads", "count", CALLS, 2),
     ("floor: safe record, two threads", "record", RECORDS, 2),
@@ -55,7 +61,7 @@ const COUNT: &[&str] = &["-c", "--format", "json", "-p", "hot"];
 const WALKED: u64 = 20_000;
 const KIBIBYTES: u64 = 6_000;
 const COPIED: u64 = 800;
-const TRACED: [Row; 13] = [
+const TRACED: [Row; 15] = [
     ("kptrace: count", COUNT, CALLS, 1, 0),
     ("kptrace: record", &["-p", "hot"], RECORDS, 1, 1),
     (
@@ -73,6 +79,13 @@ const TRACED: [Row; 13] = [
         1,
     ),
     ("kptrace: call and return, count", RETURNS, CALLS, 1, 0),
+    (
+        "kptrace: call and return, count, below 8 nested calls",
+        RETURNS,
+        CALLS,
+        1,
+        0,
+    ),
     (
         "kptrace: call and return, records",
         &["-p", "hot%call"],
@@ -169,7 +182,13 @@ pub fn run(bench: &Bench) -> anyhow::Result<Floor> {
             continue;
         }
         let pairs = bench.or_quick(9, 5) * if calls < CALLS { 3 } else { 1 };
-        let sample = Sample::new(by_hand(bench, ["-d", detour], calls, threads, pairs)?);
+        let hot = Hot {
+            calls,
+            threads,
+            deep: is_deep(name),
+            ..Hot::default()
+        };
+        let sample = Sample::new(by_hand(bench, ["-d", detour], &hot, pairs)?);
         if threads == 1 && detour == "count" {
             floor.count = sample.median();
         }
@@ -191,7 +210,11 @@ pub fn run(bench: &Bench) -> anyhow::Result<Floor> {
             let code = emitted(bench, records, time)?;
             let calls = if records { RECORDS } else { CALLS };
             let pairs = bench.or_quick(9, 5) * if records { 3 } else { 1 };
-            let sample = Sample::new(by_hand(bench, ["-f", &code], calls, 1, pairs)?);
+            let hot = Hot {
+                calls,
+                ..Hot::default()
+            };
+            let sample = Sample::new(by_hand(bench, ["-f", &code], &hot, pairs)?);
             table.row(name, &sample, "");
         }
     }
@@ -220,18 +243,7 @@ pub fn run(bench: &Bench) -> anyhow::Result<Floor> {
 }
 
 /// `hot` patched by itself.
-fn by_hand(
-    bench: &Bench,
-    detour: [&str; 2],
-    calls: u64,
-    threads: u32,
-    pairs: usize,
-) -> anyhow::Result<Vec<f64>> {
-    let hot = Hot {
-        calls,
-        threads,
-        ..Hot::default()
-    };
+fn by_hand(bench: &Bench, detour: [&str; 2], hot: &Hot, pairs: usize) -> anyhow::Result<Vec<f64>> {
     let mut target = Target::start(hot.command(bench).args(detour))?;
     let pairs = (0..pairs).map(|_| target.pair("go").map(|pair| pair.cpu));
     let pairs = pairs.collect::<anyhow::Result<Vec<f64>>>()?;
@@ -249,6 +261,13 @@ pub struct Hot {
     pub text: u32,
     /// Frames that calls come from below.
     pub frames: u32,
+    /// Whether the calls are below eight nested calls.
+    pub deep: bool,
+}
+
+/// Whether a row is about calls below others.
+fn is_deep(name: &str) -> bool {
+    name.ends_with("below 8 nested calls")
 }
 
 impl Default for Hot {
@@ -258,6 +277,7 @@ impl Default for Hot {
             threads: 1,
             text: 20,
             frames: 0,
+            deep: false,
         }
     }
 }
@@ -273,7 +293,9 @@ impl Hot {
             ("-F", self.frames.into()),
         ];
         let words = numbers.map(|(option, number)| [option.to_owned(), number.to_string()]);
+        let deep = self.deep.then(|| "-b".to_owned());
         std::iter::once("-i".to_owned())
+            .chain(deep)
             .chain(words.into_iter().flatten())
             .collect()
     }
@@ -322,7 +344,12 @@ fn emitted(bench: &Bench, records: bool, time: bool) -> anyhow::Result<String> {
     }
     let template = Template::new(&[program], &environment, false, Some(R11))?;
     let (mut code, cold) = template
-        .place(&[(ProbeId(0), 0)], HOT, CODE, CODE + COLD as u64)
+        .place(
+            &[(ProbeId(0), Called::default())],
+            HOT,
+            CODE,
+            CODE + COLD as u64,
+        )
         .context("placing the code")?;
     let copy = relocate(HOT, &DISPLACED, CODE + code.len() as u64)?;
     code.extend(&copy.bytes);
@@ -343,6 +370,7 @@ fn traced(
         calls,
         threads,
         frames: if name.contains("stack") { 32 } else { 0 },
+        deep: is_deep(name),
         ..Hot::default()
     };
     let args = hot.args(bench);

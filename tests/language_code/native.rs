@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use kptrace::abi::{self, Layout};
-use kptrace::arch::x86_64::emit::{Environment, Place, Section, Template};
+use kptrace::arch::x86_64::emit::{Called, Environment, Place, Section, Template};
 use kptrace::base::{ProbeId, Tid};
 use kptrace::program::{Home, Program, Table};
 use kptrace::sys::native::Native;
@@ -124,7 +124,11 @@ pub fn place(template: &Template, probes: &[ProbeId]) -> Native {
     let mut at = 0;
     let native = Native::new(len, |address| {
         at = address;
-        let named: Vec<(ProbeId, u32)> = probes.iter().map(|id| (*id, id.0)).collect();
+        let called = |id: &ProbeId| Called {
+            probe: id.0,
+            function: id.0 / 2,
+        };
+        let named: Vec<(ProbeId, Called)> = probes.iter().map(|id| (*id, called(id))).collect();
         let (mut code, cold) = template.place(&named, address, address, address + cold_from)?;
         code.push(0xc3);
         code.extend(cold);

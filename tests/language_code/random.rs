@@ -296,7 +296,7 @@ impl Generator<'_> {
             3 => Known::Uid,
             4 => Known::Gid,
             5 => Known::Child,
-            6 => Known::Probe,
+            6 => any(self.rng, &[Known::Probe, Known::Func]),
             7 | 8 => Known::Comm(self.rng.below(2) as u8),
             9 => Known::Cpu,
             10 => Known::Random,

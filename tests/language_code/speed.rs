@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kptrace::abi;
-use kptrace::arch::x86_64::emit::{Template, listing};
+use kptrace::arch::x86_64::emit::{Called, Template, listing};
 use kptrace::base::ProbeId;
 use kptrace::program::{
     BinaryOp, Cell, Effect, Field, FieldKind, Home, Inst, IntFormat, Key, KeyPart, Local, MapOp,
@@ -103,7 +103,8 @@ fn copies(template: &Template) -> Native {
         let (mut code, mut behind) = (Vec::new(), vec![0xc3]);
         for copy in 0..COPIES as u64 {
             let at = (address + copy * hot, address + colds + copy * cold);
-            let (hot, cold) = template.place(&[(ProbeId(0), 0)], at.0, at.0, at.1)?;
+            let (hot, cold) =
+                template.place(&[(ProbeId(0), Called::default())], at.0, at.0, at.1)?;
             code.extend(hot);
             behind.extend(cold);
         }
@@ -157,7 +158,7 @@ fn speed() {
             }
             let template = Template::new(&[program], &environment, false, None).unwrap();
             let (hot, _) = template
-                .place(&[(ProbeId(0), 0)], 0x1000, 0x1000, 0x2000)
+                .place(&[(ProbeId(0), Called::default())], 0x1000, 0x1000, 0x2000)
                 .unwrap();
             for (_, line) in listing(&hot, 0x1000) {
                 println!("            {line}");

@@ -14,9 +14,13 @@ use super::support::c;
 
 const DONE: Verdict = Ok(Completion::Completed);
 
-/// The tests of each are in this file or in that of USDT probes, by name.
+/// The tests of each are in this file, that of USDT probes or that of durations, by name.
 pub fn all_there() -> Verdict {
-    let tests = concat!(include_str!("ready.rs"), include_str!("usdt.rs"));
+    let tests = concat!(
+        include_str!("ready.rs"),
+        include_str!("usdt.rs"),
+        include_str!("lasting.rs")
+    );
     let mut count = 0;
     for file in fs::read_dir(ready("x").parent().unwrap()).unwrap() {
         let path = file.unwrap().path();
@@ -31,12 +35,12 @@ pub fn all_there() -> Verdict {
         assert_eq!(mode & 0o111, 0o111, "{name} can be run");
         count += 1;
     }
-    assert!(count >= 8);
+    assert!(count >= 20);
     DONE
 }
 
 /// The programs that are needed, or what to report.
-fn need(names: &[&str]) -> Result<(), Verdict> {
+pub fn need(names: &[&str]) -> Result<(), Verdict> {
     match names.iter().find(|name| need::find(name).is_none()) {
         Some(name) => Err(need::missing_one(&format!("no {name} here"))),
         None => Ok(()),

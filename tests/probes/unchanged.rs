@@ -143,7 +143,7 @@ pub fn gethostlatency() -> Verdict {
 }
 
 /// A server on this machine that answers one connection, and its port.
-fn server(openssl: &Path, place: &Path) -> Result<(Running, String), Failed> {
+pub fn server(openssl: &Path, place: &Path) -> Result<(Running, String), Failed> {
     let mut command = support::command(openssl);
     command
         .args("req -x509 -newkey rsa:2048 -nodes -keyout k -out c -subj /CN=localhost".split(' '));

@@ -36,4 +36,4 @@ mod walk;
 mod wide;
 
 pub use listing::listing;
-pub use template::{Environment, Place, Section, Template, Unsupported};
+pub use template::{Called, Environment, Place, Section, Template, Unsupported};

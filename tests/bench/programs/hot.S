@@ -44,6 +44,25 @@
         .size \name, .-\name
         .endm
 
+# Eight functions, each called by the next, around a call of `callee`.
+        .macro LAYER name, callee
+\name: sub rsp, 8
+        call \callee
+        add rsp, 8
+        ret
+        .endm
+        .macro NEST name, callee
+        .p2align 6
+        LAYER \name\()1, \callee
+        LAYER \name\()2, \name\()1
+        LAYER \name\()3, \name\()2
+        LAYER \name\()4, \name\()3
+        LAYER \name\()5, \name\()4
+        LAYER \name\()6, \name\()5
+        LAYER \name\()7, \name\()6
+        LAYER \name\()8, \name\()7
+        .endm
+
         .section .hot, "ax", @progbits
         .p2align 12
         SAMPLE hot
@@ -53,6 +72,10 @@
         .text
         LOOP loop_hot, hot
         LOOP loop_twin, twin
+        NEST deep_hot, hot
+        NEST deep_twin, twin
+        LOOP loop_deep_hot, deep_hot8
+        LOOP loop_deep_twin, deep_twin8
 
         .section .floor, "ax", @progbits
         .p2align 12

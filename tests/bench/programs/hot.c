@@ -1,11 +1,12 @@
 // Calls `hot` and its equal `twin` in alternating slices and prints what each call cost; with -d it
 // patches `hot` itself, to show what a detour costs at least.
 //
-//   hot [-i] [-n CALLS] [-r PAIRS] [-t 1|2] [-p CPU] [-s BYTES] [-F FRAMES] [-d DETOUR | -f CODE]
+//   hot [-b] [-i] [-n CALLS] [-r PAIRS] [-t 1|2] [-p CPU] [-s BYTES] [-F FRAMES] [-d DETOUR | -f CODE]
 //
-// -i: one pair for each line read, until the end of the input. -f: a file with code for the address
-// CODE_AT. -s: length of the text that the calls are given.
-// -F: calls come from below so many more frames, of 256 bytes and more. A pair is a line: "pair TWIN_CPU HOT_CPU TWIN_WALL HOT_WALL", in ns a call.
+// -b: below eight nested calls, which return well or not. -i: one pair for each line read, until the end of
+// the input. -f: a file with code for the address CODE_AT. -s: length of the text that the calls are given.
+// -F: calls come from below so many more frames, of 256 bytes and more. A pair is a line: "pair TWIN_CPU
+// HOT_CPU TWIN_WALL HOT_WALL", in ns a call.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -22,7 +23,8 @@ enum { SHARED = 0x20000000, ALIVE = 0x1fff0000, OWNER = 0, HEAD = 8, TAIL = 0x40
 enum { RING_SIZE = 0x800000, BLOCK = RING_SIZE + 0x100000, CODE_AT = 0x30000000, CODE_SIZE = 0x4000 };
 
 typedef uint64_t u64;
-extern u64 loop_hot(u64 calls, const char *text), loop_twin(u64 calls, const char *text);
+typedef u64 Loop(u64 calls, const char *text);
+extern Loop loop_hot, loop_twin, loop_deep_hot, loop_deep_twin;
 extern char hot[];
 extern char floor_empty[], floor_count[], floor_count_flags[], floor_count_shared[], floor_record[],
     floor_record_notime[], floor_predicate[], floor_hist[], floor_keyed[], floor_record_arguments[],
@@ -45,7 +47,7 @@ static const struct { const char *name; char *code; } floors[] = {
 static _Alignas(4096) char text[4096];
 
 static u64 calls = 1000000;
-static int threads = 1, cpu, floor_mode;
+static int threads = 1, cpu, floor_mode, deep;
 static pthread_barrier_t together;
 static struct { double twin_cpu, hot_cpu, twin_wall, hot_wall; } result[2];
 
@@ -98,7 +100,7 @@ static void empty_rings(void) {
   }
 }
 
-static void slice(u64 (*loop)(u64, const char *), double *cpu_time, double *wall) {
+static void slice(Loop *loop, double *cpu_time, double *wall) {
   if (threads > 1) pthread_barrier_wait(&together);
   double w = now(CLOCK_MONOTONIC), c = now(CLOCK_THREAD_CPUTIME_ID);
   loop(calls, text);
@@ -107,8 +109,8 @@ static void slice(u64 (*loop)(u64, const char *), double *cpu_time, double *wall
 }
 
 static void pair(int t) {
-  slice(loop_twin, &result[t].twin_cpu, &result[t].twin_wall);
-  slice(loop_hot, &result[t].hot_cpu, &result[t].hot_wall);
+  slice(deep ? loop_deep_twin : loop_twin, &result[t].twin_cpu, &result[t].twin_wall);
+  slice(deep ? loop_deep_hot : loop_hot, &result[t].hot_cpu, &result[t].hot_wall);
 }
 
 // Not compiled into a loop: it is called again before it ends.
@@ -137,7 +139,8 @@ int main(int argc, char **argv) {
   const char *detour = 0, *code = 0;
   char line[64];
   pthread_t thread;
-  while ((option = getopt(argc, argv, "in:r:t:p:s:F:d:f:")) != -1) switch (option) {
+  while ((option = getopt(argc, argv, "bin:r:t:p:s:F:d:f:")) != -1) switch (option) {
+    case 'b': deep = 1; break;
     case 'i': interactive = 1; break;
     case 'n': calls = strtoull(optarg, 0, 0); break;
     case 'r': pairs = atoi(optarg); break;

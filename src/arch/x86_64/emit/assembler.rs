@@ -19,6 +19,8 @@ pub(super) enum Patch {
     Number(usize),
     /// A 32-bit immediate: the number of the probe's name.
     Name(usize),
+    /// The same of its function's name.
+    Function(usize),
     /// A 32-bit displacement from the instruction's end, which it ends with: the site.
     Site,
 }
@@ -146,7 +148,9 @@ impl Assembler {
                 let constants = &result.constant_offsets[index];
                 let field = match patch {
                     Patch::Counter(_) | Patch::Site => constants.displacement_offset(),
-                    Patch::Number(_) | Patch::Name(_) => constants.immediate_offset(),
+                    Patch::Number(_) | Patch::Name(_) | Patch::Function(_) => {
+                        constants.immediate_offset()
+                    }
                 };
                 (place(offset_of(index) + field), patch)
             })

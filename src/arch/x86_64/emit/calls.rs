@@ -259,7 +259,13 @@ impl Calls {
         frame.later(move |frame| {
             let next = frame.out.mark();
             frame.out.here(tail)?;
+            let time = frame.pushed_at(Saved::Time);
             let asm = &mut frame.out.asm;
+            // The one ends as the other begins: one time for both.
+            match time {
+                Some(time) => asm.mov(rdx, qword_ptr(rsp + time))?,
+                None => asm.xor(edx, edx)?,
+            }
             asm.and(eax, -abi::ACTIVATION.cast_signed())?;
             asm.lea(ecx, qword_ptr(rax + low(calls.activations.words)?))?;
             frame.out.address(rax, next)?;
@@ -332,11 +338,9 @@ impl Calls {
         environment: &Environment,
         ended: Mark,
     ) -> Result<(), Unsupported> {
-        // Whose block it is was not looked at.
-        let site = Site {
-            environment,
-            space: Space::Shared,
-        };
+        // A tail call was seen where the block was known to be the thread's own, and its record stands
+        // behind that of the entry. Whose block it is was not looked at where a frame was taken away.
+        let [own, shared] = [Space::Own, Space::Shared].map(|space| Site { environment, space });
         let [unwound, out] = std::array::from_fn(|_| frame.out.mark());
         let (to_unwound, to_out) = (frame.out.to(unwound), frame.out.to(out));
         let activation = activation(frame)?;
@@ -349,16 +353,44 @@ impl Calls {
         asm.je(to_out)?;
         asm.test(cl, abi::END_UNWOUND.cast_signed())?;
         asm.jne(to_unwound)?;
-        self.tell(frame, site, Fate::Tail, abi::END_TAIL, out)?;
+        self.push_end(frame)?;
+        self.tell(frame, own, Fate::Tail, abi::END_TAIL, out)?;
+        if frame.pushed_at(Saved::Time).is_some() {
+            frame.pop()?;
+        }
         frame.out.asm.jmp(to_out)?;
         frame.out.here(unwound)?;
-        self.tell(frame, site, Fate::Unwound, abi::END_UNWOUND, out)?;
+        self.tell(frame, shared, Fate::Unwound, abi::END_UNWOUND, out)?;
         frame.out.here(out)?;
         while !frame.pushed.is_empty() {
             frame.pop()?;
         }
         frame.out.asm.lea(rsp, qword_ptr(rsp + RED_ZONE + 8))?;
         Ok(frame.out.asm.jmp(qword_ptr(rsp - 8))?)
+    }
+
+    /// The time at which a call ended in another, when it is recorded: of the other's entry, which was
+    /// brought in `rdx`, or now where that was 0.
+    fn push_end(&self, frame: &mut Frame) -> Result<(), Unsupported> {
+        if !self.returns.iter().any(|(_, program)| leaves_ends(program)) {
+            return Ok(());
+        }
+        let Some(brought) = frame.pushed_at(Saved::Register(rdx)) else {
+            return Ok(());
+        };
+        let known = frame.out.mark();
+        let to_known = frame.out.to(known);
+        let asm = &mut frame.out.asm;
+        asm.mov(rax, qword_ptr(rsp + brought))?;
+        asm.test(rax, rax)?;
+        asm.jne(to_known)?;
+        asm.rdtsc()?;
+        asm.shl(rdx, 32)?;
+        asm.or(rax, rdx)?;
+        frame.out.here(known)?;
+        frame.out.asm.push(rax)?;
+        frame.pushed.push(Saved::Time);
+        Ok(())
     }
 
     fn tell(
@@ -419,7 +451,7 @@ fn count(frame: &mut Frame, site: Site, fate: Fate, index: usize) -> Result<(), 
 }
 
 /// Enters the exit code of the activation at `rcx`, which ends for this reason; control comes back at
-/// the address in `rax`. Other registers stay.
+/// the address in `rax`. Other registers stay. For a tail call `rdx` has the time, or 0.
 pub(super) fn enter_end(asm: &mut CodeAssembler, bit: u32) -> Result<(), IcedError> {
     asm.push(rax)?;
     asm.lea(rsp, qword_ptr(rsp - RED_ZONE))?;

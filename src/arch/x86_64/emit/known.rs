@@ -71,6 +71,10 @@ impl Body<'_> {
                 self.frame.out.patch_next(Patch::Name(self.index));
                 self.frame.out.asm.mov(eax, 0)?;
             }
+            Known::Func => {
+                self.frame.out.patch_next(Patch::Function(self.index));
+                self.frame.out.asm.mov(eax, 0)?;
+            }
         }
         Ok(rax)
     }

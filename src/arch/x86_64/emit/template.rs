@@ -21,6 +21,15 @@ use crate::program::Program;
 /// Bytes below the stack pointer that belong to the function (System V ABI AMD64, section 3.2.2).
 pub(super) const RED_ZONE: i32 = 128;
 
+/// Numbers that stand in programs for what a probe is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Called {
+    /// For its full name.
+    pub probe: u32,
+    /// For the name of its function.
+    pub function: u32,
+}
+
 /// What all detours of a target have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Environment {
@@ -171,7 +180,7 @@ impl Template {
     /// of each other's reach or the number of probes is not the template's.
     pub fn place(
         &self,
-        probes: &[(ProbeId, u32)],
+        probes: &[(ProbeId, Called)],
         site: u64,
         hot_at: u64,
         cold_at: u64,
@@ -194,7 +203,8 @@ impl Template {
             let more = match patch {
                 Patch::Counter(index) => probes.get(index)?.0.0.checked_mul(8)?,
                 Patch::Number(index) => probes.get(index)?.0.0,
-                Patch::Name(index) => probes.get(index)?.1,
+                Patch::Name(index) => probes.get(index)?.1.probe,
+                Patch::Function(index) => probes.get(index)?.1.function,
                 Patch::Site => {
                     *field = distance(place, site)?.to_le_bytes();
                     continue;
@@ -426,7 +436,12 @@ mod tests {
     fn a_count_is_one_increment_in_the_own_block() {
         let template = Template::new(&[Program::count()], &ENVIRONMENT, false, None).unwrap();
         let (hot, cold) = template
-            .place(&[(ProbeId(3), 0)], 0, 0x1000_0000, 0x1100_0000)
+            .place(
+                &[(ProbeId(3), Called::default())],
+                0,
+                0x1000_0000,
+                0x1100_0000,
+            )
             .unwrap();
         let hot = listing(&hot, 0x1000_0000);
         assert_eq!(
@@ -446,7 +461,7 @@ mod tests {
     fn a_dead_register_and_dead_flags_leave_the_stack_alone() {
         let template = Template::new(&[Program::count()], &ENVIRONMENT, false, Some(11)).unwrap();
         let (hot, _) = template
-            .place(&[(ProbeId(0), 0)], 0, 0x1000, 0x2000)
+            .place(&[(ProbeId(0), Called::default())], 0, 0x1000, 0x2000)
             .unwrap();
         let hot = listing(&hot, 0x1000);
         assert!(
@@ -459,7 +474,7 @@ mod tests {
     fn live_flags_are_saved_around_everything() {
         let template = Template::new(&[Program::count()], &ENVIRONMENT, true, Some(11)).unwrap();
         let (hot, _) = template
-            .place(&[(ProbeId(0), 0)], 0, 0x1000, 0x2000)
+            .place(&[(ProbeId(0), Called::default())], 0, 0x1000, 0x2000)
             .unwrap();
         let hot = listing(&hot, 0x1000);
         assert!(
@@ -494,7 +509,12 @@ mod tests {
         }));
         let template = Template::new(&[program], &ENVIRONMENT, false, None).unwrap();
         let (hot, cold) = template
-            .place(&[(ProbeId(1), 0)], 0, 0x1000_0000, 0x1000_4000)
+            .place(
+                &[(ProbeId(1), Called::default())],
+                0,
+                0x1000_0000,
+                0x1000_4000,
+            )
             .unwrap();
         let text = listing(&hot, 0x1000_0000);
         assert!(text.contains("mov r11d,[rdi+8h]"), "{text}");
@@ -519,7 +539,7 @@ mod tests {
         let template = Template::new(&[Program::count()], &ENVIRONMENT, false, None).unwrap();
         assert!(
             template
-                .place(&[(ProbeId(0), 0)], 0, 0x1000, 0x2_0000_0000)
+                .place(&[(ProbeId(0), Called::default())], 0, 0x1000, 0x2_0000_0000)
                 .is_none()
         );
         assert!(template.place(&[], 0, 0x1000, 0x2000).is_none());
