@@ -91,7 +91,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__attach)
-            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --force-returns --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -544,7 +544,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__run)
-            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --force-returns --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
