@@ -13,6 +13,8 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+#[path = "returns/accounts.rs"]
+mod accounts;
 #[path = "programs/always.rs"]
 mod always;
 #[path = "programs/attach.rs"]
@@ -48,7 +50,7 @@ type Run = fn() -> Verdict;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let cases: [(&str, Run); 25] = [
+    let cases: [(&str, Run); 27] = [
         ("a_difference_is_traced_to_its_site", always::bisected),
         ("ls_lists_a_tree", always::ls),
         ("sh_runs_pipes_forks_and_subshells", always::sh),
@@ -66,6 +68,14 @@ fn main() {
         ("redis_serves_a_benchmark", servers::redis),
         ("postgres_initialises_a_cluster", servers::initdb),
         ("postgres_serves_pgbench", servers::pgbench),
+        (
+            "redis_serves_with_every_return_probed",
+            servers::redis_returns,
+        ),
+        (
+            "errors_of_postgres_pass_through_calls_whose_returns_are_probed",
+            servers::postgres_returns,
+        ),
         ("redis_is_attached_to_under_load", attach::redis),
         ("musl_programs_are_counted_from_their_start", musl::starts),
         ("static_musl_programs_are_counted_too", musl::starts_alone),

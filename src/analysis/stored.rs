@@ -6,7 +6,7 @@ use crate::arch::native::scan::{Refusal, Window, WindowKind};
 use crate::base::LinkAddr;
 
 /// Version of the format and of the rules behind the verdicts.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 
 const MAGIC: &[u8; 8] = b"kptrace\x01";
 const KINDS: [WindowKind; 5] = [

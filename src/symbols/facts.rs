@@ -91,6 +91,7 @@ pub fn code_facts(image: &Image, symbols: &Symbols) -> anyhow::Result<CodeFacts>
             None => broken.push(format!("the exception table of {} is broken", fde.start)),
         }
     }
+    pointers.extend(go_exits(image, &functions));
     pointers.extend(symbols.labels.iter().filter(|l| map.contains(l.0)));
     pointers.sort_unstable();
     pointers.dedup();
@@ -110,6 +111,18 @@ pub fn code_facts(image: &Image, symbols: &Symbols) -> anyhow::Result<CodeFacts>
         landing_pads: landings,
         broken,
     })
+}
+
+/// The end of every goroutine: its first function returns behind the first byte of `runtime.goexit`, a
+/// `nop` before a call, to an address that is computed (`newproc1` in Go's `runtime/proc.go`).
+fn go_exits(image: &Image, functions: &[FunctionSpan]) -> Vec<LinkAddr> {
+    const NOP_CALL: &[u8] = &[0x90, 0xe8];
+    if !image.is_go() {
+        return Vec::new();
+    }
+    let is_exit = |start: &LinkAddr| image.bytes_at(*start, 2) == Some(NOP_CALL);
+    let starts = functions.iter().map(|function| function.start);
+    starts.filter(is_exit).map(|start| start + 1).collect()
 }
 
 /// Executable sections; executable segments when there are no section headers.

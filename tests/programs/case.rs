@@ -60,6 +60,8 @@ struct Shown {
 pub enum Probes<'a> {
     None,
     All,
+    /// Where functions return, too.
+    Calls,
     File(&'a Path),
 }
 
@@ -197,7 +199,7 @@ impl Case {
 pub fn command_with(probes: &Probes<'_>, summary: &Path, argv: &[OsString]) -> Command {
     let mut command = match probes {
         Probes::None => support::command(&argv[0]),
-        Probes::All | Probes::File(_) => {
+        Probes::All | Probes::Calls | Probes::File(_) => {
             let mut command = support::command(env!("CARGO_BIN_EXE_kptrace"));
             command
                 .args(["run", "-q", "-c", "--format", "json", "-o"])
@@ -208,6 +210,9 @@ pub fn command_with(probes: &Probes<'_>, summary: &Path, argv: &[OsString]) -> C
                     let mut argument = OsString::from("@");
                     argument.push(path);
                     command.arg(argument);
+                }
+                Probes::Calls => {
+                    command.arg("*:*%call");
                 }
                 _ => {
                     command.arg("*:*");

@@ -13,11 +13,26 @@ use nix::unistd::{Pid, User, geteuid};
 use tempfile::TempDir;
 
 use super::Verdict;
+use super::accounts;
 use super::case::{Probes, command_with};
 use super::need::{all, missing_one, postgres};
 use super::redis::{self, Client, READY};
 use super::sites::Sites;
 use super::support;
+
+/// That every entry of a run is accounted for.
+fn adds_up(name: &str, summary: &Path) -> Result<(), String> {
+    let text = fs::read_to_string(summary).map_err(|why| format!("{name}: {why}"))?;
+    let accounts = accounts::check(&super::support::json::summary(&text));
+    println!(
+        "{name}: {} entries of {} functions, {} inside at the end",
+        accounts.entries, accounts.functions, accounts.inside
+    );
+    if accounts.wrong.is_empty() && accounts.entries > 100_000 {
+        return Ok(());
+    }
+    Err(format!("{name}: {accounts:?}"))
+}
 
 /// The report of a probed run that ended well.
 fn report(name: &str, summary: &Path) -> Result<(), String> {
@@ -27,6 +42,14 @@ fn report(name: &str, summary: &Path) -> Result<(), String> {
 }
 
 pub fn redis() -> Verdict {
+    serve_redis(&Probes::All)
+}
+
+pub fn redis_returns() -> Verdict {
+    serve_redis(&Probes::Calls)
+}
+
+fn serve_redis(probes: &Probes<'_>) -> Verdict {
     let [server, benchmark] = match all(["redis-server", "redis-benchmark"]) {
         Ok(found) => found,
         Err(missing) => return missing,
@@ -35,7 +58,7 @@ pub fn redis() -> Verdict {
     let place = directory.path();
     let summary = place.join("summary.json");
     let argv = redis::server(&server, place);
-    let mut running = support::start(command_with(&Probes::All, &summary, &argv));
+    let mut running = support::start(command_with(probes, &summary, &argv));
     running.out.wait_for(READY);
     redis::benchmark(&benchmark, place, 1000)?;
     let mut client = Client::new(place);
@@ -48,7 +71,10 @@ pub fn redis() -> Verdict {
     redis::is_right(&mut client);
     running.signal_target(Signal::SIGTERM, client);
     running.end().expect(0);
-    report("redis-server", &summary)?;
+    match probes {
+        Probes::Calls => adds_up("redis-server", &summary)?,
+        _ => report("redis-server", &summary)?,
+    }
     Ok(Completion::Completed)
 }
 
@@ -134,8 +160,17 @@ impl Cluster {
 
     /// The same with a probe at every function.
     fn probed(&self, name: &str, arguments: &[&str], summary: &str) -> Command {
+        self.probed_at("*:*", (name, arguments), summary)
+    }
+
+    fn probed_at(
+        &self,
+        probes: &str,
+        (name, arguments): (&str, &[&str]),
+        summary: &str,
+    ) -> Command {
         let mut command = self.own(&self.kptrace);
-        command.args(["run", "-q", "-c", "-p", "*:*", "--format", "json", "-o"]);
+        command.args(["run", "-q", "-c", "-p", probes, "--format", "json", "-o"]);
         command
             .arg(self.at(summary))
             .arg("--")
@@ -256,6 +291,67 @@ pub fn pgbench() -> Verdict {
     ] {
         report(name, &cluster.at(summary))?;
     }
+    done(cluster.alone("pg_checksums", &["--check", "-D", "data"]));
+    Ok(Completion::Completed)
+}
+
+/// Errors leave by `longjmp`, on every one of these ways.
+const FAILURES: &str = "
+select 1 / 0;
+create temp table f(a int primary key, b text check (length(b) < 5));
+insert into f values (1, 'x'), (2, 'yy');
+insert into f values (1, 'again');
+insert into f values (3, 'too long');
+do $$ declare n int := 0; begin
+  for i in 1..200 loop
+    begin perform i / (i % 3); exception when division_by_zero then n := n + 1; end;
+    begin insert into f values (i, 'z'); exception when unique_violation then n := n + 1000; end;
+  end loop;
+  raise notice 'caught %', n;
+end $$;
+create function deep(n int) returns int language plpgsql as
+  $$ begin if n = 0 then raise exception 'bottom'; end if; return deep(n - 1); end $$;
+select deep(30);
+begin; savepoint a; select nothing; rollback to a; select count(*) from f; commit;
+select count(*), sum(a), max(b) from f;
+select '{broken'::json;
+drop function deep;
+";
+
+pub fn postgres_returns() -> Verdict {
+    let cluster = match Cluster::new() {
+        Ok(cluster) => cluster,
+        Err(missing) => return missing,
+    };
+    done(cluster.alone("initdb", &Cluster::initdb()));
+    let place = cluster.directory.path().to_str().unwrap().to_owned();
+    let queries = cluster.at("failures.sql");
+    fs::write(&queries, FAILURES).unwrap();
+    let server = ["-D", "data", "-k", &place, "-c", "listen_addresses="];
+    let mut answers = Vec::new();
+    for probed in [false, true] {
+        let command = if probed {
+            cluster.probed_at("*:*%call", ("postgres", &server), "returns.json")
+        } else {
+            cluster.alone("postgres", &server)
+        };
+        let mut running = support::start(command);
+        running.err.wait_for("ready to accept connections");
+        for _ in 0..2 {
+            let mut client = cluster.alone("psql", &["-h", &place, "-U", "postgres", "-At"]);
+            client.stdin(Stdio::from(fs::File::open(&queries).unwrap()));
+            let ended = support::start(client).end().expect(0);
+            answers.push(ended.out + &ended.err);
+        }
+        let number = fs::read_to_string(cluster.at("data/postmaster.pid")).unwrap();
+        let number: i32 = number.lines().next().unwrap().parse().unwrap();
+        kill(Pid::from_raw(number), Signal::SIGINT).unwrap();
+        running.end().expect(0);
+    }
+    if !answers[0].contains("caught") || answers.iter().any(|answer| *answer != answers[0]) {
+        return Err(format!("postgres answers {answers:#?}").into());
+    }
+    adds_up("postgres", &cluster.at("returns.json"))?;
     done(cluster.alone("pg_checksums", &["--check", "-D", "data"]));
     Ok(Completion::Completed)
 }
