@@ -5,6 +5,7 @@
 //! here panics on it or allocates more than a small multiple of the file.
 
 mod bytes;
+mod computed;
 mod debugfile;
 mod demangle;
 mod dwarf;

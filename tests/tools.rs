@@ -42,6 +42,11 @@ fn main() {
         trial("gdb", "own_calls_agree_with_gdb", gdb::own_calls),
         trial("gdb", "ls_allocates_as_often_as_gdb_says", gdb::ls),
         trial("gdb", "stacks_of_c_are_those_of_gdb", stacks::c_program),
+        trial(
+            "gdb",
+            "stacks_by_debug_frame_are_those_of_gdb",
+            stacks::debug_frame,
+        ),
         trial("gdb", "stacks_of_cxx_are_those_of_gdb", stacks::cxx_program),
         trial("gdb", "a_shell_allocates_as_often_as_gdb_says", gdb::shell),
         trial(

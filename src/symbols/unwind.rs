@@ -10,6 +10,7 @@ use std::sync::Arc;
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{FrameAddress, Module, ModuleSectionInfo, Unwinder as _};
 
+use super::computed::{Computed, Known, Table};
 use super::elf::Image;
 use super::frames::{self, Frames};
 use crate::base::{Addr, LinkAddr, Span};
@@ -32,6 +33,8 @@ pub struct UnwindTables {
     covered: Vec<Range<u64>>,
     /// Where signal handlers return to.
     signals: Vec<Range<u64>>,
+    /// Of `eh_frame` and of `debug_frame`, what framehop cannot do.
+    computed: [Computed; 2],
 }
 
 impl UnwindTables {
@@ -62,6 +65,16 @@ impl UnwindTables {
             Some(_) => ranges(&mut all.iter()),
             None => Vec::new(),
         };
+        let computed = [
+            eh_frame.map(|(at, bytes)| Table {
+                at: Some(at.0),
+                bytes,
+            }),
+            debug_frame
+                .as_deref()
+                .map(|bytes| Table { at: None, bytes }),
+        ];
+        let computed = computed.map(|table| table.map(Computed::of).unwrap_or_default());
         UnwindTables {
             text: place(".text"),
             got: place(".got"),
@@ -69,6 +82,7 @@ impl UnwindTables {
             debug_frame,
             covered,
             signals: ranges(&mut all.iter().filter(|fde| fde.signal)),
+            computed,
         }
     }
 
@@ -77,6 +91,44 @@ impl UnwindTables {
         let index = self.covered.partition_point(|range| range.start <= at);
         let before = index.checked_sub(1).and_then(|i| self.covered.get(i));
         self.debug_frame.is_some() && !before.is_some_and(|range| range.contains(&at))
+    }
+
+    /// Whether that is for [`UnwindTables::computed`].
+    fn is_computed(&self, at: u64) -> bool {
+        let [loaded, debug] = &self.computed;
+        match self.is_debug(at) {
+            true => debug.holds(at),
+            false => loaded.holds(at),
+        }
+    }
+
+    /// Steps to the caller where framehop cannot: it does not read memory for where a frame is.
+    fn computed(
+        &self,
+        at: u64,
+        regs: &mut UnwindRegsX86_64,
+        read: &mut impl FnMut(u64) -> Result<u64, ()>,
+    ) -> Option<u64> {
+        let [loaded, debug] = &self.computed;
+        let (computed, table) = match self.is_debug(at) {
+            true => {
+                let bytes = self.debug_frame.as_ref()?;
+                (debug, Table { at: None, bytes })
+            }
+            false => {
+                let (range, bytes) = self.eh_frame.as_ref()?;
+                let at = Some(range.start);
+                (loaded, Table { at, bytes })
+            }
+        };
+        let known = Known {
+            instruction: regs.ip(),
+            stack: regs.sp(),
+            frame: regs.bp(),
+        };
+        let caller = computed.step(table, at, known, read)?;
+        *regs = UnwindRegsX86_64::new(caller.instruction, caller.stack, caller.frame);
+        Some(caller.instruction)
     }
 
     /// Whether a signal handler returns to this address.
@@ -210,10 +262,12 @@ impl Unwinder {
                 true => &self.debug_frame,
                 false => &self.eh_frame,
             };
-            let next = match signal {
-                // The tables read what was interrupted from the stack, which framehop does not do.
-                true => interrupted(&mut regs, &mut read),
-                false => unwinder
+            let next = match link {
+                _ if signal => interrupted(&mut regs, &mut read),
+                Some((link, tables)) if tables.is_computed(link) => {
+                    tables.computed(link, &mut regs, &mut read)
+                }
+                _ => unwinder
                     .unwind_frame(at, &mut regs, &mut self.cache, &mut read)
                     .ok()
                     .flatten(),

@@ -75,6 +75,16 @@ NOINLINE static void aligned(int depth) {
     sink += room[depth & 15];
 }
 
+/* Arguments on the stack, which it must find although it aligns the stack by it knows not how much. */
+NOINLINE static int moved(int a, int b, int c, int d, int e, int f, int g) {
+    _Alignas(64) volatile int room[16];
+    char *more = alloca(16 + 16 * a);
+    room[a & 15] = g;
+    more[0] = (char)b;
+    step(a - 1);
+    return sink + room[a & 15] + more[0] + c + d + e + f;
+}
+
 NOINLINE static int many(int a, int b, int c, int d, int e, int f, int g, int h) {
     int x = a * b, y = c * d, z = e * f, w = g * h, v = a - h;
     step(a - 1);
@@ -147,9 +157,12 @@ NOINLINE static void step(int depth) {
         sink++;
         return;
     }
-    switch (below(10)) {
+    switch (below(11)) {
     case 0:
         sink += recursive(depth, (int)below(4));
+        break;
+    case 2:
+        sink += moved(depth, 2, 3, 4, 5, 6, 7);
         break;
     case 1:
         sink += many(depth, 2, 3, 4, 5, 6, 7, 8);
@@ -164,6 +177,6 @@ int main(void) {
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_NODEFER};
     sigaction(SIGUSR1, &action, NULL);
     for (int i = 0; i < 500; i++)
-        step(1 + (int)below(8));
+        step(1 + (int)below(6));
     return 0;
 }

@@ -19,6 +19,18 @@ pub fn c_program() -> Result<(), String> {
     agree(&source.build(), 1)
 }
 
+/// `deep.c` with unwind tables that are not loaded.
+pub fn debug_frame() -> Result<(), String> {
+    let flags = [
+        "-O2",
+        "-fomit-frame-pointer",
+        "-fno-asynchronous-unwind-tables",
+        "-fno-unwind-tables",
+    ];
+    let source = build::c("deep").flags(&flags);
+    agree(&source.named("deep_tables").build(), 3)
+}
+
 /// `deep.cc`: through what the library's templates inline.
 pub fn cxx_program() -> Result<(), String> {
     let text = std::fs::read_to_string(targets().join("deep.cc")).expect("a source");
