@@ -229,7 +229,10 @@ fn list(probes: Vec<&Value>, out: &mut impl Write) -> io::Result<()> {
             format!("{}+{offset:#x}", text("symbol")),
             text("module"),
             format!("[{}]", text("state").to_uppercase()),
-            format!("id={}", probe["id"].as_u64().unwrap_or(0)),
+            match probe["id"].as_u64() {
+                Some(id) => format!("id={id}"),
+                None => "id=-".to_owned(),
+            },
             format!("hits={hits}"),
             calls(probe),
             missed(&probe["missed"]),

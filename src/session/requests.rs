@@ -13,7 +13,7 @@ use super::run::Session;
 use super::switch::Unknown;
 use super::tracee::Tracee;
 use crate::base::{Pid, ProbeId};
-use crate::data::{Calls, Missed, ProbeSummary};
+use crate::data::{Calls, Missed, ProbeSummary, SiteState};
 use crate::spec::{ProbeSpec, parse_probe};
 
 /// A request.
@@ -256,12 +256,33 @@ impl Tracee {
         let summary = self.summary();
         let probes = summary.probes.iter();
         let probes = probes.filter(|probe| !self.plan.is_removed(probe.info.id));
+        let rows = probes.map(|probe| listed(probe, self.durations.of(probe.info.id)));
+        let rows: Vec<Value> = rows.chain(self.waiting()).collect();
         json!({
             "ok": true, "pid": self.process.pid.0, "comm": self.comm,
             "armed": summary.armed, "jump": summary.jump, "trap": summary.trap,
             "on": self.registry.is_on(), "optimise": self.registry.optimises(),
-            "probes": probes.map(|probe| listed(probe, self.durations.of(probe.info.id))).collect::<Vec<_>>(),
+            "probes": rows,
         })
+    }
+
+    /// Probes that name nothing yet.
+    fn waiting(&self) -> Vec<Value> {
+        let wanted = self.common.wanted.borrow();
+        let specs = wanted.specs.iter().zip(&self.plan.asked).enumerate();
+        let waits = specs.filter(|(number, (_, asked))| {
+            asked.matched == 0 && !self.plan.others.contains(number)
+        });
+        let row = |(_, (spec, _)): (usize, (&ProbeSpec, _))| {
+            let (module, name) = spec.text.split_once(':').unwrap_or(("", &spec.text));
+            json!({
+                "id": null, "address": null, "kind": "entry", "symbol": name, "offset": 0,
+                "module": module, "state": SiteState::Pending.name(),
+                "reason": "it names nothing that is mapped", "hits": 0,
+                "missed": { "ring_full": 0, "abandoned": 0, "trap": 0, "untracked": 0 },
+            })
+        };
+        waits.map(row).collect()
     }
 
     /// How many sites stand how.

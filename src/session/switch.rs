@@ -91,7 +91,11 @@ impl Tracee {
     /// Makes all jumps breakpoints, or what can be jumps again.
     pub(super) fn switch_jumps(&mut self, on: bool) -> anyhow::Result<()> {
         self.registry.set_optimise(on);
-        self.settle()
+        self.settle()?;
+        if !on {
+            self.tell_of_traps();
+        }
+        Ok(())
     }
 
     /// Switches probes. How many there were to switch.

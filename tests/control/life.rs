@@ -101,6 +101,7 @@ fn libraries_that_come_and_go_while_all_is_off_are_known_when_it_is_on_again() {
             listed(&list, "plugged", 0)["hits"].as_u64(),
         )
     };
+    assert_eq!(told(&mut session, "more"), ("pending".to_owned(), Some(0)));
     assert_eq!(
         told(&mut session, "off open more on"),
         ("jump".to_owned(), Some(0))

@@ -102,7 +102,7 @@ impl Session {
         let probes = list["probes"].as_array().expect("probes");
         let memory = File::open(format!("/proc/{}/mem", self.target.pid())).expect("its memory");
         let mut sites: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
-        for probe in probes {
+        for probe in probes.iter().filter(|probe| probe["address"].is_string()) {
             let at = probe["address"].as_str().expect("an address");
             let at = u64::from_str_radix(at.trim_start_matches("0x"), 16).expect("a number");
             sites
