@@ -28,6 +28,9 @@ _kptrace() {
             kptrace,completions)
                 cmd="kptrace__subcmd__completions"
                 ;;
+            kptrace,ctl)
+                cmd="kptrace__subcmd__ctl"
+                ;;
             kptrace,help)
                 cmd="kptrace__subcmd__help"
                 ;;
@@ -43,6 +46,69 @@ _kptrace() {
             kptrace,run)
                 cmd="kptrace__subcmd__run"
                 ;;
+            kptrace,top)
+                cmd="kptrace__subcmd__top"
+                ;;
+            kptrace__subcmd__ctl,add)
+                cmd="kptrace__subcmd__ctl__subcmd__add"
+                ;;
+            kptrace__subcmd__ctl,detach)
+                cmd="kptrace__subcmd__ctl__subcmd__detach"
+                ;;
+            kptrace__subcmd__ctl,disable)
+                cmd="kptrace__subcmd__ctl__subcmd__disable"
+                ;;
+            kptrace__subcmd__ctl,enable)
+                cmd="kptrace__subcmd__ctl__subcmd__enable"
+                ;;
+            kptrace__subcmd__ctl,help)
+                cmd="kptrace__subcmd__ctl__subcmd__help"
+                ;;
+            kptrace__subcmd__ctl,list)
+                cmd="kptrace__subcmd__ctl__subcmd__list"
+                ;;
+            kptrace__subcmd__ctl,off)
+                cmd="kptrace__subcmd__ctl__subcmd__off"
+                ;;
+            kptrace__subcmd__ctl,on)
+                cmd="kptrace__subcmd__ctl__subcmd__on"
+                ;;
+            kptrace__subcmd__ctl,opt)
+                cmd="kptrace__subcmd__ctl__subcmd__opt"
+                ;;
+            kptrace__subcmd__ctl,remove)
+                cmd="kptrace__subcmd__ctl__subcmd__remove"
+                ;;
+            kptrace__subcmd__ctl__subcmd__help,add)
+                cmd="kptrace__subcmd__ctl__subcmd__help__subcmd__add"
+                ;;
+            kptrace__subcmd__ctl__subcmd__help,detach)
+                cmd="kptrace__subcmd__ctl__subcmd__help__subcmd__detach"
+                ;;
+            kptrace__subcmd__ctl__subcmd__help,disable)
+                cmd="kptrace__subcmd__ctl__subcmd__help__subcmd__disable"
+                ;;
+            kptrace__subcmd__ctl__subcmd__help,enable)
+                cmd="kptrace__subcmd__ctl__subcmd__help__subcmd__enable"
+                ;;
+            kptrace__subcmd__ctl__subcmd__help,help)
+                cmd="kptrace__subcmd__ctl__subcmd__help__subcmd__help"
+                ;;
+            kptrace__subcmd__ctl__subcmd__help,list)
+                cmd="kptrace__subcmd__ctl__subcmd__help__subcmd__list"
+                ;;
+            kptrace__subcmd__ctl__subcmd__help,off)
+                cmd="kptrace__subcmd__ctl__subcmd__help__subcmd__off"
+                ;;
+            kptrace__subcmd__ctl__subcmd__help,on)
+                cmd="kptrace__subcmd__ctl__subcmd__help__subcmd__on"
+                ;;
+            kptrace__subcmd__ctl__subcmd__help,opt)
+                cmd="kptrace__subcmd__ctl__subcmd__help__subcmd__opt"
+                ;;
+            kptrace__subcmd__ctl__subcmd__help,remove)
+                cmd="kptrace__subcmd__ctl__subcmd__help__subcmd__remove"
+                ;;
             kptrace__subcmd__help,attach)
                 cmd="kptrace__subcmd__help__subcmd__attach"
                 ;;
@@ -54,6 +120,9 @@ _kptrace() {
                 ;;
             kptrace__subcmd__help,completions)
                 cmd="kptrace__subcmd__help__subcmd__completions"
+                ;;
+            kptrace__subcmd__help,ctl)
+                cmd="kptrace__subcmd__help__subcmd__ctl"
                 ;;
             kptrace__subcmd__help,help)
                 cmd="kptrace__subcmd__help__subcmd__help"
@@ -70,6 +139,36 @@ _kptrace() {
             kptrace__subcmd__help,run)
                 cmd="kptrace__subcmd__help__subcmd__run"
                 ;;
+            kptrace__subcmd__help,top)
+                cmd="kptrace__subcmd__help__subcmd__top"
+                ;;
+            kptrace__subcmd__help__subcmd__ctl,add)
+                cmd="kptrace__subcmd__help__subcmd__ctl__subcmd__add"
+                ;;
+            kptrace__subcmd__help__subcmd__ctl,detach)
+                cmd="kptrace__subcmd__help__subcmd__ctl__subcmd__detach"
+                ;;
+            kptrace__subcmd__help__subcmd__ctl,disable)
+                cmd="kptrace__subcmd__help__subcmd__ctl__subcmd__disable"
+                ;;
+            kptrace__subcmd__help__subcmd__ctl,enable)
+                cmd="kptrace__subcmd__help__subcmd__ctl__subcmd__enable"
+                ;;
+            kptrace__subcmd__help__subcmd__ctl,list)
+                cmd="kptrace__subcmd__help__subcmd__ctl__subcmd__list"
+                ;;
+            kptrace__subcmd__help__subcmd__ctl,off)
+                cmd="kptrace__subcmd__help__subcmd__ctl__subcmd__off"
+                ;;
+            kptrace__subcmd__help__subcmd__ctl,on)
+                cmd="kptrace__subcmd__help__subcmd__ctl__subcmd__on"
+                ;;
+            kptrace__subcmd__help__subcmd__ctl,opt)
+                cmd="kptrace__subcmd__help__subcmd__ctl__subcmd__opt"
+                ;;
+            kptrace__subcmd__help__subcmd__ctl,remove)
+                cmd="kptrace__subcmd__help__subcmd__ctl__subcmd__remove"
+                ;;
             *)
                 ;;
         esac
@@ -77,7 +176,7 @@ _kptrace() {
 
     case "${cmd}" in
         kptrace)
-            opts="-h -V --help --version run attach list check bt restore completions man help"
+            opts="-h -V --help --version run attach list check ctl top bt restore completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -361,8 +460,302 @@ _kptrace() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        kptrace__subcmd__ctl)
+            opts="-h --help list on off opt enable disable add remove detach help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__add)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__detach)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__disable)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__enable)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help)
+            opts="list on off opt enable disable add remove detach help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help__subcmd__detach)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help__subcmd__disable)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help__subcmd__enable)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help__subcmd__off)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help__subcmd__on)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help__subcmd__opt)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__help__subcmd__remove)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__list)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__off)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__on)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__opt)
+            opts="-h --help on off"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__ctl__subcmd__remove)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         kptrace__subcmd__help)
-            opts="run attach list check bt restore completions man help"
+            opts="run attach list check ctl top bt restore completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -431,6 +824,146 @@ _kptrace() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        kptrace__subcmd__help__subcmd__ctl)
+            opts="list on off opt enable disable add remove detach"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__help__subcmd__ctl__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__help__subcmd__ctl__subcmd__detach)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__help__subcmd__ctl__subcmd__disable)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__help__subcmd__ctl__subcmd__enable)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__help__subcmd__ctl__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__help__subcmd__ctl__subcmd__off)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__help__subcmd__ctl__subcmd__on)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__help__subcmd__ctl__subcmd__opt)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__help__subcmd__ctl__subcmd__remove)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         kptrace__subcmd__help__subcmd__help)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -488,6 +1021,20 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__help__subcmd__run)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__help__subcmd__top)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -680,6 +1227,32 @@ _kptrace() {
                     return 0
                     ;;
                 --mem)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__top)
+            opts="-d -h --interval --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -23,6 +23,8 @@ pub(super) struct Listing {
     pub(super) armed: u64,
     pub(super) jump: u64,
     pub(super) trap: u64,
+    /// Whether anything is armed at all.
+    pub(super) on: Option<bool>,
     pub(super) probes: Vec<Probe>,
 }
 
@@ -297,7 +299,7 @@ impl Table {
             let order = if reversed { order.reverse() } else { order };
             order.then(name).then(a.id.cmp(&b.id))
         });
-        self.follow();
+        self.clamp();
     }
 
     /// Lines that the filter lets through, in order.
@@ -318,19 +320,26 @@ impl Table {
 
     /// How many lines there is room for.
     pub(super) fn fit(&mut self, room: usize) {
-        self.room = room.max(1);
-        self.follow();
+        let room = room.max(1);
+        if room != std::mem::replace(&mut self.room, room) {
+            self.follow();
+        }
+    }
+
+    /// Keeps what is shown within what there is. What is selected may be elsewhere: the hottest are what
+    /// one looks at.
+    fn clamp(&mut self) {
+        let last = self.filtered().count().saturating_sub(self.room);
+        self.first = self.first.min(last);
     }
 
     /// Moves what is shown so that the selection is in it.
     fn follow(&mut self) {
-        let count = self.filtered().count();
-        let place = self.place();
-        if let Some(place) = place {
+        if let Some(place) = self.place() {
             self.first = self.first.min(place);
             self.first = self.first.max((place + 1).saturating_sub(self.room));
         }
-        self.first = self.first.min(count.saturating_sub(self.room));
+        self.clamp();
     }
 
     /// Where the selection is.
@@ -374,6 +383,7 @@ impl Table {
         let next = usize::try_from((now + by).rem_euclid(count)).unwrap_or(0);
         self.column = columns.get(next).copied().unwrap_or(Column::Rate);
         self.reversed = false;
+        self.first = 0;
         self.sort();
     }
 
@@ -459,6 +469,7 @@ impl Table {
             KeyCode::Left | KeyCode::Char('<') => self.order_by(-1),
             KeyCode::Char('r') => {
                 self.reversed = !self.reversed;
+                self.first = 0;
                 self.sort();
             }
             KeyCode::Char('/') => self.typed = Some((String::new(), self.filter.clone())),
@@ -475,6 +486,15 @@ impl Table {
                 }
             }
             KeyCode::Char('h' | '?') => self.help = true,
+            KeyCode::Char('o') => {
+                let what = if self.head.on == Some(false) {
+                    "on"
+                } else {
+                    "off"
+                };
+                self.message = Some(format!("all {what}"));
+                return Wish::Ask(json!({ "do": what }));
+            }
             KeyCode::Char(' ') | KeyCode::Enter => return self.switch(),
             _ => {}
         }
@@ -715,6 +735,22 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_selected_probe_that_cools_down_stays_selected_and_the_hottest_are_shown() {
+        let mut table = table();
+        table.fit(2);
+        press(&mut table, KeyCode::Down);
+        table.take(simple([500, 9_000, 9_000]), 4 * SECOND);
+        table.fit(2);
+        assert_eq!(names(&table), ["beta", "gamma"]);
+        assert_eq!(table.selection().unwrap().name, "prog:alpha");
+        press(&mut table, KeyCode::Up);
+        assert_eq!(table.selection().unwrap().name, "prog:gamma");
+        press(&mut table, KeyCode::End);
+        press(&mut table, KeyCode::Char('r'));
+        assert_eq!(names(&table), ["alpha", "beta"]);
+    }
+
+    #[test]
     fn space_switches_the_selected_probe() {
         let mut table = table();
         assert_eq!(press(&mut table, KeyCode::Char(' ')), Wish::Nothing);
@@ -731,6 +767,20 @@ pub(super) mod tests {
         table.take(listing(&probes), 4 * SECOND);
         let asked = json!({ "do": "enable", "probe": "1" });
         assert_eq!(press(&mut table, KeyCode::Enter), Wish::Ask(asked));
+    }
+
+    #[test]
+    fn o_switches_all_of_them() {
+        let mut table = table();
+        let asked = Wish::Ask(json!({ "do": "off" }));
+        assert_eq!(press(&mut table, KeyCode::Char('o')), asked);
+        let off = Listing {
+            on: Some(false),
+            ..simple([500, 20, 100])
+        };
+        table.take(off, 4 * SECOND);
+        let asked = Wish::Ask(json!({ "do": "on" }));
+        assert_eq!(press(&mut table, KeyCode::Char('o')), asked);
     }
 
     #[test]
