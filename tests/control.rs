@@ -1,12 +1,13 @@
 //! Sessions that are controlled while they run: what `ctl` says, what it does, who may use it. Targets
-//! let any process trace them. Needs a C compiler, no root.
+//! let any process trace them. Needs a C and a C++ compiler, no root.
 
 mod support;
 
+#[path = "control/life.rs"]
+mod life;
 #[path = "control/load.rs"]
 mod load;
 #[path = "attach/looks.rs"]
-#[allow(dead_code, reason = "descriptors and signals are looked at elsewhere")]
 mod looks;
 #[path = "programs/redis.rs"]
 mod redis;

@@ -39,8 +39,8 @@ pub struct Ctl {
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Action {
-    /// List the probes: address, kind (k at the entry, r at the return), symbol, module, state, hits,
-    /// hits that were missed and why, and why it is not a jump
+    /// List the probes: address, kind (k at the entry, r at the return), symbol, module, state, number,
+    /// hits, calls where they are recorded, hits that were missed and why, and why it is not a jump
     List {
         /// Print JSON, one object a line
         #[arg(long)]
@@ -153,7 +153,7 @@ pub(super) fn call(pid: Pid) -> Result<Stream, String> {
         Some(dir) => Some(PathBuf::from(dir)),
         None => std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
     };
-    let mut why = "it has no socket".to_owned();
+    let mut why = "it has no socket; while it arms its first probes there is none".to_owned();
     for dir in places(owner, runtime) {
         let path = dir.join(pid.to_string());
         let met = is_private(&dir, owner).and_then(|()| Stream::connect(&path, PATIENCE));
@@ -229,7 +229,9 @@ fn list(probes: Vec<&Value>, out: &mut impl Write) -> io::Result<()> {
             format!("{}+{offset:#x}", text("symbol")),
             text("module"),
             format!("[{}]", text("state").to_uppercase()),
+            format!("id={}", probe["id"].as_u64().unwrap_or(0)),
             format!("hits={hits}"),
+            calls(probe),
             missed(&probe["missed"]),
             match probe["reason"].as_str() {
                 Some(_) => format!("# {}", text("reason")),
@@ -237,7 +239,7 @@ fn list(probes: Vec<&Value>, out: &mut impl Write) -> io::Result<()> {
             },
         ]);
     }
-    let mut widths = [0; 6];
+    let mut widths = [0; 8];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -245,13 +247,43 @@ fn list(probes: Vec<&Value>, out: &mut impl Write) -> io::Result<()> {
     }
     for row in rows {
         let mut line = String::new();
-        for (index, cell) in row.iter().enumerate().filter(|(_, cell)| !cell.is_empty()) {
+        for (index, cell) in row.iter().enumerate() {
             let width = widths.get(index).copied().unwrap_or(0);
+            if width == 0 && cell.is_empty() {
+                continue;
+            }
             line.push_str(&format!("{cell:<width$}  "));
         }
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+/// A time in the unit that suits it.
+fn duration(ns: u64) -> String {
+    let short = |unit: u64| format!("{}.{}", ns / unit, ns % unit * 10 / unit);
+    match ns {
+        0..1_000 => format!("{ns}ns"),
+        1_000..1_000_000 => short(1_000) + "us",
+        1_000_000..1_000_000_000 => short(1_000_000) + "ms",
+        _ => short(1_000_000_000) + "s",
+    }
+}
+
+/// What its calls came to, where that is known.
+fn calls(probe: &Value) -> String {
+    let number = |key: &str| probe[key].as_u64();
+    match (number("calls"), number("total_ns"), number("p99_ns")) {
+        (Some(calls), Some(total), Some(p99)) => {
+            let average = total.checked_div(calls).unwrap_or(0);
+            format!(
+                "calls={calls} avg={} p99={}",
+                duration(average),
+                duration(p99)
+            )
+        }
+        _ => String::new(),
+    }
 }
 
 /// Missed hits by cause, those that there are.

@@ -84,6 +84,18 @@ Examples:
 pub(super) const CTL_EXAMPLES: &str = "\
 Examples:
   kptrace ctl 1234 list
+  kptrace ctl 1234 disable 'mem*'
+  kptrace ctl 1234 add 'libc:open* path=+0(%di):string'
+  kptrace ctl 1234 off
+
+Each prints a line that says what came of it. SIGUSR1 to kptrace is off, SIGUSR2 on, for all
+processes that it traces. Counts go on where they were: a probe that is removed and added again
+is the same. A program that the process begins keeps on, off and opt; its probes are as they
+were asked for.
+
+The socket takes and gives JSON, an object a line: {\"do\":\"list\"}, \"on\", \"off\", \"detach\",
+{\"do\":\"opt\",\"on\":true}, {\"do\":\"enable\",\"probe\":\"N or name\"}, \"disable\", \"add\", \"remove\". It is
+$XDG_RUNTIME_DIR/kptrace/PID or /tmp/kptrace-UID/PID. Whoever does not read is dropped.
 
 Exit status: 0, 1 failure, 2 bad request, 3 no such probe.";
 

@@ -220,6 +220,8 @@ impl Worker {
             rest.into_iter().for_each(|command| self.obey(command));
             if finish {
                 self.deliver(u64::MAX);
+                // With the end they are forgotten, and what they lost.
+                self.tell_losses();
                 self.end();
             } else if self.shown && self.clock.is_ready() {
                 self.deliver(horizon);

@@ -52,7 +52,7 @@ impl Tracee {
     pub(super) fn keep_switches(&mut self, before: &Tracee) {
         self.plan.others.clone_from(&before.plan.others);
         self.registry.set_optimise(before.registry.optimises());
-        self.begins_off = !before.registry.is_on() && before.last.is_none() || before.begins_off;
+        self.begins_off = (!before.registry.is_on() && !before.letting_go) || before.begins_off;
     }
 
     /// Gives every site its original bytes; probes keep their own state.

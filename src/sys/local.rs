@@ -279,11 +279,11 @@ mod tests {
     fn a_directory_that_others_may_enter_or_a_link_is_not_used() {
         let place = tempfile::tempdir().unwrap();
         let dir = place.path().join("mine");
-        assert_eq!(private(&[dir.clone()]).unwrap(), dir);
+        assert_eq!(private(std::slice::from_ref(&dir)).unwrap(), dir);
         assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
         let link = place.path().join("link");
         std::os::unix::fs::symlink(&dir, &link).unwrap();
-        assert!(private(&[link.clone()]).is_err());
+        assert!(private(std::slice::from_ref(&link)).is_err());
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o750)).unwrap();
         let other = place.path().join("other");
         assert_eq!(private(&[link, dir.clone(), other.clone()]).unwrap(), other);

@@ -1,5 +1,6 @@
 //! What can be seen of a process from outside: mappings, text compared with its files, descriptors,
 //! signals. Two looks that are equal mean that nothing stayed behind.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::fs;
 use std::os::unix::fs::FileExt;

@@ -6,6 +6,7 @@
 //! what is printed is a median, with the range beside it.
 
 mod arming;
+mod control;
 mod kptrace;
 mod language;
 mod machine;
@@ -63,6 +64,7 @@ fn main() -> anyhow::Result<()> {
     println!("{}", bench.machine);
     let floor = per_hit::run(&bench)?;
     language::run(&bench)?;
+    control::run(&bench)?;
     arming::run(&bench)?;
     startup::run(&bench)?;
     throughput::run(&bench)?;

@@ -130,12 +130,10 @@ fn redis_under_load(requests: u32) {
             let mut rounds = 0;
             while !over.load(Ordering::Relaxed) {
                 let done = redis::benchmark("redis-benchmark".as_ref(), place.path(), 2_000);
-                if let Err(why) = done {
-                    return Err(why);
-                }
+                done?;
                 rounds += 1;
             }
-            Ok(rounds)
+            Ok::<u32, String>(rounds)
         });
         torment(&session, &mut rng, &names, requests);
         over.store(true, Ordering::Relaxed);

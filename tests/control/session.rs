@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
@@ -67,18 +67,7 @@ impl Session {
 
     /// Somebody who controls it.
     pub fn talk(&self) -> Talk {
-        let end = std::time::Instant::now() + LIMIT;
-        loop {
-            match UnixStream::connect(self.socket()) {
-                Ok(stream) => {
-                    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-                    return Talk(BufReader::new(stream));
-                }
-                // It is made right after everything is armed.
-                Err(error) if std::time::Instant::now() > end => panic!("{error}"),
-                Err(_) => std::thread::yield_now(),
-            }
-        }
+        Talk::with(&self.socket())
     }
 
     /// `kptrace ctl` on it.
@@ -146,6 +135,21 @@ impl Session {
 pub struct Talk(pub BufReader<UnixStream>);
 
 impl Talk {
+    /// Connects to a socket, which is there in a moment.
+    pub fn with(socket: &Path) -> Talk {
+        let end = std::time::Instant::now() + LIMIT;
+        loop {
+            match UnixStream::connect(socket) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+                    return Talk(BufReader::new(stream));
+                }
+                Err(error) if std::time::Instant::now() > end => panic!("{error}"),
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+    }
+
     /// Sends a line.
     pub fn say(&mut self, line: &str) {
         let stream = self.0.get_mut();
@@ -201,7 +205,7 @@ pub fn text(pid: u32) -> BTreeMap<u64, Vec<u8>> {
 }
 
 /// A directory of a user's own.
-pub fn private(path: &std::path::Path) {
+pub fn private(path: &Path) {
     let made = std::fs::DirBuilder::new().mode(0o700).create(path);
     made.expect("a directory");
 }

@@ -1,4 +1,4 @@
-/* control.rs: threads that call a thousand small functions in turn, and see whether what each returns is
+/* control.rs, bench: threads that call a thousand small functions in turn, and see whether what each returns is
  * right. Says `ready`; a line on standard input is answered by `round` once every thread has been round
  * since; says `right` at its end. The argument is the number of threads. */
 #include <pthread.h>
@@ -46,6 +46,10 @@ int main(int argc, char **argv) {
     if (threads > MOST || sizeof all / sizeof *all != FUNCTIONS) return 2;
     for (long i = 0; i < threads; i++)
         if (pthread_create(&ids[i], NULL, work, (void *)i)) return 2;
+#ifdef SAYS_PID
+    printf("ready %d\n", getpid());
+    fflush(stdout);
+#endif
     ready();
     char line[64];
     while (read(0, line, sizeof line) > 0) {
