@@ -46,6 +46,9 @@ _kptrace() {
             kptrace,run)
                 cmd="kptrace__subcmd__run"
                 ;;
+            kptrace,top)
+                cmd="kptrace__subcmd__top"
+                ;;
             kptrace__subcmd__ctl,add)
                 cmd="kptrace__subcmd__ctl__subcmd__add"
                 ;;
@@ -136,6 +139,9 @@ _kptrace() {
             kptrace__subcmd__help,run)
                 cmd="kptrace__subcmd__help__subcmd__run"
                 ;;
+            kptrace__subcmd__help,top)
+                cmd="kptrace__subcmd__help__subcmd__top"
+                ;;
             kptrace__subcmd__help__subcmd__ctl,add)
                 cmd="kptrace__subcmd__help__subcmd__ctl__subcmd__add"
                 ;;
@@ -170,7 +176,7 @@ _kptrace() {
 
     case "${cmd}" in
         kptrace)
-            opts="-h -V --help --version run attach list check ctl bt restore completions man help"
+            opts="-h -V --help --version run attach list check ctl top bt restore completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -761,7 +767,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__help)
-            opts="run attach list check ctl bt restore completions man help"
+            opts="run attach list check ctl top bt restore completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1040,6 +1046,20 @@ _kptrace() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        kptrace__subcmd__help__subcmd__top)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         kptrace__subcmd__list)
             opts="-q -v -h --json --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1231,6 +1251,32 @@ _kptrace() {
                     return 0
                     ;;
                 --mem)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kptrace__subcmd__top)
+            opts="-d -h --interval --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -331,6 +331,23 @@ fn killed_together_with_its_guardian_or_not_none_of_several_is_harmed() {
     }
 }
 
+#[test]
+fn one_of_several_is_let_go_of_by_its_own_socket_and_the_others_are_traced() {
+    let mut targets = at_work(2);
+    let pids = pids(&targets);
+    let attached = attach(&["-p", "work"], &pids);
+    targets.iter_mut().for_each(|target| ask(target, "work 10"));
+    kptrace(&["ctl", &pids[0], "detach"]).expect(0);
+    assert_eq!(different(targets[0].pid()), [""; 0]);
+    targets
+        .iter_mut()
+        .for_each(|target| ask(target, "work 100"));
+    let told = let_go(attached);
+    assert_eq!(json::count(&told, "work"), 120, "{told}");
+    assert_eq!(of_process(&told, targets[0].pid()), 10, "{told}");
+    targets.into_iter().for_each(|t| drop(t.end().expect(0)));
+}
+
 /// How many commands of a kind a server has run, by its own account.
 fn ran(client: &mut redis::Client, command: &str) -> u64 {
     let said = client.ask("INFO commandstats");

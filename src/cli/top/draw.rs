@@ -52,10 +52,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, table: &mut Table, look: Look) {
     }
 }
 
-const HELP: [&str; 11] = [
+const HELP: [&str; 12] = [
     "",
     "  up, down, j, k, PgUp, PgDn, Home, End   select a probe",
     "  space, enter                            switch the selected probe off, and on again",
+    "  o                                       switch all off, and on again",
     "  left, right                             the column that the probes are put in order by",
     "  r                                       the other way round",
     "  /                                       show probes with this text in their name, or those that",
@@ -75,6 +76,9 @@ fn head(table: &Table) -> Line<'static> {
     text.push_str(&format!(", {} hits/s", rate(table.rate())));
     if let Some(filter) = table.filter() {
         text.push_str(&format!(", {shown} shown: {filter}"));
+    }
+    if head.on == Some(false) {
+        text.push_str(", switched off");
     }
     if table.is_paused() {
         text.push_str(", paused");

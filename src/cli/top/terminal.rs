@@ -126,7 +126,10 @@ mod tests {
         }
         let own = std::env::current_exe().unwrap();
         let test = "a_panic_gives_the_terminal_back_before_it_says_anything";
-        let line = format!("stty -a; '{}' --nocapture {test}; stty -a", own.display());
+        let line = format!(
+            "stty rows 24 cols 80; stty -a; '{}' --nocapture {test}; stty -a",
+            own.display()
+        );
         let mut command = Command::new("script");
         let ran = command.args(["-qec", &line, "/dev/null"]).env(ITSELF, "1");
         let ran = ran.env("TERM", "xterm").output().unwrap();
