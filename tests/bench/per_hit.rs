@@ -61,7 +61,7 @@ const COUNT: &[&str] = &["-c", "--format", "json", "-p", "hot"];
 const WALKED: u64 = 20_000;
 const KIBIBYTES: u64 = 6_000;
 const COPIED: u64 = 800;
-const TRACED: [Row; 15] = [
+const TRACED: [Row; 14] = [
     ("kptrace: count", COUNT, CALLS, 1, 0),
     ("kptrace: record", &["-p", "hot"], RECORDS, 1, 1),
     (
