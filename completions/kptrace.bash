@@ -190,7 +190,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__attach)
-            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --stack --stack-by --stack-size --force-returns --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --name --help"
+            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --stack --stack-by --stack-size --force-returns --output --format --also --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --name --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -283,6 +283,10 @@ _kptrace() {
                     ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json summary tree folded chrome" -- "${cur}"))
+                    return 0
+                    ;;
+                --also)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --depth)
@@ -1107,7 +1111,7 @@ _kptrace() {
             return 0
             ;;
         kptrace__subcmd__run)
-            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --stack --stack-by --stack-size --force-returns --output --format --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
+            opts="-p -e -f -x -c -o -D -t -F -q -v -h --probe --arg --unsafe --exclude --count --call --max-active --stack --stack-by --stack-size --force-returns --output --format --also --depth --min-duration --caller --filter --duration --max-probes --follow --no-follow --pending --no-opt --trap --trap-limit --mem --quiet --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1200,6 +1204,10 @@ _kptrace() {
                     ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json summary tree folded chrome" -- "${cur}"))
+                    return 0
+                    ;;
+                --also)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --depth)

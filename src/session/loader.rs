@@ -388,6 +388,7 @@ impl Tracee {
             self.hook(resolver, Hook::Resolver);
         }
         self.find_unwinders()?;
+        self.give_returns_up();
         Ok(grown)
     }
 }

@@ -86,6 +86,8 @@ pub struct Plan {
     pub(super) memory: Memory,
     /// Probes that cannot be armed, and why.
     pub refused: HashMap<ProbeId, Refusal>,
+    /// Why no return is probed, where something here unwinds the stack that is not known.
+    pub(super) no_returns: Option<Refusal>,
     /// What a user should know.
     pub notes: Vec<String>,
     /// Whether all was there that was to be there at the start: what is wrong with a probe at a place
@@ -326,6 +328,7 @@ impl Plan {
         } else {
             return_rules::unwinds(&self.modules)
         };
+        self.no_returns = unwinds.clone().err();
         for mut site in sites {
             if !self.bare.is_empty() && self.bare.contains(&self.place_of(&site)) {
                 continue;

@@ -2,7 +2,7 @@
 //! return twice, or that are entered without one. Decided from the file alone.
 
 use super::module::Module;
-use super::unwinders::FIND as FIND_FRAMES;
+use super::unwinders::is_known;
 use crate::arch::native::scan::{Look, return_address};
 use crate::base::LinkAddr;
 use crate::probe::Refusal;
@@ -136,7 +136,7 @@ pub(super) fn unwinds(modules: &[Module]) -> Result<(), Refusal> {
         !symbols.matching(&NamePattern::exact(name)).is_empty()
     };
     for module in modules {
-        if has(module, FIND_FRAMES) {
+        if is_known(module) {
             continue;
         }
         let throws = || {

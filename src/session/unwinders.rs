@@ -9,13 +9,23 @@ use super::tracee::Tracee;
 use crate::abi;
 use crate::arch::native::emit::unwind::slot;
 use crate::base::Addr;
+use crate::data::ProbeKind;
 use crate::program::Program;
 use crate::symbols::NamePattern;
 
 /// The function that looks for the unwind information of an address, and that which tells the address
 /// of a frame (libgcc's `unwind-dw2-fde.c`, `unwind-dw2.c`).
-pub(super) const FIND: &str = "_Unwind_Find_FDE";
+const FIND: &str = "_Unwind_Find_FDE";
 const GET_IP: &str = "_Unwind_GetIP";
+
+/// LLVM's has both, for others to call, and does not use the first; these it has alone.
+const OF_LLVM: [&str; 3] = ["__unw_add_dynamic_fde", "unw_step", "__unw_step"];
+
+/// Whether a file has an unwinder that can be told of thunks.
+pub(super) fn is_known(module: &Module) -> bool {
+    let has = |name: &&str| function(module, name).is_some();
+    has(&FIND) && !OF_LLVM.iter().any(|name| has(&name))
+}
 
 /// One unwinder.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +61,8 @@ impl Tracee {
             return Ok(());
         }
         let both = |module: &Module| Some((function(module, FIND)?, function(module, GET_IP)?));
-        let mut found: Vec<(Addr, Addr)> = self.plan.modules.iter().filter_map(both).collect();
+        let known = self.plan.modules.iter().filter(|module| is_known(module));
+        let mut found: Vec<(Addr, Addr)> = known.filter_map(both).collect();
         found.retain(|(find, _)| !self.hooks.at(*find).contains(&Hook::Unwinder));
         for (find, get_ip) in found {
             let known = self
@@ -79,6 +90,19 @@ impl Tracee {
             self.hook(find, Hook::Unwinder);
         }
         Ok(())
+    }
+
+    /// An unwinder that is not known may have come with a library: exceptions would end at calls whose
+    /// returns are probed, so none is from here on.
+    pub(super) fn give_returns_up(&mut self) {
+        let Some(why) = self.plan.no_returns.clone() else {
+            return;
+        };
+        for info in &self.plan.probes {
+            if info.kind == ProbeKind::Return && self.registry.remove(info.id) {
+                self.plan.refused.insert(info.id, why.clone());
+            }
+        }
     }
 
     /// Writes what unwinders are told, once there is memory for it.

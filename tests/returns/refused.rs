@@ -110,8 +110,18 @@ fn a_program_whose_unwinder_has_no_name_is_refused_unless_forced() {
 /// LLVM's unwinder, and others, have the interface and nothing more that is known.
 #[test]
 fn a_program_with_another_unwinder_is_refused() {
-    let text = "int _Unwind_RaiseException(void *e) { return e != 0; }\n\
-                int main(void) { return _Unwind_RaiseException(0); }\n";
+    let plain = "int _Unwind_RaiseException(void *e) { return e != 0; }\n\
+                 int main(void) { return _Unwind_RaiseException(0); }\n";
+    // LLVM's has what the one in libgcc is known by.
+    let llvm = "void *_Unwind_Find_FDE(void *pc, void *bases) { return 0; }\n\
+                unsigned long _Unwind_GetIP(void *context) { return 0; }\n\
+                int __unw_step(void *cursor) { return 0; }\n\
+                int __unw_init_local(void *cursor, void *context) { return 0; }\n";
+    another_is_refused(plain.to_owned());
+    another_is_refused(format!("{llvm}{plain}"));
+}
+
+fn another_is_refused(text: String) {
     let program = Source::new("cc", "c", "other_unwinder", text).build();
     let path = program.to_str().expect("UTF-8");
     let ended = kptrace(&["run", "-v", "-p", "main%return", "--", path]);
@@ -123,4 +133,38 @@ fn a_program_with_another_unwinder_is_refused() {
         "{}",
         ended.err
     );
+}
+
+#[test]
+fn exceptions_that_llvm_unwinds_are_left_alone() {
+    let places = std::fs::read_dir("/usr/lib")
+        .expect("a directory")
+        .flatten();
+    let mut found = places
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("llvm-"))
+        .map(|entry| entry.path().join("lib/libunwind.so.1.0"))
+        .filter(|path| path.exists());
+    let Some(library) = found.next() else {
+        println!("skipped: there is no libunwind of LLVM");
+        return;
+    };
+    let text = "#include <cstdio>\n#include <stdexcept>\n\
+        __attribute__((noinline)) long f(long n)\n\
+        { if (n == 3) throw std::runtime_error(\"x\"); asm volatile(\"\"); return n + 1; }\n\
+        int main() { long s = 0; for (int i = 0; i < 10; i++)\n\
+        try { s += f(i % 5); } catch (std::exception &) { s += 100; } printf(\"%ld\\n\", s); }\n";
+    let flags = ["-Wl,--no-as-needed", library.to_str().expect("UTF-8")];
+    let source = Source::new("g++", "cc", "thrown_by_llvm", text).flags(&flags);
+    let program = match source.try_build() {
+        Ok(program) => program,
+        Err(why) => {
+            println!("skipped: {why}");
+            return;
+        }
+    };
+    let path = program.to_str().expect("UTF-8");
+    let ended = kptrace(&["run", "-v", "-c", "-p", "*:*%call", "--", path]).expect(0);
+    assert_eq!(ended.out, "222\n");
+    let why = "kptrace does not know the unwinder in libunwind.so.1.0";
+    assert!(ended.err.contains(why), "{}", ended.err);
 }
