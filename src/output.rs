@@ -7,6 +7,7 @@ mod calls;
 mod chrome;
 mod escape;
 mod folded;
+mod frames;
 mod json;
 mod language;
 mod number;

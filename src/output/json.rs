@@ -10,13 +10,12 @@
 //!   that could not be read is `{"fault":"0x.."}`.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use super::number::{self, Shown};
-use super::{BUFFER, escape, language};
+use super::{BUFFER, escape, frames, language};
 use crate::data::{
-    ArgValue, Cell, Datum, End, Frame, Hit, MapData, Missed, ProbeInfo, ProbeKind, ProbeSummary,
-    Return, Sink, Summary,
+    ArgValue, Cell, Datum, End, Hit, MapData, Missed, ProbeInfo, ProbeKind, ProbeSummary, Return,
+    Sink, Summary,
 };
 use crate::language::typed::Piece;
 
@@ -107,7 +106,7 @@ impl<W: Write + Send> Sink for Json<W> {
                 unsigned(out, nanoseconds);
             }
         }
-        stack(out, hit.stack);
+        frames::json(out, hit.stack);
         let mut cut = named().filter(|(_, value)| matches!(value, ArgValue::Str(_, true)));
         if let Some((first, _)) = cut.next() {
             key(out, "truncated");
@@ -230,7 +229,7 @@ impl<W: Write + Send> Sink for Json<W> {
     }
 }
 
-fn key(out: &mut Vec<u8>, name: &str) {
+pub(super) fn key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
@@ -247,7 +246,7 @@ fn label(out: &mut Vec<u8>, probe: &ProbeInfo) {
     out.push(b'"');
 }
 
-fn unsigned(out: &mut Vec<u8>, n: u64) {
+pub(super) fn unsigned(out: &mut Vec<u8>, n: u64) {
     let exact = n <= EXACT;
     if !exact {
         out.push(b'"');
@@ -370,44 +369,6 @@ fn probe_summary(out: &mut Vec<u8>, probe: &ProbeSummary) {
     out.push(b'}');
 }
 
-/// `"stack":[{"address":"0x..","function":"f","offset":N,"module":"m","file":"f.c","line":N}]`; with
-/// `"inlined":true` for what is inlined in the next.
-fn stack(out: &mut Vec<u8>, stack: &[Arc<[Frame]>]) {
-    for (index, frame) in stack.iter().flat_map(|frames| frames.iter()).enumerate() {
-        if index == 0 {
-            key(out, "stack");
-        }
-        out.push(if index == 0 { b'[' } else { b',' });
-        out.extend_from_slice(b"{\"address\":\"");
-        number::hex(out, frame.address);
-        out.push(b'"');
-        let text = |out: &mut Vec<u8>, name: &str, value: &Option<String>| {
-            if let Some(value) = value {
-                key(out, name);
-                escape::json(out, value.as_bytes());
-            }
-        };
-        text(out, "function", &frame.function);
-        if let Some(offset) = frame.offset {
-            key(out, "offset");
-            unsigned(out, offset);
-        }
-        text(out, "module", &frame.module);
-        text(out, "file", &frame.file);
-        if let Some(line) = frame.line {
-            key(out, "line");
-            unsigned(out, line.into());
-        }
-        if frame.inlined {
-            out.extend_from_slice(b",\"inlined\":true");
-        }
-        out.push(b'}');
-    }
-    if !stack.is_empty() {
-        out.push(b']');
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -479,49 +440,6 @@ mod tests {
             hit(&[], None, None, &[]),
             "{\"type\":\"hit\",\"pid\":10,\"comm\":\"ls\",\"probe\":\"libc.so.6:malloc\",\"kind\":\"entry\"}\n"
         );
-    }
-
-    #[test]
-    fn a_stack_is_a_list_of_frames() {
-        let frame = Frame {
-            address: 0x10,
-            function: Some("f\"".to_owned()),
-            offset: Some(4),
-            module: Some("m".to_owned()),
-            file: Some("f.c".to_owned()),
-            line: Some(3),
-            inlined: false,
-        };
-        let inlined = Frame {
-            offset: None,
-            inlined: true,
-            ..frame.clone()
-        };
-        let unknown = Frame {
-            address: 0x20,
-            ..Frame::default()
-        };
-        let mut out = Vec::new();
-        stack(
-            &mut out,
-            &[vec![inlined, frame].into(), vec![unknown].into()],
-        );
-        let told = |more: &str, end: &str| {
-            format!(
-                r#"{{"address":"0x10","function":"f\""{more},"module":"m","file":"f.c","line":3{end}}}"#
-            )
-        };
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            format!(
-                r#","stack":[{},{},{{"address":"0x20"}}]"#,
-                told("", r#","inlined":true"#),
-                told(r#","offset":4"#, "")
-            )
-        );
-        let mut none = Vec::new();
-        stack(&mut none, &[]);
-        assert!(none.is_empty());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 
 use super::number::{self, Shown};
 use super::style::Style;
-use super::{BUFFER, escape, language};
-use crate::data::{ArgValue, Cell, Datum, End, Frame, Hit, MapData, Return, Sink, Summary};
+use super::{BUFFER, escape, frames, language};
+use crate::data::{ArgValue, Cell, Datum, End, Hit, MapData, Return, Sink, Summary};
 use crate::language::typed::Piece;
 
 const NANOS: u64 = 1_000_000_000;
@@ -98,7 +98,7 @@ impl<W: Write + Send> Sink for Text<W> {
         }
         out.push(b'\n');
         for frame in hit.stack.iter().flat_map(|frames| frames.iter()) {
-            stack_line(out, frame);
+            frames::text(out, frame);
         }
         self.write_when_full()
     }
@@ -159,37 +159,6 @@ impl<W: Write + Send> Sink for Text<W> {
         self.write_out()?;
         self.out.flush()
     }
-}
-
-/// A frame of a stack: `    libc.so.6:qsort+0x1c msort.c:41`.
-fn stack_line(out: &mut Vec<u8>, frame: &Frame) {
-    out.extend_from_slice(b"    ");
-    if let Some(module) = &frame.module {
-        escape::text(out, module.as_bytes());
-        out.push(b':');
-    }
-    match &frame.function {
-        Some(function) => {
-            escape::text(out, function.as_bytes());
-            if let Some(offset) = frame.offset {
-                out.push(b'+');
-                number::hex(out, offset);
-            }
-        }
-        None => number::hex(out, frame.address),
-    }
-    if let Some(file) = &frame.file {
-        out.push(b' ');
-        escape::text(out, file.as_bytes());
-        if let Some(line) = frame.line {
-            out.push(b':');
-            number::decimal(out, line.into());
-        }
-    }
-    if frame.inlined {
-        out.extend_from_slice(b" (inlined)");
-    }
-    out.push(b'\n');
 }
 
 /// How a call ended, and how long it took.
@@ -277,7 +246,7 @@ mod tests {
 
     use super::*;
     use crate::base::{Pid, ProbeId, Tid};
-    use crate::data::{ProbeInfo, ProbeKind};
+    use crate::data::{Frame, ProbeInfo, ProbeKind};
     use crate::program::{IntFormat, Width};
 
     fn probe(name: &str, args: &[&str]) -> ProbeInfo {
