@@ -410,7 +410,9 @@ impl Worker {
             .map(|(&id, _)| id)
             .collect();
         for id in over {
-            if let Some(source) = self.sources.remove(&id) {
+            if let Some(mut source) = self.sources.remove(&id) {
+                // What found no room since it was last looked: told with the next.
+                self.losses = self.losses.saturating_add(source.more_losses());
                 if let Some(running) = &mut self.running {
                     running.retire(&source);
                 }
