@@ -107,7 +107,7 @@ fn generated_code_does_what_the_evaluator_does() {
     assert_eq!(seen.effects.len(), 16);
     assert_eq!(seen.values.len(), 11);
     assert_eq!(seen.binary.len(), 19);
-    assert_eq!(seen.known.len(), 12);
+    assert_eq!(seen.known.len(), 13);
     // Of nine cells: three operations on each, seven aggregations, six of a word's worth, the store and
     // the addition; a store of and a look at a large one.
     assert_eq!(seen.maps.len(), 9 * 3 + 7 + 6 + 2 + 2);

@@ -373,8 +373,7 @@ impl Hit<'_> {
             Known::Gid => facts.gid,
             Known::Child => facts.child,
             Known::Comm(half) => facts.comm[usize::from(half)],
-            Known::Probe => u64::from(self.probe),
-            Known::Func => u64::from(self.probe / 2),
+            Known::Probe | Known::Func => u64::from(self.probe >> u32::from(known == Known::Func)),
             Known::Cpu | Known::Random | Known::Site => 0,
             Known::Nanos | Known::Elapsed => 1 << 40,
         }
