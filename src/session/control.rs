@@ -14,7 +14,8 @@ use super::run::Session;
 use crate::base::Pid;
 use crate::sys::clock;
 use crate::sys::file::user;
-use crate::sys::local::{Listener, Several, Stream, places, private};
+use crate::sys::local::{Listener, Several, Stream, places, private, remove_dead};
+use crate::sys::procfs;
 
 /// Longest request.
 const LINE: usize = 64 << 10;
@@ -123,6 +124,10 @@ impl Control {
     fn listen(&mut self, pid: Pid) -> io::Result<()> {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let dir = private(&places(user(), runtime))?;
+        if self.several.is_none() {
+            let gone = |name: &str| name.parse().is_ok_and(|pid| !procfs::is_there(Pid(pid)));
+            remove_dead(&dir, gone);
+        }
         let listener = Listener::at(&dir.join(pid.to_string()))?;
         let several = match &mut self.several {
             Some(several) => several,

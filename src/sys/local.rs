@@ -19,6 +19,8 @@ use super::file::user;
 
 /// Longest name of a socket that the kernel takes, with room for a number behind it.
 const LONGEST: usize = 90;
+/// How many names of a directory are looked at.
+const MOST: usize = 4096;
 /// How many events are taken at once.
 const EVENTS: usize = 32;
 
@@ -140,6 +142,16 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) => Err(error),
         Ok(_) => Err(ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// Takes away the sockets of a directory that nobody listens at and whose name `gone` says is of nobody
+/// any more: a process that is killed leaves them.
+pub fn remove_dead(dir: &Path, gone: impl Fn(&str) -> bool) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten().take(MOST) {
+        if entry.file_name().to_str().is_some_and(&gone) {
+            let _ = remove_stale(&entry.path());
+        }
     }
 }
 
@@ -309,6 +321,19 @@ mod tests {
         fs::write(&path, "").unwrap();
         assert!(Listener::at(&path).is_err(), "a file is left alone");
         assert!(path.exists());
+    }
+
+    #[test]
+    fn sockets_of_the_dead_are_taken_away_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        drop(UnixListener::bind(path("1")).unwrap());
+        drop(UnixListener::bind(path("2")).unwrap());
+        fs::write(path("3"), "").unwrap();
+        let _listener = Listener::at(&path("4")).unwrap();
+        remove_dead(place.path(), |name| name != "2");
+        let left = ["1", "2", "3", "4"].map(|name| path(name).exists());
+        assert_eq!(left, [false, true, true, true]);
     }
 
     #[test]

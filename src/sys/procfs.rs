@@ -283,6 +283,11 @@ pub(super) fn own_arguments() -> Option<(u64, u64)> {
     Some((stat("/proc/self/stat", 48)?, stat("/proc/self/stat", 49)?))
 }
 
+/// Whether there is such a process.
+pub fn is_there(pid: Pid) -> bool {
+    fs::metadata(format!("/proc/{pid}")).is_ok()
+}
+
 /// A variable of the environment that a process began with, where it may be read; untrusted.
 pub fn variable(pid: Pid, name: &str) -> Option<OsString> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
