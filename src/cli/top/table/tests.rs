@@ -4,8 +4,11 @@ use super::*;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A list of probes: symbol, state, hits, and total and p99 of calls.
-pub(in super::super) fn listing(probes: &[(&str, &str, u64, Option<(u64, u64)>)]) -> Listing {
+/// Symbol, state, hits, and total and p99 of calls.
+type Told<'a> = (&'a str, &'a str, u64, Option<(u64, u64)>);
+
+/// A list of probes.
+pub(in super::super) fn listing(probes: &[Told<'_>]) -> Listing {
     let probes = probes.iter().enumerate();
     let probes: Vec<Value> = probes
         .map(|(id, (symbol, state, hits, times))| {
