@@ -24,7 +24,7 @@ const OF_LLVM: [&str; 3] = ["__unw_add_dynamic_fde", "unw_step", "__unw_step"];
 /// Whether a file has an unwinder that can be told of thunks.
 pub(super) fn is_known(module: &Module) -> bool {
     let has = |name: &&str| function(module, name).is_some();
-    has(&FIND) && !OF_LLVM.iter().any(|name| has(&name))
+    has(&FIND) && !OF_LLVM.iter().any(has)
 }
 
 /// One unwinder.

@@ -53,9 +53,7 @@ fn entries_of_a_go_program_are_counted_under_load_and_returns_refused() {
     let mut command = launch::command(launch::binary());
     command.args(["run", "-q", "-c", "--format", "json", "-o"]);
     command.arg(&summary);
-    for probe in ["*%call"] {
-        command.args(["-p", probe]);
-    }
+    command.args(["-p", "*%call"]);
     command.args(["--", "rclone", "serve", "http", "-v", "--config"]);
     command.arg("/dev/null");
     command.arg("--addr").arg(format!("127.0.0.1:{port}"));
