@@ -3,6 +3,7 @@
 pub mod args;
 mod bt;
 mod check;
+mod choices;
 pub mod ctl;
 mod dump;
 mod environment;
