@@ -105,7 +105,7 @@ pub const LOW: u32 = 0xe0;
 /// Where the stack that was copied last ends: reading there faulted (written by detours).
 pub const STACK_END: u32 = 0xe8;
 /// Where the counters start.
-pub const COUNTERS: u32 = 0x100;
+pub const COUNTERS: u32 = 0x140;
 /// Owner of a block that nobody owns. Not canonical, so never an fs base.
 pub const NO_OWNER: u64 = u64::MAX;
 

@@ -32,6 +32,10 @@ const MOST_BLOCKS: u32 = 4096;
 const LARGEST_RING: u32 = 1 << 23;
 /// But where records are large, room for so many.
 const MOST_RECORDS: u32 = 1 << 13;
+/// Memory is shared out among so many threads at least, and where returns are probed, which only a
+/// thread with memory of its own sees.
+const FEWEST: u64 = 7;
+const FEWEST_CALLING: u64 = 15;
 /// Room for probes that may come later: where patterns name functions of libraries, for each other
 /// probe, and in all.
 const MANY: u32 = 1 << 18;
@@ -44,8 +48,8 @@ const HOOK: u64 = 512;
 /// How often a thread is looked for that can make calls: seconds, as a vfork's child may take.
 const ATTEMPTS: u32 = 20_000;
 /// Offset in a block's header that nothing else uses: for results of calls made in the target.
-const SCRATCH: u64 = 0xe0;
-const _: () = assert!(SCRATCH >= abi::POOL as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
+const SCRATCH: u64 = 0x100;
+const _: () = assert!(SCRATCH >= abi::STACK_END as u64 + 8 && SCRATCH + 32 <= abi::COUNTERS as u64);
 
 /// Where activations might lie, to size code by.
 const SOMEWHERE: Activations = Activations {
@@ -375,7 +379,13 @@ impl Tracee {
         let ring = if largest == 0 {
             0
         } else {
-            let threads = 2 * self.process.threads.len() as u64 + 2;
+            // Those that will come have no memory of their own where none is left.
+            let least = if layout.returns {
+                FEWEST_CALLING
+            } else {
+                FEWEST
+            };
+            let threads = (2 * self.process.threads.len() as u64 + 2).max(least);
             let share = (memory / threads).saturating_sub(layout.of_budget(probes));
             let share = u32::try_from(share).unwrap_or(u32::MAX);
             let smallest = Layout::smallest_ring(largest);

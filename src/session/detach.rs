@@ -51,7 +51,8 @@ impl Tracee {
         if self.live.is_some() {
             self.look_at_all();
             self.last = Some(self.summary());
-            self.registry.disarm_all();
+            // The program's unwinder is told of thunks for as long as there are some on the stacks.
+            self.disarm_but_for_calls();
             self.semaphores.stale = true;
             self.settle().context("disarming")?;
             let freed = self.free_holes()?;
@@ -68,7 +69,7 @@ impl Tracee {
 
     /// Takes our memory out of the target, once nobody is in it or may come back into it.
     /// Unless `freed`, padding still leads to it.
-    fn clear_up(&mut self, freed: bool) -> anyhow::Result<()> {
+    fn clear_up(&mut self, mut freed: bool) -> anyhow::Result<()> {
         let Some(live) = &self.live else {
             return Ok(());
         };
@@ -111,6 +112,18 @@ impl Tracee {
                 return Ok(());
             }
             calls = self.put_returns_back()?;
+            if !self.registry.staying().is_empty() {
+                self.registry.disarm_all();
+                self.act_on_stopped()?;
+                self.note_pause(begun);
+                self.settle().context("disarming")?;
+                freed &= self.free_holes()?;
+                if self.is_over() || self.live.is_none() {
+                    return Ok(());
+                }
+                begun = clock::monotonic();
+                continue;
+            }
             let maps = self.process.maps()?;
             if let Some(occupied) = self.process.occupied(&maps, &code)? {
                 let holds = |span: &Span| {

@@ -104,7 +104,8 @@ impl Tracee {
         let springs = self.plan.ground.iter().filter(|(_, g)| g.hole.is_some());
         let stands = |at: &Addr| {
             let site = self.registry.site(*at);
-            site.is_some_and(|site| site.text() == Some(Text::Jump))
+            let stays = self.registry.staying().contains(at);
+            site.is_some_and(|site| !stays && site.text() == Some(Text::Jump))
         };
         springs.map(|(&at, _)| at).filter(stands).collect()
     }

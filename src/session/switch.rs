@@ -58,13 +58,11 @@ impl Tracee {
     /// Gives every site its original bytes; probes keep their own state.
     pub(super) fn switch_off(&mut self) -> anyhow::Result<Restored> {
         self.look_at_all();
-        let stays = match self.calls_under_way()? {
-            true => self.unwinder_sites(),
-            false => BTreeSet::new(),
-        };
-        self.calls_due = (!stays.is_empty()).then(|| clock::monotonic() + OFTEN);
-        self.registry.disarm_all_but(stays);
+        self.disarm_but_for_calls();
+        let stays = !self.registry.staying().is_empty();
+        self.calls_due = stays.then_some(0);
         self.settle()?;
+        self.look_at_calls()?;
         for _ in 0..PATIENCE {
             if self.is_over() || self.live.is_none() || self.standing() == 0 {
                 break;
@@ -205,6 +203,17 @@ impl Tracee {
             return Ok(false);
         };
         Ok(!outstanding(&activations, &self.process.memory)?.is_empty())
+    }
+
+    /// Has all sites disarmed but those where the program's unwinder is told of calls: some may be under
+    /// way until nobody can begin one any more.
+    pub(super) fn disarm_but_for_calls(&mut self) {
+        let live = self.live.as_ref();
+        let stays = match live.and_then(|live| live.injected.activations) {
+            Some(_) => self.unwinder_sites(),
+            None => BTreeSet::new(),
+        };
+        self.registry.disarm_all_but(stays);
     }
 
     fn unwinder_sites(&self) -> BTreeSet<Addr> {
