@@ -64,3 +64,40 @@ fn a_process_that_is_let_go_of_in_nested_calls_returns_from_them_by_itself() {
     target.out.wait_for("suspended 42");
     target.end().expect(0);
 }
+
+#[test]
+fn exceptions_pass_through_calls_while_their_process_is_let_go() {
+    let text = "#include <atomic>\n#include <pthread.h>\n#include \"target.h\"\n\
+                static std::atomic<bool> over; static std::atomic<long> thrown;\n\
+                extern \"C\" NOINLINE long throws(long n) {\n\
+                if (n) return throws(n - 1) + 1;\n throw 7; }\n\
+                static void *all_the_time(void *) { while (!over) {\n\
+                try { throws(6); } catch (int n) { thrown += n == 7; } } return nullptr; }\n\
+                int main() { pthread_t threads[2]; for (auto &thread : threads)\n\
+                pthread_create(&thread, nullptr, all_the_time, nullptr);\n\
+                ready(); wait_for_go(); over = true;\n\
+                for (auto thread : threads) pthread_join(thread, nullptr);\n\
+                puts(thrown > 0 ? \"thrown\" : \"none\"); }\n";
+    let flags = ["-O1", "-pthread", "-fno-optimize-sibling-calls"];
+    let source = build::Source::new("c++", "cc", "throws_always", text).flags(&flags);
+    let mut command = launch::command(source.build());
+    command.stdin(Stdio::piped());
+    let mut target = launch::start(command);
+    target.out.wait_for("ready");
+    let pid = target.pid();
+    for _ in 0..20 {
+        let mut command = launch::command(launch::binary());
+        command.args(["attach", "-c", "-p", "throws%call", "--format", "json"]);
+        let mut tracer = launch::start({
+            command.arg(pid.to_string());
+            command
+        });
+        tracer.out.wait_for("attached_probes");
+        tracer.signal(Signal::SIGINT);
+        tracer.end().expect(0);
+        assert_eq!(ours(pid), Vec::<String>::new());
+    }
+    target.write("\n");
+    target.out.wait_for("thrown");
+    target.end().expect(0);
+}
