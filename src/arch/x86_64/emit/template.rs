@@ -448,11 +448,11 @@ mod tests {
             hot,
             "lea rsp,[rsp-80h]\npush rax\ncmp byte ptr [0FF000h],0h\nje 1000002Dh\n\
              rdfsbase rax\ncmp rax,gs:[100000h]\njne 11000000h\n\
-             inc qword ptr gs:[100118h]\npop rax\nsub rsp,0FFFFFFFFFFFFFF80h\n"
+             inc qword ptr gs:[100158h]\npop rax\nsub rsp,0FFFFFFFFFFFFFF80h\n"
         );
         let cold = listing(&cold, 0x1100_0000);
         assert!(
-            cold.starts_with("lock inc qword ptr [100118h]\njmp 1000002Dh"),
+            cold.starts_with("lock inc qword ptr [100158h]\njmp 1000002Dh"),
             "{cold}"
         );
     }
