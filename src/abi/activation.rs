@@ -11,8 +11,8 @@ use crate::base::{Addr, Span};
 
 /// Bytes of an activation's words, and of its thunk.
 pub const ACTIVATION: u32 = 64;
-/// 0 while the activation is free. Taken by one `cmpxchg` of the pool's owner, freed by one store of
-/// whoever returns.
+/// 0 while the activation is free. Taken by the pool's owner, who subtracts 1 in one instruction, and
+/// has it if that borrows; freed by one store of 0 by whoever returns.
 pub const ACT_TAKEN: u32 = 0;
 /// The real return address. It stays until the activation is taken again.
 pub const ACT_RETURN: u32 = 8;

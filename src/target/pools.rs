@@ -94,7 +94,8 @@ pub fn prepare(activations: &Activations, memory: &Memory, pool: Addr) -> io::Re
         return Ok(());
     }
     let last = pool + u64::from(activations.pool_size - abi::ACTIVATION);
-    memory.write(last + u64::from(abi::ACT_TAKEN), &1_u64.to_le_bytes())?;
+    let never_free = 1_u64 << 63;
+    memory.write(last + u64::from(abi::ACT_TAKEN), &never_free.to_le_bytes())?;
     let first = pool + u64::from(abi::ACTIVATION);
     memory.write(pool, &first.0.to_le_bytes())
 }

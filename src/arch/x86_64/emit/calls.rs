@@ -90,9 +90,8 @@ impl Calls {
         asm.jb(to_tail)?;
         self.callers(frame, top, runtime)?;
         let asm = &mut frame.out.asm;
-        asm.xor(eax, eax)?;
-        asm.cmpxchg(qword_ptr(rcx + abi::ACT_TAKEN), rcx)?;
-        asm.jne(to_busy)?;
+        asm.sub(qword_ptr(rcx + abi::ACT_TAKEN), 1)?;
+        asm.jae(to_busy)?;
         frame.out.here(taken)?;
         let asm = &mut frame.out.asm;
         asm.lea(rax, qword_ptr(rcx + abi::ACTIVATION))?;
@@ -212,9 +211,8 @@ impl Calls {
             asm.jmp(to_none)?;
             frame.out.here(found)?;
             let asm = &mut frame.out.asm;
-            asm.xor(eax, eax)?;
-            asm.cmpxchg(qword_ptr(rcx + abi::ACT_TAKEN), rcx)?;
-            asm.je(to_taken)?;
+            asm.sub(qword_ptr(rcx + abi::ACT_TAKEN), 1)?;
+            asm.jb(to_taken)?;
             // A signal handler came between.
             Ok(asm.jmp(to_busy)?)
         });
@@ -318,8 +316,9 @@ impl Calls {
         asm.mov(rcx, activation)?;
         asm.mov(eax, ecx)?;
         asm.and(eax, -self.activations.pool_size.cast_signed())?;
-        asm.mov(ptr(rax), rcx)?;
+        // Free first: its owner must not try to take it while this, on another thread, frees it.
         asm.mov(qword_ptr(rcx + abi::ACT_TAKEN), 0)?;
+        asm.mov(ptr(rax), rcx)?;
         let pushed = frame.pushed.clone();
         while !frame.pushed.is_empty() {
             frame.pop()?;
