@@ -52,13 +52,13 @@ const FLOOR: [(&str, &str, u64, u32); 12] = [
 /// A row of the product: its name, its options, calls a slice, threads, records a hit.
 type Row = (&'static str, &'static [&'static str], u64, u32, u64);
 
-/// Calls a slice with two records each.
-const PAIRS: u64 = 70_000;
+/// Calls a slice with two records each: less than a lap of the ring, whose pages are then all warm.
+const PAIRS: u64 = 40_000;
 
 const RETURNS: &[&str] = &["-c", "--format", "json", "-p", "hot%return"];
 const COUNT: &[&str] = &["-c", "--format", "json", "-p", "hot"];
 /// Calls a slice that a ring holds with stacks of 32 frames, of 1 KiB and of 8 KiB.
-const WALKED: u64 = 20_000;
+const WALKED: u64 = 8_000;
 const KIBIBYTES: u64 = 6_000;
 const COPIED: u64 = 800;
 const TRACED: [Row; 14] = [
