@@ -358,6 +358,24 @@ impl Drop for Over<'_> {
     }
 }
 
+/// A thread that has just begun has not set its signal mask yet.
+fn wait_until_all_sleep(pid: u32) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let sleeps = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('S'))
+    };
+    let tasks = || std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    while !tasks().flatten().all(sleeps) {
+        assert!(
+            std::time::Instant::now() < end,
+            "a thread runs all the time"
+        );
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn redis_is_restored_under_load() {
     if !has("redis-server") {
@@ -373,6 +391,7 @@ fn redis_is_restored_under_load() {
     target.out.wait_for(redis::READY);
     let mut client = redis::Client::new(place.path());
     redis::is_right(&mut client);
+    wait_until_all_sleep(target.pid());
     let before = look(target.pid());
     let stop = std::sync::atomic::AtomicBool::new(false);
     let order = std::sync::atomic::Ordering::Relaxed;
