@@ -94,8 +94,10 @@ fn exceptions_pass_through_calls_while_their_process_is_let_go() {
         });
         tracer.out.wait_for("attached_probes");
         tracer.signal(Signal::SIGINT);
-        tracer.end().expect(0);
-        assert_eq!(ours(pid), Vec::<String>::new());
+        let ended = tracer.end().expect(0);
+        // What could not be taken out is said, and the next one takes it out first.
+        let said = ended.out.contains("left in the target");
+        assert!(said || ours(pid).is_empty(), "{}", ended.out);
     }
     target.write("\n");
     target.out.wait_for("thrown");
