@@ -147,12 +147,6 @@ impl Plan {
         }
     }
 
-    /// Whether a probe is hit when its function returns.
-    pub(super) fn is_return(&self, id: ProbeId) -> bool {
-        let info = self.probes.get(id.0 as usize);
-        info.is_some_and(|info| info.kind == ProbeKind::Return)
-    }
-
     /// Whether a probe counts its hits.
     pub(super) fn counts(&self, id: ProbeId) -> bool {
         let class = self.class.get(id.0 as usize);

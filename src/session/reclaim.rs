@@ -35,8 +35,6 @@ pub(super) struct Reclaim {
     fruitless: u32,
     /// Nobody referred to these when it was looked last.
     suspects: BTreeSet<Outstanding>,
-    /// How many calls were left, by their exit code.
-    exits: HashMap<Addr, u64>,
     /// How many calls of each probe were left.
     pub(super) left: HashMap<ProbeId, u64>,
     told: bool,
@@ -109,7 +107,6 @@ impl Tracee {
         }
         let begun = clock::monotonic();
         let freed = self.reclaim_now(&activations, begun + LONG)?;
-        self.tell_left();
         self.act_on_stopped()?;
         self.note_pause(begun);
         self.reclaim.now_wait(begun, freed > 0);
@@ -159,30 +156,10 @@ impl Tracee {
             .iter()
             .map(|call| call.words + u64::from(abi::ACT_TAKEN));
         memory.clear_words(&taken.collect::<Vec<Addr>>())?;
-        for call in &dead {
-            *self.reclaim.exits.entry(call.exit).or_default() += 1;
+        for (id, calls) in self.by_probe(&dead) {
+            *self.reclaim.left.entry(id).or_default() += calls;
         }
         Ok(dead.len())
-    }
-
-    /// Counts the calls that were left as those of the probes that their ends would have hit.
-    fn tell_left(&mut self) {
-        for (exit, calls) in std::mem::take(&mut self.reclaim.exits) {
-            for id in self.returns_at(exit) {
-                *self.reclaim.left.entry(id).or_default() += calls;
-            }
-        }
-    }
-
-    /// The return probes whose exit code this is.
-    fn returns_at(&self, exit: Addr) -> Vec<ProbeId> {
-        let live = self.live.as_ref();
-        let Some(site) = live.and_then(|live| live.detours.site_of(exit)) else {
-            return Vec::new();
-        };
-        let probes = self.registry.probes_at(site).iter();
-        let returns = probes.filter(|id| self.plan.is_return(**id));
-        returns.copied().collect()
     }
 
     fn note_too_much(&mut self) {

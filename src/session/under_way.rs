@@ -94,9 +94,17 @@ impl Tracee {
         outstanding(&activations, &self.process.memory).ok()
     }
 
-    fn by_probe(&self, calls: &[Outstanding]) -> HashMap<ProbeId, u64> {
+    /// How many of these calls are of each return probe, whose exit code they lead to.
+    pub(super) fn by_probe<'a>(
+        &self,
+        calls: impl IntoIterator<Item = &'a Outstanding>,
+    ) -> HashMap<ProbeId, u64> {
         let mut found = HashMap::new();
-        let (Some(live), false) = (&self.live, calls.is_empty()) else {
+        let mut exits: HashMap<Addr, u64> = HashMap::new();
+        for call in calls {
+            *exits.entry(call.exit).or_default() += 1;
+        }
+        let (Some(live), false) = (&self.live, exits.is_empty()) else {
             return found;
         };
         let mut probes: HashMap<Addr, Vec<ProbeId>> = HashMap::new();
@@ -106,15 +114,15 @@ impl Tracee {
                 probes.entry(at).or_default().push(info.id);
             }
         }
-        for call in calls {
-            let ours = live.detours.locate(call.exit);
-            let site = ours.and_then(|_| live.detours.site_of(call.exit));
+        for (exit, calls) in exits {
+            let ours = live.detours.locate(exit);
+            let site = ours.and_then(|_| live.detours.site_of(exit));
             for id in site
                 .and_then(|site| probes.get(&site))
                 .into_iter()
                 .flatten()
             {
-                *found.entry(*id).or_default() += 1;
+                *found.entry(*id).or_default() += calls;
             }
         }
         found
