@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -76,7 +76,6 @@ impl Tmux {
                 return screen;
             }
             assert!(Instant::now() < end, "the screen stays:\n{screen}");
-            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -101,7 +100,7 @@ impl Tmux {
         let end = Instant::now() + LIMIT;
         while !path.exists() {
             assert!(Instant::now() < end, "no stty:\n{}", self.screen());
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::yield_now();
         }
         let flags = self.ask(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
         std::fs::read_to_string(&path).expect("stty wrote it") + &flags
